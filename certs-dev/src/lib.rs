@@ -1,0 +1,1 @@
+//! mints a throw-away federation for demos and tests

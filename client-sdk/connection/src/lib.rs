@@ -1,0 +1,1 @@
+//! one mutual-TLS channel to a zone, reconnecting, typed calls

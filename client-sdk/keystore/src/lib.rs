@@ -1,0 +1,1 @@
+//! sealed local state of a device and its openmls storage provider

@@ -1,0 +1,1 @@
+//! the SDK's MLS engine: bytes in, effects out; no network

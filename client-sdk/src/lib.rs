@@ -1,0 +1,1 @@
+//! the crate that department applications embed

@@ -1,0 +1,1 @@
+//! audit events to leaf, parts and salts

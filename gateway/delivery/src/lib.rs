@@ -1,0 +1,1 @@
+//! channels, commits, framing, key packages, inboxes, fan-out

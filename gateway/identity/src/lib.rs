@@ -1,0 +1,1 @@
+//! caller from the verified certificate, current bundle and revocation

@@ -1,0 +1,1 @@
+//! everything that can be asked of the gateway, behind the guard

@@ -1,0 +1,1 @@
+//! decisions: request in, permit or denial out; no I/O

@@ -1,0 +1,1 @@
+//! face: the tonic services

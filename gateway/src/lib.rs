@@ -1,0 +1,1 @@
+//! the gateway's binary: composition, configuration, telemetry

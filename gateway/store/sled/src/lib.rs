@@ -1,0 +1,1 @@
+//! the embedded engine of a zone on sled

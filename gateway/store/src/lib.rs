@@ -1,0 +1,1 @@
+//! the ZoneStore trait, the committer, its conformance suite and the memory engine

@@ -1,0 +1,1 @@
+//! listener and mutual TLS; hands up stream and peer certificate

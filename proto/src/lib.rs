@@ -1,0 +1,1 @@
+//! the contract: generated wire types, wire to typed values, reason codes

@@ -1,0 +1,1 @@
+//! the audit log's leaf, parts and commitment; used at both ends

@@ -1,0 +1,1 @@
+//! trust bundle, certificate to identity, chain, revocation; used at both ends

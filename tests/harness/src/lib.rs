@@ -1,0 +1,1 @@
+//! starts real gateways and applications for tests; holds the demo

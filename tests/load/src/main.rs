@@ -1,0 +1,2 @@
+//! load on a loopback gateway beside the disk's own limit
+fn main() {}

@@ -1,0 +1,2 @@
+//! the project's own commands: test, ci, tidy
+fn main() {}
