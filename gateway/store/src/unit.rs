@@ -1,0 +1,252 @@
+//! The one thing that can be written: a unit, the effect and its audit record together, all or nothing.
+
+use bytes::Bytes;
+use lianxin_tlog::{EventFamily, EventKind, Head, PartDraft, RetentionClass};
+use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
+
+/// What is to become durable at once, or not at all. It belongs to one zone and at most one channel.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// The event in a channel's log, if the unit makes one.
+    pub channel: Option<ChannelWrite>,
+    /// Who calls, by which id, with which bytes; `None` for what the gateway does on its own account.
+    pub idempotency: Option<Idempotency>,
+    /// Changes of state beside the log, applied in order.
+    pub effects: Vec<Effect>,
+    /// The audit record.
+    pub audit: AuditDraft,
+}
+
+/// An event for a channel's log, and on what condition.
+#[derive(Debug, Clone)]
+pub struct ChannelWrite {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What must hold when it is sequenced.
+    pub expect: Expect,
+    /// The event.
+    pub event: NewEvent,
+}
+
+/// Compared by the committer with its own head table, at the moment of sequencing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// The channel does not exist: this unit starts it.
+    Absent,
+    /// The channel's epoch is this one, the sender owns a leaf and is not leaving, these MLS bytes were never accepted in
+    /// this epoch, and `NewEvent::head`, if given, is not older than the epoch's commit nor behind the sender's previous.
+    Epoch(Epoch),
+}
+
+/// An event before it has a place.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its kind.
+    pub kind: EventKind,
+    /// The TLS caller.
+    pub sender: DeviceUri,
+    /// When the zone stops keeping it; `None` for no end.
+    pub expiry: Option<Timestamp>,
+    /// SHA-256 of the channel's label.
+    pub label_reference: Digest,
+    /// The MLS bytes as sent.
+    pub mls: Bytes,
+    /// SHA-256 of `mls`.
+    pub mls_hash: Digest,
+    /// The head in its authenticated data. The caller of the store has compared the hash with the journal already; the
+    /// committer compares positions.
+    pub head: Option<Head>,
+}
+
+/// Recognises a repeat (PROTOCOL 7). Scope: device, channel, call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Idempotency {
+    /// The calling device.
+    pub device: DeviceUri,
+    /// The channel; `None` for calls without one.
+    pub channel: Option<ChannelId>,
+    /// Which call, for example `send`.
+    pub call: &'static str,
+    /// The id that the caller chose.
+    pub id: IdempotencyId,
+    /// SHA-256 over the bytes that the id stands for.
+    pub bytes_hash: Digest,
+}
+
+/// A change of state beside the log. Each is part of the journal record, so the state can be rebuilt from the journal.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// The channel's group has these members now. At the start: the creator alone, epoch 0.
+    Group {
+        /// The epoch that begins.
+        epoch: Epoch,
+        /// Who takes a leaf.
+        seated: Vec<Seat>,
+        /// Who loses its leaf.
+        unseated: Vec<DeviceUri>,
+        /// The GroupInfo of the epoch, served to members.
+        group_info: Bytes,
+    },
+    /// The gateway's own view of the group after the event: complete, so that a rebuild never imports a GroupInfo.
+    GroupSnapshot {
+        /// Opaque to the store.
+        state: Bytes,
+    },
+    /// One Welcome for several devices, put into their inboxes, with the tree that they need beside it.
+    Welcome {
+        /// Whose inboxes.
+        recipients: Vec<DeviceUri>,
+        /// Who invited them.
+        inviter: DeviceUri,
+        /// MLSMessage with the Welcome.
+        welcome: Bytes,
+        /// The public tree of the epoch that the commit made.
+        tree: Bytes,
+    },
+    /// The device asked to leave; its Remove waits for a commit.
+    Leaving {
+        /// Who.
+        device: DeviceUri,
+    },
+    /// Key packages of a device.
+    PublishKeyPackages {
+        /// Whose.
+        owner: DeviceUri,
+        /// One-time packages.
+        one_time: Vec<KeyPackageItem>,
+        /// A new last resort, replacing the old one.
+        last_resort: Option<KeyPackageItem>,
+    },
+    /// Takes one key package of each owner for the unit's claim; the outcome carries them in the same order.
+    /// Refuses the unit with [`Refused::NoKeyPackage`] if an owner has none that lives on at the time of committing.
+    ClaimKeyPackages {
+        /// The channel that they are for.
+        channel: ChannelId,
+        /// Whose, each once.
+        owners: Vec<DeviceUri>,
+    },
+    /// These claimed one-time packages have been used by an Add.
+    UseClaims {
+        /// The channel that they were claimed for.
+        channel: ChannelId,
+        /// Their references.
+        references: Vec<Digest>,
+    },
+    /// The device has stored these inbox items.
+    ConfirmInbox {
+        /// Whose inbox.
+        device: DeviceUri,
+        /// Inbox ids.
+        ids: Vec<u64>,
+    },
+}
+
+/// A device and its leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// Who.
+    pub device: DeviceUri,
+    /// Leaf index in the ratchet tree.
+    pub leaf: u32,
+}
+
+/// A key package as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPackageItem {
+    /// RFC 9420 KeyPackageRef, 32 bytes for SHA-256 suites.
+    pub reference: Digest,
+    /// End of its lifetime.
+    pub not_after: Timestamp,
+    /// MLSMessage with the KeyPackage.
+    pub bytes: Bytes,
+}
+
+/// The audit record before the committer numbers it.
+#[derive(Debug, Clone)]
+pub struct AuditDraft {
+    /// What it is about.
+    pub family: EventFamily,
+    /// How long its parts are kept.
+    pub retention_class: RetentionClass,
+    /// Derived from group and epoch for a commit or start, random otherwise.
+    pub slot: [u8; 16],
+    /// The channel named in the shared header; `None` where there is none or the caller may not learn of it.
+    pub channel: Option<ChannelId>,
+    /// The shared part first, then at most one part per department, by name.
+    pub parts: Vec<PartDraft>,
+}
+
+/// What became of a unit.
+pub type Outcome = Result<Accepted, Refused>;
+
+/// The unit is durable, in order and audited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Position of its event in the channel's log; 0 if it made none.
+    pub sequence: Sequence,
+    /// Chain hash at that position; zero if it made none.
+    pub chain_hash: Digest,
+    /// When it was accepted.
+    pub gateway_time: Timestamp,
+    /// When the zone stops keeping the event.
+    pub expiry: Option<Timestamp>,
+    /// Index of its audit leaf.
+    pub leaf_index: u64,
+    /// RFC 6962 hash of its audit leaf.
+    pub leaf_hash: Digest,
+    /// What `Effect::ClaimKeyPackages` took, in the order of its owners.
+    pub key_packages: Vec<Bytes>,
+    /// Whether this answers a repeat; nothing was written then.
+    pub is_repeat: bool,
+}
+
+/// Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The idempotency id stands for other bytes.
+    #[error("idempotency id reused with other bytes")]
+    IdReused,
+    /// `Expect::Absent` and the channel exists.
+    #[error("channel exists")]
+    ChannelExists,
+    /// The channel does not exist.
+    #[error("no such channel")]
+    NoChannel,
+    /// Another epoch is current.
+    #[error("epoch {current:?} is current")]
+    WrongEpoch {
+        /// The current epoch.
+        current: Epoch,
+        /// The channel's last sequence.
+        head: Sequence,
+    },
+    /// The sender owns no leaf of the current epoch.
+    #[error("sender is not a member")]
+    NotMember,
+    /// The sender asked to leave.
+    #[error("sender is leaving")]
+    Leaving,
+    /// The head is older than the epoch's commit or behind the sender's previous one.
+    #[error("head is behind")]
+    BadHead,
+    /// These MLS bytes were accepted in this epoch before.
+    #[error("mls bytes were accepted before")]
+    Duplicate,
+    /// An owner has no key package left.
+    #[error("an owner has no key package")]
+    NoKeyPackage {
+        /// Whose.
+        owner: DeviceUri,
+    },
+    /// A limit of the state is reached.
+    #[error("limit of {limit} {what} reached")]
+    LimitReached {
+        /// What is counted.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+    /// The zone is fenced or closing; whether the unit is durable is unknown until it reopens.
+    #[error("zone is unavailable")]
+    Unavailable,
+}
