@@ -1,0 +1,225 @@
+//! The events. Adding one changes the golden file, visibly.
+
+use lianxin_tlog::EventFamily;
+use lianxin_types::{Classification, DepartmentId, DeviceUri, Digest, Epoch};
+use serde_json::{Value, json};
+
+/// Who came into a channel and who went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Devices seated.
+    pub added: Vec<DeviceUri>,
+    /// Devices unseated.
+    pub removed: Vec<DeviceUri>,
+}
+
+/// What happened. The caller is given beside it, since most events have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditEvent {
+    /// A channel started.
+    ChannelStarted {
+        /// Departments that it names.
+        departments: Vec<DepartmentId>,
+        /// From its label.
+        classification: Classification,
+    },
+    /// A commit was accepted.
+    Committed {
+        /// The epoch that it ended.
+        epoch: Epoch,
+        /// What it changed.
+        change: Change,
+        /// Bytes of the bundle.
+        bytes: usize,
+    },
+    /// A member asked to leave.
+    LeaveProposed {
+        /// The epoch of the proposal.
+        epoch: Epoch,
+    },
+    /// An application message was accepted.
+    MessageAccepted {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Its MLS bytes.
+        bytes: usize,
+    },
+    /// Key packages were stored.
+    KeyPackagesPublished {
+        /// One-time packages.
+        one_time: usize,
+        /// Whether a last resort came with them.
+        last_resort: bool,
+    },
+    /// Key packages were taken.
+    KeyPackagesClaimed {
+        /// Whose.
+        owners: Vec<DeviceUri>,
+    },
+    /// A stream began to follow a channel.
+    Followed {
+        /// Behind which sequence.
+        after: u64,
+    },
+    /// A page of a channel's log was read.
+    HistoryRead {
+        /// Behind which sequence.
+        after: u64,
+    },
+    /// GroupInfo or the public tree was read.
+    PublicStateRead,
+    /// A caller listed its channels.
+    ChannelsListed,
+    /// A caller counted its key packages.
+    KeyPackagesCounted,
+    /// A caller read bundle and revocation lists.
+    TrustRead,
+    /// A device stored invitations.
+    InboxConfirmed {
+        /// How many.
+        items: usize,
+    },
+    /// A caller said hello.
+    SessionOpened {
+        /// The protocol version agreed on.
+        protocol_version: u32,
+    },
+    /// A known caller was refused.
+    Refused {
+        /// What it wanted.
+        action: &'static str,
+        /// The reason code's name.
+        reason: &'static str,
+    },
+    /// Callers that did not get as far as having a name, or repeats, were refused: counted per minute.
+    RefusedBeforeCaller {
+        /// Salted hash of the network address, so that counts can be joined within a process and not beyond.
+        source: Digest,
+        /// Why.
+        reason: &'static str,
+        /// Minutes since 1970.
+        minute: u64,
+        /// How many.
+        count: u64,
+    },
+    /// The gateway opened the zone.
+    GatewayStarted {
+        /// Software version.
+        version: &'static str,
+        /// Fencing number of this opening.
+        fencing_number: u64,
+        /// Trust bundle in use.
+        bundle_version: u64,
+        /// Its digest.
+        bundle_digest: Digest,
+        /// Digest of the configuration file.
+        configuration_digest: Digest,
+    },
+    /// The gateway closed the zone in order.
+    GatewayStopped,
+}
+
+impl AuditEvent {
+    /// The family that stands in the leaf.
+    pub const fn family(&self) -> EventFamily {
+        match self {
+            Self::ChannelStarted { .. } | Self::Committed { .. } | Self::LeaveProposed { .. } => EventFamily::Channel,
+            Self::MessageAccepted { .. } => EventFamily::Message,
+            Self::KeyPackagesPublished { .. } | Self::KeyPackagesClaimed { .. } => EventFamily::KeyPackage,
+            Self::Followed { .. }
+            | Self::HistoryRead { .. }
+            | Self::PublicStateRead
+            | Self::ChannelsListed
+            | Self::KeyPackagesCounted
+            | Self::TrustRead => EventFamily::Read,
+            Self::Refused { .. } | Self::RefusedBeforeCaller { .. } => EventFamily::Refusal,
+            Self::InboxConfirmed { .. } | Self::SessionOpened { .. } => EventFamily::Session,
+            Self::GatewayStarted { .. } | Self::GatewayStopped => EventFamily::Gateway,
+        }
+    }
+
+    /// The word for it in bodies.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ChannelStarted { .. } => "channel-started",
+            Self::Committed { .. } => "committed",
+            Self::LeaveProposed { .. } => "leave-proposed",
+            Self::MessageAccepted { .. } => "message-accepted",
+            Self::KeyPackagesPublished { .. } => "key-packages-published",
+            Self::KeyPackagesClaimed { .. } => "key-packages-claimed",
+            Self::Followed { .. } => "followed",
+            Self::HistoryRead { .. } => "history-read",
+            Self::PublicStateRead => "public-state-read",
+            Self::ChannelsListed => "channels-listed",
+            Self::KeyPackagesCounted => "key-packages-counted",
+            Self::TrustRead => "trust-read",
+            Self::InboxConfirmed { .. } => "inbox-confirmed",
+            Self::SessionOpened { .. } => "session-opened",
+            Self::Refused { .. } => "refused",
+            Self::RefusedBeforeCaller { .. } => "refused-before-caller",
+            Self::GatewayStarted { .. } => "gateway-started",
+            Self::GatewayStopped => "gateway-stopped",
+        }
+    }
+
+    /// What every department concerned may read: departments and figures, nobody's identity.
+    pub(crate) fn shared_fields(&self) -> Value {
+        match self {
+            Self::ChannelStarted { departments, classification } => {
+                let mut names: Vec<_> = departments.iter().map(DepartmentId::as_str).collect();
+                names.sort_unstable();
+                json!({"departments_named": names, "classification": *classification as u8})
+            }
+            Self::Committed { epoch, change, bytes } => json!({
+                "epoch": epoch.0,
+                "added": change.added.len(),
+                "removed": change.removed.len(),
+                "bytes_bucket": bytes_bucket(*bytes),
+            }),
+            Self::LeaveProposed { epoch } => json!({"epoch": epoch.0}),
+            Self::MessageAccepted { epoch, bytes } => json!({"epoch": epoch.0, "bytes_bucket": bytes_bucket(*bytes)}),
+            Self::KeyPackagesPublished { one_time, last_resort } => {
+                json!({"one_time": one_time, "last_resort": last_resort})
+            }
+            Self::KeyPackagesClaimed { owners } => json!({"owners": owners.len()}),
+            Self::Followed { after } | Self::HistoryRead { after } => json!({"after_sequence": after}),
+            Self::InboxConfirmed { items } => json!({"items": items}),
+            Self::SessionOpened { protocol_version } => json!({"protocol_version": protocol_version}),
+            Self::Refused { action, reason } => json!({"action": action, "reason": reason}),
+            Self::RefusedBeforeCaller { source, reason, minute, count } => {
+                json!({"source": source.to_hex(), "reason": reason, "minute": minute, "count": count})
+            }
+            Self::GatewayStarted { version, fencing_number, bundle_version, bundle_digest, configuration_digest } => {
+                json!({
+                    "version": version,
+                    "fencing_number": fencing_number,
+                    "bundle_version": bundle_version,
+                    "bundle_digest": bundle_digest.to_hex(),
+                    "configuration_digest": configuration_digest.to_hex(),
+                })
+            }
+            Self::PublicStateRead
+            | Self::ChannelsListed
+            | Self::KeyPackagesCounted
+            | Self::TrustRead
+            | Self::GatewayStopped => json!({}),
+        }
+    }
+
+    /// Devices beside the caller that the event is about, with the word for what happened to them.
+    pub(crate) fn subjects(&self) -> Vec<(&'static str, &DeviceUri)> {
+        match self {
+            Self::Committed { change, .. } => {
+                let added = change.added.iter().map(|device| ("added", device));
+                added.chain(change.removed.iter().map(|device| ("removed", device))).collect()
+            }
+            Self::KeyPackagesClaimed { owners } => owners.iter().map(|device| ("claimed_from", device)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Sizes are metadata too: the shared part shows the next power of two only.
+fn bytes_bucket(bytes: usize) -> u64 {
+    (bytes.max(1) as u64).next_power_of_two()
+}
