@@ -1,1 +1,47 @@
-//! our MLS profile: code points, authenticated data, chain, acceptance rules that both ends check
+//! Our profile of MLS (RFC 9420): code points, credentials, authenticated data, padding, and the acceptance rules that the
+//! gateway and every SDK check independently of each other (PROTOCOL 1, 3, 4, 5).
+//!
+//! For: `gateway/delivery`, which holds a `PublicGroup`, and `client-sdk/mls`, which holds an `MlsGroup`; each rule takes
+//! what both have (a staged commit, a group context, a roster). Above: those two. Below: `types`, `trust`, `tlog`, openmls.
+//! Must never know: sockets, files, who may do what (that is policy), private keys, plaintext of a message beyond its
+//! framing.
+//!
+//! Order of checks at both ends: parse ([`parse_handshake`]), let openmls verify and stage, then [`check_commit`], then
+//! [`check_group_info`] and [`check_welcome`] for what came with it; merge last.
+
+mod authenticated;
+mod capabilities;
+mod commit;
+mod context;
+mod credential;
+mod error;
+mod extensions;
+mod group_info;
+mod head;
+mod key_package;
+mod message;
+mod payload;
+mod roster;
+mod start;
+mod welcome;
+
+pub use authenticated::{AUTHENTICATED_DATA_BYTES, AuthenticatedData};
+pub use capabilities::{CIPHERSUITE, capabilities, check_capabilities, required_capabilities};
+pub use commit::{Added, Before, CommitSummary, RemovalCause, Removed, check_commit, check_leave, check_sender};
+pub use context::{CHANNEL_CONTEXT_EXTENSION, ChannelContext, ContextError, NamedDepartment, label_reference, slot};
+pub use credential::{Validity, check_leaf, parse_chain, x509_credential};
+pub use error::ProfileError;
+pub use extensions::{
+    external_sender, group_context_extensions, moved_forward, read_context, read_extensions, stored_context,
+};
+pub use group_info::{CheckedGroupInfo, GroupInfoSigner, check_group_info};
+pub use head::{HEAD_EXTENSION, head_extension, read_head};
+pub use key_package::{CheckedKeyPackage, check_key_package};
+pub use message::{
+    ApplicationFrame, HandshakeFrame, HandshakeKind, parse_application, parse_group_info, parse_handshake, parse_tree,
+    parse_welcome,
+};
+pub use payload::{Payload, PayloadError};
+pub use roster::{Roster, Seat};
+pub use start::{GroupStart, check_start};
+pub use welcome::check_welcome;

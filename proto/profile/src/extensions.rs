@@ -1,0 +1,136 @@
+//! The group context's extensions: exactly three, each as the profile demands (PROTOCOL 3).
+
+use lianxin_trust::Federation;
+use lianxin_types::{GroupId, ZoneId};
+use openmls::prelude::{
+    BasicCredential, Extension, ExtensionType, Extensions, ExternalSender, GroupContext, ProtocolVersion,
+    SignaturePublicKey, UnknownExtension,
+};
+
+use crate::{CHANNEL_CONTEXT_EXTENSION, CIPHERSUITE, ChannelContext, ContextError, required_capabilities};
+
+/// The one external sender of a channel in `zone`.
+///
+/// Its credential is a basic one that holds the zone's name: the removal key stands in the trust bundle as a bare key and
+/// has no certificate, and RFC 9420 section 12.1.8.1 lets the application authenticate an external sender as it likes. We
+/// compare it with the bundle, key and credential, so the credential must be one that everybody can compute. Members'
+/// capabilities need not list basic credentials: section 7.3 asks that for leaves only.
+pub fn external_sender(zone: &ZoneId, removal_key: &[u8; 32]) -> ExternalSender {
+    let credential = BasicCredential::new(zone.as_str().as_bytes().to_vec());
+    ExternalSender::new(SignaturePublicKey::from(&removal_key[..]), credential.into())
+}
+
+/// All extensions of a channel's group context, in the order 0xF0A1, required capabilities, external senders.
+pub fn group_context_extensions(context: &ChannelContext, removal_key: &[u8; 32]) -> Extensions<GroupContext> {
+    Extensions::from_vec(vec![
+        channel_extension(context),
+        Extension::RequiredCapabilities(required_capabilities()),
+        Extension::ExternalSenders(vec![external_sender(context.zone(), removal_key)]),
+    ])
+    .expect("three different kinds, each allowed in a group context")
+}
+
+fn channel_extension(context: &ChannelContext) -> Extension {
+    Extension::Unknown(CHANNEL_CONTEXT_EXTENSION, UnknownExtension(context.to_bytes()))
+}
+
+/// `before` with `context` in place of its 0xF0A1 and everything else unchanged: what a proposal that moves the context
+/// forward must hold, because it replaces all extensions at once (RFC 9420 section 12.1.7).
+///
+/// # Errors
+/// [`ContextError::Changed`] if `context` may not follow the one in `before`; as [`read_context`] if that is not ours.
+pub fn moved_forward(
+    before: &Extensions<GroupContext>,
+    context: &ChannelContext,
+) -> Result<Extensions<GroupContext>, ContextError> {
+    channel_context(before)?.check_successor(context)?;
+    let all = before.iter().map(|one| match one.extension_type() {
+        ExtensionType::Unknown(CHANNEL_CONTEXT_EXTENSION) => channel_extension(context),
+        _ => one.clone(),
+    });
+    Ok(Extensions::from_vec(all.collect()).expect("the same kinds as before"))
+}
+
+/// The channel context out of a group context that keeps the profile in everything: suite, version, group id, the three
+/// extensions, and the zone's removal key out of the trust bundle.
+///
+/// # Errors
+/// [`ContextError`]; `Suite`, `GroupId`, `UnknownZone` from here, the rest as [`read_extensions`].
+pub fn read_context(context: &GroupContext, federation: &Federation) -> Result<ChannelContext, ContextError> {
+    let channel = stored_context(context)?;
+    let zone = channel.zone();
+    let known = federation.bundle().bundle.zone(zone);
+    let removal_key =
+        known.map(|known| known.removal_key).ok_or_else(|| ContextError::UnknownZone { zone: zone.clone() })?;
+    read_extensions(context.extensions(), &removal_key)
+}
+
+/// As [`read_context`] without the trust bundle, for a group that was read with it before: suite, version, group id and
+/// channel context.
+///
+/// # Errors
+/// [`ContextError::Suite`], [`ContextError::GroupId`], or why 0xF0A1 is not a channel context.
+pub fn stored_context(context: &GroupContext) -> Result<ChannelContext, ContextError> {
+    if context.ciphersuite() != CIPHERSUITE || context.protocol_version() != ProtocolVersion::Mls10 {
+        return Err(ContextError::Suite);
+    }
+    let channel = channel_context(context.extensions())?;
+    match GroupId::try_from(context.group_id().as_slice()) {
+        Ok(group) if group.channel == channel.channel() => Ok(channel),
+        _ => Err(ContextError::GroupId),
+    }
+}
+
+/// The channel context out of `extensions`, which must be exactly the three of the profile.
+///
+/// # Errors
+/// [`ContextError::Missing`], [`ContextError::Unexpected`], [`ContextError::RequiredCapabilities`],
+/// [`ContextError::ExternalSender`], or why 0xF0A1 is not a channel context.
+pub fn read_extensions(
+    extensions: &Extensions<GroupContext>,
+    removal_key: &[u8; 32],
+) -> Result<ChannelContext, ContextError> {
+    let context = channel_context(extensions)?;
+    let required = extensions.required_capabilities().ok_or(ContextError::Missing { code_point: 3 })?;
+    if *required != required_capabilities() {
+        return Err(ContextError::RequiredCapabilities);
+    }
+    let senders = extensions.external_senders().ok_or(ContextError::Missing { code_point: 5 })?;
+    if *senders != [external_sender(context.zone(), removal_key)] {
+        return Err(ContextError::ExternalSender);
+    }
+    let ours = |kind: &ExtensionType| {
+        matches!(
+            kind,
+            ExtensionType::Unknown(CHANNEL_CONTEXT_EXTENSION)
+                | ExtensionType::RequiredCapabilities
+                | ExtensionType::ExternalSenders
+        )
+    };
+    match extensions.iter().map(Extension::extension_type).find(|kind| !ours(kind)) {
+        Some(other) => Err(ContextError::Unexpected { code_point: other.into() }),
+        None => Ok(context),
+    }
+}
+
+fn channel_context(extensions: &Extensions<GroupContext>) -> Result<ChannelContext, ContextError> {
+    let missing = ContextError::Missing { code_point: CHANNEL_CONTEXT_EXTENSION };
+    ChannelContext::from_bytes(&extensions.unknown(CHANNEL_CONTEXT_EXTENSION).ok_or(missing)?.0)
+}
+
+/// Whether the extensions of `after` may follow those of `before`: only 0xF0A1 may differ, and only forward.
+pub(crate) fn check_change(before: &GroupContext, after: &GroupContext) -> Result<ChannelContext, ContextError> {
+    let next = stored_context(after)?;
+    stored_context(before)?.check_successor(&next)?;
+    let expected = moved_forward(before.extensions(), &next)?;
+    if before.extensions().required_capabilities() != after.extensions().required_capabilities() {
+        return Err(ContextError::RequiredCapabilities);
+    }
+    if before.extensions().external_senders() != after.extensions().external_senders() {
+        return Err(ContextError::ExternalSender);
+    }
+    if expected != *after.extensions() {
+        return Err(ContextError::Changed { field: "extensions" });
+    }
+    Ok(next)
+}

@@ -1,0 +1,84 @@
+//! The GroupInfo that comes with a commit or starts a group (PROTOCOL 5).
+
+use lianxin_tlog::Head;
+use openmls::messages::group_info::{GroupInfo, VerifiableGroupInfo};
+use openmls::prelude::tls_codec::{Serialize, Size};
+use openmls::prelude::{
+    ExtensionType, Extensions, GroupContext, OpenMlsCrypto, SignaturePublicKey, SignatureScheme, Verifiable,
+};
+
+use crate::{HEAD_EXTENSION, ProfileError, parse_group_info, read_head};
+
+/// Whose signature a GroupInfo must bear: the committer's leaf as it is after the commit.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupInfoSigner<'a> {
+    /// Index of the leaf.
+    pub leaf: u32,
+    /// Its Ed25519 key.
+    pub signature_key: &'a [u8],
+}
+
+/// A GroupInfo that belongs to its commit.
+#[derive(Debug, Clone)]
+pub struct CheckedGroupInfo {
+    /// As received, signature verified.
+    pub group_info: VerifiableGroupInfo,
+    /// The head that the committer had processed.
+    pub head: Head,
+}
+
+/// Checks an MLSMessage with a GroupInfo: context equal to `expected`, signed by `signer`, with exactly `external_pub` and
+/// the head extension, and so without a ratchet tree.
+///
+/// Whether `external_pub` and the confirmation tag are right can be told by members only.
+///
+/// # Errors
+/// [`ProfileError::InvalidMls`], [`ProfileError::InvalidGroupInfo`].
+pub fn check_group_info(
+    crypto: &impl OpenMlsCrypto,
+    bytes: &[u8],
+    expected: &GroupContext,
+    signer: GroupInfoSigner<'_>,
+) -> Result<CheckedGroupInfo, ProfileError> {
+    let group_info = parse_group_info(bytes)?;
+    let head = check_extensions(group_info.extensions())?;
+    if group_info.group_context() != expected {
+        return Err(fault("its group context is not the commit's"));
+    }
+    if signer_index(&group_info)? != signer.leaf {
+        return Err(fault("its signer is not the committer"));
+    }
+    let key =
+        SignaturePublicKey::from(signer.signature_key).into_signature_public_key_enriched(SignatureScheme::ED25519);
+    if group_info.verify_no_out(crypto, &key).is_err() {
+        return Err(fault("its signature does not verify"));
+    }
+    Ok(CheckedGroupInfo { group_info, head })
+}
+
+/// Exactly `external_pub` and the head.
+pub(crate) fn check_extensions(extensions: &Extensions<GroupInfo>) -> Result<Head, ProfileError> {
+    if extensions.external_pub().is_none() {
+        return Err(fault("external_pub is missing"));
+    }
+    let ours = |kind| matches!(kind, ExtensionType::ExternalPub | ExtensionType::Unknown(HEAD_EXTENSION));
+    if extensions.iter().any(|one| !ours(one.extension_type())) {
+        return Err(fault("it has an extension that does not belong there"));
+    }
+    read_head(extensions)
+}
+
+/// The signer's leaf index. openmls keeps it to itself, so it is read where RFC 9420 section 12.4.3 puts it: the four bytes
+/// in front of the signature, which comes last.
+fn signer_index(group_info: &VerifiableGroupInfo) -> Result<u32, ProfileError> {
+    let bytes = group_info.tls_serialize_detached().map_err(|_| fault("it cannot be encoded"))?;
+    let signature_bytes = group_info.signature().tls_serialized_len();
+    let (_, tail) =
+        bytes.split_at_checked(bytes.len().saturating_sub(signature_bytes + 4)).ok_or(fault("it has no signer"))?;
+    let signer = tail.first_chunk::<4>().ok_or(fault("it has no signer"))?;
+    Ok(u32::from_be_bytes(*signer))
+}
+
+const fn fault(fault: &'static str) -> ProfileError {
+    ProfileError::InvalidGroupInfo { fault }
+}

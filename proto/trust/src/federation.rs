@@ -1,0 +1,190 @@
+//! The federation as one value: a verified bundle and the newest revocation lists. It answers whose a certificate is.
+
+use std::fmt;
+
+use lianxin_types::{DepartmentId, Timestamp};
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use thiserror::Error;
+use webpki::anchor_from_trusted_cert;
+
+use crate::certificate::{Certificate, CertificateError, Identity, Purposes};
+use crate::revocation::RevocationList;
+use crate::usage::Usage;
+use crate::verified::VerifiedBundle;
+
+/// Why a bundle and revocation lists do not make a federation.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FederationError {
+    /// A department's authority is not a certificate.
+    #[error("an authority of {department} is not a certificate")]
+    Authority {
+        /// The department.
+        department: DepartmentId,
+    },
+    /// Two departments list one key as their authority's: neither could be told from the other.
+    #[error("{first} and {second} share an authority")]
+    SharedAuthority {
+        /// One of them.
+        first: DepartmentId,
+        /// The other.
+        second: DepartmentId,
+    },
+    /// Not a complete revocation list with a number and a next update (RFC 5280 section 5).
+    #[error("revocation list {index} cannot be read")]
+    RevocationList {
+        /// Its place in the argument, from 0.
+        index: usize,
+    },
+    /// A list that no authority of the bundle has signed.
+    #[error("revocation list {index} is not signed by an authority of the federation")]
+    ForeignRevocationList {
+        /// Its place in the argument, from 0.
+        index: usize,
+    },
+}
+
+/// A verified bundle with its parsed authorities and, for each authority, its newest revocation list. Never changes: a
+/// newer bundle or list makes a new one, to be swapped in whole behind an `Arc`.
+pub struct Federation {
+    bundle: VerifiedBundle,
+    authorities: Vec<Authority>,
+}
+
+impl fmt::Debug for Federation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Federation").field("version", &self.bundle.bundle.version).finish_non_exhaustive()
+    }
+}
+
+struct Authority {
+    department: DepartmentId,
+    anchor: TrustAnchor<'static>,
+    revocation_list: Option<RevocationList>,
+}
+
+impl Federation {
+    /// Parses the authorities and verifies each revocation list against the authority that it names. Of several lists of
+    /// one authority the newest is kept (by its number, then by its date); lists may be missing.
+    ///
+    /// # Errors
+    /// Each variant of [`FederationError`]; nothing is left out silently.
+    pub fn new(bundle: VerifiedBundle, revocation_lists: Vec<Vec<u8>>) -> Result<Self, FederationError> {
+        let mut authorities: Vec<Authority> = Vec::new();
+        for department in &bundle.bundle.departments {
+            for der in &department.authorities {
+                let authority = Authority::parse(&department.id, der)?;
+                if let Some(other) = authorities.iter().find(|other| other.shares_key_with_other_department(&authority))
+                {
+                    let (first, second) = (other.department.clone(), authority.department);
+                    return Err(FederationError::SharedAuthority { first, second });
+                }
+                authorities.push(authority);
+            }
+        }
+        for (index, der) in revocation_lists.into_iter().enumerate() {
+            let list = RevocationList::parse(der).ok_or(FederationError::RevocationList { index })?;
+            let authority = authorities
+                .iter_mut()
+                .find(|authority| list.names(&authority.anchor) && list.is_signed_by(&authority.anchor))
+                .ok_or(FederationError::ForeignRevocationList { index })?;
+            if authority.revocation_list.as_ref().is_none_or(|kept| list.is_newer_than(kept)) {
+                authority.revocation_list = Some(list);
+            }
+        }
+        Ok(Self { bundle, authorities })
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &VerifiedBundle {
+        &self.bundle
+    }
+
+    /// The DER of the lists that are kept, at most one per authority, in the order of the bundle.
+    pub fn revocation_lists(&self) -> impl Iterator<Item = &[u8]> {
+        self.authorities.iter().filter_map(|authority| authority.revocation_list.as_ref()).map(|list| &list.der[..])
+    }
+
+    /// Whose certificate this is, if it is good for `usage` at `now`.
+    ///
+    /// `chain` is DER, leaf first. The leaf must be issued by an authority of the bundle itself, so what follows it is
+    /// not looked at. The clock skew of PROTOCOL 12 is tolerated at both ends of the validity.
+    ///
+    /// # Errors
+    /// [`CertificateError`], the first reason in the order of its variants.
+    pub fn identify(&self, chain: &[&[u8]], usage: Usage, now: Timestamp) -> Result<Identity, CertificateError> {
+        let certificate = self.certificate(chain, usage, now)?;
+        certificate.check_not_over(now)?;
+        Ok(certificate.identity)
+    }
+
+    /// As [`Federation::identify`], but a certificate that has expired is taken: one joins a tree in which a leaf has
+    /// expired since it entered, and reports it (PROTOCOL 1). Compare [`Identity::not_after`] to see it.
+    ///
+    /// # Errors
+    /// As [`Federation::identify`] without [`CertificateError::Expired`].
+    pub fn identify_ignoring_expiry(
+        &self,
+        chain: &[&[u8]],
+        usage: Usage,
+        now: Timestamp,
+    ) -> Result<Identity, CertificateError> {
+        Ok(self.certificate(chain, usage, now)?.identity)
+    }
+
+    /// Whether the bundle is past its expiry or a list past its next update (PROTOCOL 9: then one goes on reading, but
+    /// accepts no newcomers). An authority without a list does not count.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let mut lists = self.authorities.iter().filter_map(|authority| authority.revocation_list.as_ref());
+        self.bundle.is_expired(now) || lists.any(|list| list.is_stale(now))
+    }
+
+    /// Everything but the end of the validity.
+    fn certificate<'a>(
+        &self,
+        chain: &[&'a [u8]],
+        usage: Usage,
+        now: Timestamp,
+    ) -> Result<Certificate<'a>, CertificateError> {
+        let certificate = Certificate::parse(chain.first().ok_or(CertificateError::Malformed)?)?;
+        let (authority, purposes) = self.issuer_of(&certificate)?;
+        certificate.check_place(usage, &purposes)?;
+        if authority.revocation_list.as_ref().is_some_and(|list| list.revokes(&certificate.identity.serial)) {
+            return Err(CertificateError::Revoked);
+        }
+        certificate.check_begun(now)?;
+        Ok(certificate)
+    }
+
+    /// The authority of the named department that has issued the certificate.
+    fn issuer_of(&self, certificate: &Certificate<'_>) -> Result<(&Authority, Purposes), CertificateError> {
+        let named = certificate.identity.uri.department();
+        let issuer = |whose: fn(&DepartmentId, &DepartmentId) -> bool| {
+            let candidates = self.authorities.iter().filter(move |authority| whose(&authority.department, named));
+            candidates.filter_map(|one| certificate.issued_by(&one.anchor).map(|purposes| (one, purposes))).next()
+        };
+        if let Some(found) = issuer(|department, named| department == named) {
+            return Ok(found);
+        }
+        match issuer(|department, named| department != named) {
+            Some((other, _)) => {
+                let issued_by = other.department.clone();
+                Err(CertificateError::OtherDepartment { named: named.clone(), issued_by })
+            }
+            None => Err(CertificateError::UnknownAuthority),
+        }
+    }
+}
+
+impl Authority {
+    fn parse(department: &DepartmentId, der: &[u8]) -> Result<Self, FederationError> {
+        let certificate = CertificateDer::from(der);
+        let anchor = anchor_from_trusted_cert(&certificate)
+            .map_err(|_| FederationError::Authority { department: department.clone() })?;
+        Ok(Self { department: department.clone(), anchor: anchor.to_owned(), revocation_list: None })
+    }
+
+    fn shares_key_with_other_department(&self, other: &Self) -> bool {
+        self.department != other.department
+            && self.anchor.subject_public_key_info == other.anchor.subject_public_key_info
+    }
+}

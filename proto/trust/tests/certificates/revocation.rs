@@ -1,0 +1,120 @@
+//! Revocation lists: whose they are, which is the newest, whom they refuse.
+
+use lianxin_trust::{CertificateError, Federation, FederationError, Usage};
+use lianxin_types::Timestamp;
+use rcgen::{CertificateParams, CrlDistributionPoint, CrlIssuingDistributionPoint};
+
+use crate::world::{DAY, Leaf, NOW, SKEW, World, bundle, date};
+
+const SERIAL: &[u8] = &[0x41, 7];
+
+fn app() -> Leaf {
+    Leaf::new("lianxin://jiwei/app/a7f3/node-1", Usage::TlsClient)
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_also_where_expiry_is_forgiven() {
+    let world = World::new();
+    let federation = world.federation(vec![world.jiwei.list(1, NOW, &[SERIAL])]).expect("a good list");
+    let certificate = world.jiwei.issue(app());
+    let revoked = Err(CertificateError::Revoked);
+    assert_eq!(federation.identify(&[&certificate], Usage::TlsClient, NOW), revoked);
+    let later = NOW.plus(100 * DAY);
+    assert_eq!(federation.identify(&[&certificate], Usage::TlsClient, later), revoked);
+    assert_eq!(federation.identify_ignoring_expiry(&[&certificate], Usage::TlsClient, later), revoked);
+    let other = world.jiwei.issue(app().with(|params: &mut CertificateParams| {
+        params.serial_number = Some(8_u64.into());
+    }));
+    assert!(federation.identify(&[&other], Usage::TlsClient, NOW).is_ok());
+}
+
+#[test]
+fn a_list_speaks_for_its_own_authority_only() {
+    let world = World::new();
+    let federation = world.federation(vec![world.shenji.list(1, NOW, &[SERIAL])]).expect("a good list");
+    assert!(federation.identify(&[&world.jiwei.issue(app())], Usage::TlsClient, NOW).is_ok());
+    let shenji = world.shenji.issue(Leaf::new("lianxin://shenji/app/a/b", Usage::TlsClient));
+    assert_eq!(federation.identify(&[&shenji], Usage::TlsClient, NOW), Err(CertificateError::Revoked));
+}
+
+#[test]
+fn lists_that_no_authority_has_signed_are_refused() {
+    let world = World::new();
+    let refusal = |list: Vec<u8>| world.federation(vec![world.shenji.list(1, NOW, &[]), list]).err();
+    let foreign = Some(FederationError::ForeignRevocationList { index: 1 });
+    let broken = Some(FederationError::RevocationList { index: 1 });
+    assert_eq!(refusal(world.stranger.list(1, NOW, &[])), foreign, "it bears the name, but not the key");
+    assert_eq!(refusal(b"nonsense".to_vec()), broken);
+    let good = world.jiwei.list(1, NOW, &[SERIAL]);
+    assert_eq!(refusal(good.clone()), None);
+    for index in 0..good.len() {
+        let mut changed = good.clone();
+        changed[index] ^= 1;
+        let found = refusal(changed);
+        assert!(found == foreign || found == broken, "byte {index}: {found:?}");
+    }
+}
+
+#[test]
+fn a_list_for_a_part_of_the_certificates_is_refused() {
+    let world = World::new();
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: date(NOW),
+        next_update: date(NOW.plus(DAY)),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: Some(CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint { uris: vec!["http://example.org/a.crl".to_owned()] },
+            scope: None,
+        }),
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&world.jiwei.issuer).expect("signed").der().to_vec();
+    assert_eq!(world.federation(vec![list]).err(), Some(FederationError::RevocationList { index: 0 }));
+}
+
+#[test]
+fn the_newest_list_is_kept_in_whatever_order_they_come() {
+    let world = World::new();
+    let old = world.jiwei.list(255, NOW, &[]);
+    let new = world.jiwei.list(256, NOW.minus(DAY), &[SERIAL]);
+    let certificate = world.jiwei.issue(app());
+    for lists in [vec![old.clone(), new.clone()], vec![new.clone(), old.clone()]] {
+        let federation = world.federation(lists).expect("good lists");
+        assert_eq!(federation.revocation_lists().collect::<Vec<_>>(), [&new[..]]);
+        assert_eq!(federation.identify(&[&certificate], Usage::TlsClient, NOW), Err(CertificateError::Revoked));
+    }
+    let renewed = world.jiwei.list(256, NOW, &[SERIAL]);
+    for lists in [vec![new.clone(), renewed.clone()], vec![renewed.clone(), new.clone()]] {
+        let federation = world.federation(lists).expect("good lists");
+        assert_eq!(federation.revocation_lists().collect::<Vec<_>>(), [&renewed[..]], "same number, later date");
+    }
+}
+
+#[test]
+fn two_authorities_of_one_department_have_a_list_each() {
+    let world = World::new();
+    // The stranger bears the same name, so that only the key tells whose a list is.
+    let both = || bundle(vec![("jiwei", vec![&world.jiwei.der[..], &world.stranger.der[..]])]);
+    let lists = vec![world.stranger.list(1, NOW, &[SERIAL]), world.jiwei.list(9, NOW, &[])];
+    let federation = Federation::new(both(), lists).expect("good lists");
+    assert_eq!(federation.revocation_lists().count(), 2);
+    let found = |certificate: &[u8]| federation.identify(&[certificate], Usage::TlsClient, NOW).map(|_| ());
+    assert_eq!(found(&world.jiwei.issue(app())), Ok(()));
+    assert_eq!(found(&world.stranger.issue(app())), Err(CertificateError::Revoked));
+}
+
+#[test]
+fn a_federation_is_stale_when_its_bundle_or_a_list_is() {
+    let world = World::new();
+    let tick = |at: Timestamp| Timestamp(at.0 + 1);
+    let without = world.federation(Vec::new()).expect("good authorities");
+    let bundle_end = NOW.plus(7 * DAY + SKEW);
+    assert!(!without.is_stale(bundle_end));
+    assert!(without.is_stale(tick(bundle_end)));
+    let lists = vec![world.jiwei.list(1, NOW, &[]), world.shenji.list(1, NOW.minus(DAY), &[])];
+    let with = world.federation(lists).expect("good lists");
+    let list_end = NOW.plus(6 * DAY + SKEW);
+    assert!(!with.is_stale(list_end));
+    assert!(with.is_stale(tick(list_end)));
+}
