@@ -1,1 +1,16 @@
-//! the gateway's binary: composition, configuration, telemetry
+//! The gateway's composition: the only room that knows all others, their configuration, and the process around them.
+//!
+//! For: the `lianxin-gateway` binary, and tests that parse its configuration. Below: everything under `gateway/`. Must
+//! never know: what a request means; it hands sockets, clock, randomness and store to the rooms that do.
+
+mod app;
+mod config;
+mod metrics;
+mod secret;
+mod telemetry;
+mod trust;
+
+pub use app::{Gateway, ServeError};
+pub use config::{Config, ConfigError};
+pub use telemetry::start_logging;
+pub use trust::check_trust;

@@ -1,1 +1,27 @@
-//! everything that can be asked of the gateway, behind the guard
+//! Everything that can be asked of the gateway, one file per subject, behind the guard.
+//!
+//! For: the faces (`rpc`). Below: `identity`, `policy`, `delivery`, `audit`, `store`, which do not know each other; this
+//! room conducts them. Must never know: protobuf, gRPC, TLS, configuration, which engine stores a zone. Every answer, yes
+//! or no, leaves an audit record in the same unit as its effect; what cannot be audited is refused.
+
+mod channels;
+mod counts;
+mod directory;
+mod gate;
+mod guard;
+mod key_packages;
+mod messages;
+mod receive;
+mod refusal;
+mod statistics;
+
+pub use channels::{ChannelSummary, GroupInfoPage};
+pub use directory::{Agreement, Trust};
+pub use gate::{Flush, Operations, Parts, Receipt};
+pub use lianxin_delivery::{CommitBundle, Delivery, Frame};
+pub use lianxin_identity::Caller;
+pub use lianxin_store::{InboxEntry, StoredEvent};
+pub use messages::{HistoryPage, Outgoing, Sender, Sent};
+pub use receive::{FollowAnswer, Receiver};
+pub use refusal::Refusal;
+pub use statistics::{Statistics, StatisticsView};

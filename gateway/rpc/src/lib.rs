@@ -1,1 +1,57 @@
-//! face: the tonic services
+//! A face of the gateway: the tonic services of the contract, one file per subject.
+//!
+//! For: department applications over mutual TLS. A handler parses, calls, answers. Below: `operations` and the contract in
+//! `proto`. Must never know: the store, delivery, audit, policy, TLS. Wire types stop here.
+
+mod channels;
+mod directory;
+mod key_packages;
+mod messages;
+mod peer;
+mod receive;
+mod status;
+
+use lianxin_operations::Operations;
+use lianxin_proto::channels::v1::channels_server::ChannelsServer;
+use lianxin_proto::directory::v1::directory_server::DirectoryServer;
+use lianxin_proto::key_packages::v1::key_packages_server::KeyPackagesServer;
+use lianxin_proto::messages::v1::messages_server::MessagesServer;
+
+pub use peer::Peer;
+
+/// The face of one gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Face {
+    operations: Operations,
+    stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+/// Largest request: a full commit bundle and its framing.
+const REQUEST_BYTES_MAX: usize = lianxin_types::LIMITS.commit_bundle_bytes_max + 64 * 1024;
+
+impl Face {
+    /// A face on these operations. Streams end by themselves once `stopping` turns true.
+    pub fn new(operations: Operations, stopping: tokio::sync::watch::Receiver<bool>) -> Self {
+        Self { operations, stopping }
+    }
+
+    /// The channels service.
+    pub fn channels(&self) -> ChannelsServer<Self> {
+        ChannelsServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+
+    /// The messages service.
+    pub fn messages(&self) -> MessagesServer<Self> {
+        MessagesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+
+    /// The key packages service.
+    pub fn key_packages(&self) -> KeyPackagesServer<Self> {
+        KeyPackagesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+
+    /// The directory service.
+    pub fn directory(&self) -> DirectoryServer<Self> {
+        DirectoryServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+}

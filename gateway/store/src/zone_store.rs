@@ -339,3 +339,20 @@ impl Accepted {
         self
     }
 }
+
+impl ChannelHead {
+    /// A channel without events and members.
+    pub(crate) fn empty(head: Head) -> Self {
+        Self {
+            epoch: Epoch(0),
+            head,
+            epoch_sequence: Sequence(0),
+            first_retained: Sequence(0),
+            label_reference: Digest::ZERO,
+            members: BTreeMap::new(),
+            leaving: Vec::new(),
+            proposal_sequence: Sequence(0),
+            known: std::collections::BTreeSet::new(),
+        }
+    }
+}

@@ -1,1 +1,19 @@
-//! the embedded engine of a zone on sled
+//! The embedded engine of a zone on sled 0.34.7: rows in directories of one zone's folder, acknowledged only after their
+//! file's data has been synced.
+//!
+//! For: `gateway/src`, which alone names engines. Below: the `Engine` seam of `store`. Must never know: records, channels,
+//! audit, policy; it sees rows. What sled does and does not promise, and why each rule here is there: the decision record
+//! on the embedded store (PROTOCOL 10).
+//!
+//! A zone's folder: `lock` (process id of the holder), `format` (number), `fencing` (number, rises at each open),
+//! `buckets/<number>-<week>/` (one database each; `ready` is in it once it may hold something), `state/` (one database that
+//! can be computed again).
+
+mod database;
+mod disk;
+mod engine;
+mod folder;
+
+pub use disk::{Disk, RealDisk};
+pub use engine::{SledEngine, open, open_with};
+pub use folder::{FORMAT, blob_files};

@@ -1,0 +1,37 @@
+//! The program as somebody types it.
+
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lianxin-certs-dev")).args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_folder_that_is_not_empty_is_refused_until_forced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("federation");
+    let out = out.to_str().expect("a path in unicode");
+    let first = run(&["mint", "--out", out, "--department", "gongan=公安局", "--department", "minzheng=民政局"]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    assert!(text(&first.stdout).contains("公安局 (gongan), 民政局 (minzheng)"), "{}", text(&first.stdout));
+    let second = run(&["mint", "--out", out]);
+    assert!(!second.status.success());
+    assert!(text(&second.stderr).contains("--force"), "{}", text(&second.stderr));
+    let forced = run(&["mint", "--out", out, "--force"]);
+    assert!(forced.status.success(), "{}", text(&forced.stderr));
+    assert!(!folder.path().join("federation/departments/gongan").exists(), "the old federation is gone");
+}
+
+#[test]
+fn help_shows_examples_and_wrong_words_are_explained() {
+    let help = run(&["mint", "--help"]);
+    assert!(help.status.success());
+    assert!(text(&help.stdout).contains("Examples:"));
+    let wrong = run(&["mint", "--out", "/nowhere", "--department", "jiwei"]);
+    assert!(!wrong.status.success());
+    assert!(text(&wrong.stderr).contains("id=名称"), "{}", text(&wrong.stderr));
+}

@@ -1,0 +1,393 @@
+//! Channels: their groups in memory, and what starting, changing and leaving one takes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use lianxin_policy::{CommitChange, CreateChannel, Leave, Permit};
+use lianxin_profile::{
+    ChannelContext, CommitSummary, GroupInfoSigner, check_group_info, check_welcome, label_reference, slot,
+};
+use lianxin_store::{ChannelHead, ChannelWrite, Effect, Expect, NewEvent, Seat, ZoneStore};
+use lianxin_tlog::{EventKind, Head};
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, LIMITS, Sequence, Timestamp, ZoneId};
+use openmls_rust_crypto::RustCrypto;
+use tokio::sync::Semaphore;
+
+use crate::error::DeliveryError;
+use crate::group::{GroupState, VerifiedCommit};
+use crate::messages::check_head;
+
+/// What a committer hands in.
+#[derive(Debug, Clone)]
+pub struct CommitBundle {
+    /// MLSMessage(PublicMessage(Commit)).
+    pub commit: Bytes,
+    /// MLSMessage(Welcome); empty if nobody is added.
+    pub welcome: Bytes,
+    /// MLSMessage(GroupInfo) of the epoch that the commit makes.
+    pub group_info: Bytes,
+}
+
+/// A start that verified; it needs a permit to become a write.
+pub struct PreparedStart {
+    state: GroupState,
+    group_info: Bytes,
+    slot: [u8; 16],
+}
+
+/// A commit that verified; it needs a permit to become a write.
+pub struct PreparedCommit {
+    verified: VerifiedCommit,
+    bundle: CommitBundle,
+    tree: Bytes,
+    before: Arc<ChannelHead>,
+    slot: [u8; 16],
+}
+
+/// A leave that verified; it needs a permit to become a write.
+pub struct PreparedLeave {
+    next: GroupState,
+    head: Head,
+    proposal: Bytes,
+    before: Arc<ChannelHead>,
+}
+
+/// The groups of a zone's channels.
+pub struct Channels {
+    store: Arc<dyn ZoneStore>,
+    groups: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    states: HashMap<ChannelId, (u64, Arc<GroupState>)>,
+    turns: HashMap<ChannelId, Arc<Semaphore>>,
+    tick: u64,
+}
+
+/// Groups kept in memory; a group of 1,000 members takes about half a megabyte (facts: 545 KB).
+const GROUPS_IN_MEMORY_MAX: usize = 512;
+/// Commits of one channel that are validated at a time (PROTOCOL 10).
+const VALIDATIONS_PER_CHANNEL_MAX: usize = 2;
+/// A view of the group goes into the journal with every commit up to this size, larger ones with every 32nd, so that a
+/// rebuild replays few commits and needs no certificate that has expired since.
+const SNAPSHOT_BYTES_ALWAYS: usize = 128 * 1024;
+const SNAPSHOT_EVERY_COMMITS: u64 = 32;
+
+impl Channels {
+    /// Channels of this store's zone.
+    pub fn new(store: Arc<dyn ZoneStore>) -> Self {
+        Self { store, groups: Mutex::new(Cache::default()) }
+    }
+
+    /// A turn to validate a commit of this channel; hold it while validating.
+    pub fn turn(&self, channel: &ChannelId) -> Arc<Semaphore> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        let turn = groups.turns.entry(*channel).or_insert_with(|| Arc::new(Semaphore::new(VALIDATIONS_PER_CHANNEL_MAX)));
+        Arc::clone(turn)
+    }
+
+    /// The channel's group as of the store's head: from memory, else from the stored view and the events behind it.
+    /// Blocking: it may read and validate.
+    ///
+    /// # Errors
+    /// [`DeliveryError::NoChannel`], [`DeliveryError::Store`], [`DeliveryError::Group`] if view and journal do not fit.
+    pub fn current(&self, federation: &Federation, channel: &ChannelId) -> Result<(Arc<ChannelHead>, Arc<GroupState>), DeliveryError> {
+        loop {
+            let head = self.store.head(channel)?.ok_or(DeliveryError::NoChannel)?;
+            let needed = head.epoch_sequence.max(head.proposal_sequence);
+            let cached = self.cached(channel);
+            if let Some(state) = cached.as_ref().filter(|state| state.sequence() == needed) {
+                return Ok((head, Arc::clone(state)));
+            }
+            let state = self.load(federation, channel, needed)?;
+            if state.sequence() == needed {
+                let state = Arc::new(state);
+                self.keep(channel, Arc::clone(&state));
+                return Ok((head, state));
+            }
+            if state.sequence() < needed {
+                return Err(DeliveryError::Group { fault: "journal ends before the head" });
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        federation: &Federation,
+        channel: &ChannelId,
+        needed: Sequence,
+    ) -> Result<GroupState, DeliveryError> {
+        let snapshot = self.store.group_snapshot(channel)?.ok_or(DeliveryError::Group { fault: "no stored view" })?;
+        let mut state = GroupState::from_snapshot(federation, &snapshot.state, snapshot.sequence)?;
+        let mut after = state.sequence();
+        while after < needed {
+            let page = self.store.read(channel, after, LIMITS.history_events_max, LIMITS.frame_bytes_max)?;
+            let Some(last) = page.events.last().map(|event| event.head.sequence) else { break };
+            for event in page.events.iter().filter(|event| event.head.sequence <= needed) {
+                if let Some(next) = state.replay(federation, event)? {
+                    state = next;
+                }
+            }
+            after = last;
+        }
+        Ok(state)
+    }
+
+    fn cached(&self, channel: &ChannelId) -> Option<Arc<GroupState>> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.tick += 1;
+        let tick = groups.tick;
+        groups.states.get_mut(channel).map(|(used, state)| {
+            *used = tick;
+            Arc::clone(state)
+        })
+    }
+
+    /// The state that an accepted event made becomes current; `sequence` is the event's place.
+    pub fn advance(&self, channel: &ChannelId, state: GroupState, sequence: Sequence) {
+        self.keep(channel, Arc::new(state.at(sequence)));
+    }
+
+    fn keep(&self, channel: &ChannelId, state: Arc<GroupState>) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.tick += 1;
+        let tick = groups.tick;
+        let is_older = groups.states.get(channel).is_some_and(|(_, kept)| kept.sequence() > state.sequence());
+        if !is_older {
+            groups.states.insert(*channel, (tick, state));
+        }
+        if groups.states.len() > GROUPS_IN_MEMORY_MAX {
+            let oldest = groups.states.iter().min_by_key(|(_, (used, _))| *used).map(|(channel, _)| *channel);
+            oldest.map(|channel| groups.states.remove(&channel));
+        }
+    }
+
+    /// Verifies the start of a channel. Blocking.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]: broken MLS or profile, another's leaf, another zone, a department that is not in the bundle.
+    pub fn verify_start(
+        &self,
+        federation: &Federation,
+        caller: &DeviceUri,
+        group_info: Bytes,
+        tree: &[u8],
+        now: Timestamp,
+    ) -> Result<PreparedStart, DeliveryError> {
+        let (state, start) = GroupState::start(federation, &group_info, tree, now)?;
+        if start.roster.of(caller).is_none() {
+            return Err(DeliveryError::SenderMismatch);
+        }
+        if start.group.incarnation.0 != 0 {
+            return Err(DeliveryError::OtherChannel);
+        }
+        check_zone(start.context.zone(), self.store.zone())?;
+        for named in start.context.departments() {
+            if federation.bundle().bundle.department(&named.id).is_none() {
+                return Err(DeliveryError::DepartmentUnknown { department: named.id.clone() });
+            }
+        }
+        let slot = slot(start.context.slot_key(), &start.group.to_bytes(), Epoch(0));
+        Ok(PreparedStart { state, group_info, slot })
+    }
+
+    /// Verifies a commit bundle against the current group. Blocking.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]: see [`GroupState::verify_commit`]; a GroupInfo or Welcome that does not fit; a head that the
+    /// journal does not have; a one-time key package that was not claimed for this channel.
+    pub fn verify_commit(
+        &self,
+        federation: &Federation,
+        caller: &DeviceUri,
+        channel: &ChannelId,
+        bundle: CommitBundle,
+        now: Timestamp,
+    ) -> Result<PreparedCommit, DeliveryError> {
+        let (before, state) = self.current(federation, channel)?;
+        let verified = state.verify_commit(federation, caller, &bundle.commit, now)?;
+        let (summary, next) = (&verified.summary, &verified.next);
+        let signer = GroupInfoSigner { leaf: summary.committer.leaf, signature_key: &summary.committer.signature_key };
+        let crypto = RustCrypto::default();
+        let info = check_group_info(&crypto, &bundle.group_info, next.group().group_context(), signer)?;
+        if info.head != verified.head {
+            return Err(DeliveryError::BadHead);
+        }
+        check_welcome(&bundle.welcome, &summary.added)?;
+        check_head(&*self.store, channel, &verified.head)?;
+        for added in summary.added.iter() {
+            let is_claimed = self.store.is_claimed(channel, &added.reference)?;
+            if !is_claimed && !self.store.is_last_resort(&added.uri, &added.reference)? {
+                return Err(DeliveryError::KeyPackageNotClaimed);
+            }
+        }
+        let tree = next.tree()?;
+        let slot = slot(state.context().slot_key(), state.group().group_id().as_slice(), verified.summary.epoch);
+        Ok(PreparedCommit { verified, bundle, tree, before, slot })
+    }
+
+    /// Verifies a member's proposal to leave. Blocking.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]: see [`GroupState::verify_leave`]; a head that the journal does not have.
+    pub fn verify_leave(
+        &self,
+        federation: &Federation,
+        caller: &DeviceUri,
+        channel: &ChannelId,
+        proposal: Bytes,
+    ) -> Result<PreparedLeave, DeliveryError> {
+        let (before, state) = self.current(federation, channel)?;
+        let verified = state.verify_leave(caller, &proposal)?;
+        check_head(&*self.store, channel, &verified.head)?;
+        Ok(PreparedLeave { next: verified.next, head: verified.head, proposal, before })
+    }
+
+    /// The context of a channel's group, for the guard. Blocking.
+    ///
+    /// # Errors
+    /// As [`Channels::current`].
+    pub fn context(&self, federation: &Federation, channel: &ChannelId) -> Result<(Arc<ChannelHead>, ChannelContext), DeliveryError> {
+        let (head, state) = self.current(federation, channel)?;
+        Ok((head, state.context().clone()))
+    }
+
+    /// The public tree of the current epoch. Blocking.
+    ///
+    /// # Errors
+    /// As [`Channels::current`].
+    pub fn tree(&self, federation: &Federation, channel: &ChannelId) -> Result<Bytes, DeliveryError> {
+        self.current(federation, channel)?.1.tree()
+    }
+}
+
+impl PreparedStart {
+    /// What the channel says of itself.
+    pub fn context(&self) -> &ChannelContext {
+        self.state.context()
+    }
+
+    /// Slot of the audit leaf.
+    pub fn slot(&self) -> [u8; 16] {
+        self.slot
+    }
+
+    /// The write, its effects, and the state to advance to once it is accepted.
+    pub fn into_write(self, permit: &Permit<CreateChannel>) -> (ChannelWrite, Vec<Effect>, GroupState) {
+        let channel = self.state.context().channel();
+        let caller = permit.caller().clone();
+        let mls_hash = Digest::sha256(&self.group_info);
+        let event = NewEvent {
+            kind: EventKind::Start,
+            sender: caller.clone(),
+            expiry: self.state.context().label().expires(),
+            label_reference: label_reference(self.state.context().label()),
+            mls: self.group_info.clone(),
+            mls_hash,
+            head: None,
+        };
+        let effects = vec![
+            Effect::Group {
+                epoch: Epoch(0),
+                seated: vec![Seat { device: caller, leaf: 0 }],
+                unseated: Vec::new(),
+                group_info: self.group_info,
+            },
+            Effect::GroupSnapshot { state: self.state.to_snapshot() },
+        ];
+        (ChannelWrite { channel, expect: Expect::Absent, event }, effects, self.state)
+    }
+}
+
+impl PreparedCommit {
+    /// What it changes.
+    pub fn summary(&self) -> &CommitSummary {
+        &self.verified.summary
+    }
+
+    /// The channel before it.
+    pub fn before(&self) -> &Arc<ChannelHead> {
+        &self.before
+    }
+
+    /// What the channel says of itself before it.
+    pub fn context(&self) -> &ChannelContext {
+        &self.verified.summary.context
+    }
+
+    /// Bytes of the bundle.
+    pub fn bytes(&self) -> usize {
+        self.bundle.commit.len() + self.bundle.welcome.len() + self.bundle.group_info.len()
+    }
+
+    /// Slot of the audit leaf.
+    pub fn slot(&self) -> [u8; 16] {
+        self.slot
+    }
+
+    /// The write, its effects, and the state to advance to once it is accepted.
+    pub fn into_write(self, permit: &Permit<CommitChange>) -> (ChannelWrite, Vec<Effect>, GroupState) {
+        let summary = self.verified.summary;
+        let channel = summary.context.channel();
+        let caller = permit.caller().clone();
+        let event = NewEvent {
+            kind: EventKind::Commit,
+            sender: caller.clone(),
+            expiry: summary.context.label().expires(),
+            label_reference: label_reference(summary.context.label()),
+            mls_hash: Digest::sha256(&self.bundle.commit),
+            mls: self.bundle.commit,
+            head: Some(self.verified.head),
+        };
+        let seated = summary.added.iter().map(|added| Seat { device: added.uri.clone(), leaf: added.leaf }).collect();
+        let unseated = summary.removed.iter().map(|removed| removed.uri.clone()).collect();
+        let epoch = self.verified.next.epoch();
+        let mut effects =
+            vec![Effect::Group { epoch, seated, unseated, group_info: self.bundle.group_info }];
+        if !summary.added.is_empty() {
+            let recipients = summary.added.iter().map(|added| added.uri.clone()).collect();
+            effects.push(Effect::Welcome { recipients, inviter: caller, welcome: self.bundle.welcome, tree: self.tree });
+            let references = summary.added.iter().map(|added| added.reference).collect();
+            effects.push(Effect::UseClaims { channel, references });
+        }
+        let state = self.verified.next.to_snapshot();
+        if state.len() <= SNAPSHOT_BYTES_ALWAYS || epoch.0 % SNAPSHOT_EVERY_COMMITS == 0 {
+            effects.push(Effect::GroupSnapshot { state });
+        }
+        let write = ChannelWrite { channel, expect: Expect::Epoch(self.before.epoch), event };
+        (write, effects, self.verified.next)
+    }
+}
+
+impl PreparedLeave {
+    /// The epoch of the proposal.
+    pub fn epoch(&self) -> Epoch {
+        self.before.epoch
+    }
+
+    /// The write, its effects, and the state to advance to once it is accepted.
+    pub fn into_write(self, permit: &Permit<Leave>) -> (ChannelWrite, Vec<Effect>, GroupState) {
+        let context = self.next.context();
+        let channel = context.channel();
+        let event = NewEvent {
+            kind: EventKind::Proposal,
+            sender: permit.caller().clone(),
+            expiry: context.label().expires(),
+            label_reference: label_reference(context.label()),
+            mls_hash: Digest::sha256(&self.proposal),
+            mls: self.proposal,
+            head: Some(self.head),
+        };
+        let effects = vec![Effect::Leaving { device: permit.caller().clone() }];
+        let write = ChannelWrite { channel, expect: Expect::Epoch(self.before.epoch), event };
+        (write, effects, self.next)
+    }
+}
+
+fn check_zone(named: &ZoneId, ours: &ZoneId) -> Result<(), DeliveryError> {
+    if named == ours { Ok(()) } else { Err(DeliveryError::ZoneNotHere) }
+}

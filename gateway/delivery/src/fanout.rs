@@ -1,0 +1,138 @@
+//! From the store's tail to every subscriber: one pass per event, whatever the number of subscribers does to the rest.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use lianxin_store::{StoredEvent, ZoneStore};
+use lianxin_types::{ChannelId, DeviceUri};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use crate::mailbox::{Frame, Mailbox};
+
+/// Who follows what. Mailboxes are held weakly: a subscriber that goes away is forgotten at the next event.
+#[derive(Debug, Default)]
+pub struct Fanout {
+    channels: Mutex<HashMap<ChannelId, Vec<Weak<Mailbox>>>>,
+    devices: Mutex<HashMap<DeviceUri, Vec<Weak<Mailbox>>>>,
+}
+
+/// Events taken from the tail in one go, so that a burst makes few frames.
+const EVENTS_AT_ONCE_MAX: usize = 256;
+
+impl Fanout {
+    /// Nobody follows anything.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Passes events on until the store closes its tail. Run it as one owned task.
+    pub async fn run(self: Arc<Self>, store: Arc<dyn ZoneStore>) {
+        let mut tail = store.tail();
+        drop(store);
+        loop {
+            match tail.recv().await {
+                Ok(event) => self.pass_on(event, &mut tail),
+                Err(RecvError::Lagged(_)) => self.mark_everybody(),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// The devices have something new in their inboxes.
+    pub fn wake_inboxes<'a>(&self, devices: impl IntoIterator<Item = &'a DeviceUri>) {
+        let mut waiting = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        for device in devices {
+            if let Some(mailboxes) = waiting.get_mut(device) {
+                mailboxes.retain(|mailbox| mailbox.upgrade().inspect(|mailbox| mailbox.mark_inbox()).is_some());
+            }
+        }
+    }
+
+    pub(crate) fn add_device(&self, device: DeviceUri, mailbox: &Arc<Mailbox>) {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.retain(|_, mailboxes| {
+            mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
+            !mailboxes.is_empty()
+        });
+        devices.entry(device).or_default().push(Arc::downgrade(mailbox));
+    }
+
+    pub(crate) fn add_channel(&self, channel: ChannelId, mailbox: &Arc<Mailbox>) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mailboxes = channels.entry(channel).or_default();
+        mailboxes.retain(|other| other.strong_count() > 0);
+        if !mailboxes.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(mailbox))) {
+            mailboxes.push(Arc::downgrade(mailbox));
+        }
+    }
+
+    pub(crate) fn remove_channel(&self, channel: &ChannelId, mailbox: &Arc<Mailbox>) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mailboxes) = channels.get_mut(channel) {
+            mailboxes.retain(|other| {
+                other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mailbox))
+            });
+            if mailboxes.is_empty() {
+                channels.remove(channel);
+            }
+        }
+    }
+
+    /// Takes what else is ready from the tail, and offers each channel's run of events as shared frames.
+    fn pass_on(&self, first: Arc<StoredEvent>, tail: &mut Receiver<Arc<StoredEvent>>) {
+        let mut runs: Vec<Vec<Arc<StoredEvent>>> = vec![vec![first]];
+        let mut open: HashMap<ChannelId, usize> = HashMap::from([(runs[0][0].channel, 0)]);
+        let mut has_lagged = false;
+        for _ in 1..EVENTS_AT_ONCE_MAX {
+            let event = match tail.try_recv() {
+                Ok(event) => event,
+                Err(TryRecvError::Lagged(_)) => {
+                    has_lagged = true;
+                    continue;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            };
+            let run = open.get(&event.channel).copied();
+            match run.filter(|run| follows(&runs[*run], &event)) {
+                Some(run) => runs[run].push(event),
+                None => {
+                    open.insert(event.channel, runs.len());
+                    runs.push(vec![event]);
+                }
+            }
+        }
+        for run in runs {
+            self.offer(run);
+        }
+        if has_lagged {
+            self.mark_everybody();
+        }
+    }
+
+    fn offer(&self, run: Vec<Arc<StoredEvent>>) {
+        let Some(channel) = run.first().map(|event| event.channel) else { return };
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mailboxes) = channels.get_mut(&channel) else { return };
+        let frames = Frame::split(run);
+        mailboxes.retain(|mailbox| {
+            let Some(mailbox) = mailbox.upgrade() else { return false };
+            frames.iter().for_each(|frame| mailbox.offer(frame));
+            true
+        });
+        if mailboxes.is_empty() {
+            channels.remove(&channel);
+        }
+    }
+
+    fn mark_everybody(&self) {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        for (channel, mailboxes) in channels.iter() {
+            mailboxes.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.mark_behind(*channel));
+        }
+    }
+}
+
+fn follows(run: &[Arc<StoredEvent>], event: &StoredEvent) -> bool {
+    run.last().is_some_and(|last| last.head.sequence.next() == event.head.sequence)
+}

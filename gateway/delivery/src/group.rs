@@ -1,0 +1,290 @@
+//! The gateway's view of one channel's group: public tree, context, waiting proposals, and who sits where.
+//!
+//! A state never changes. A commit or proposal makes the next state beside it, and whoever holds the current one goes on
+//! reading; the next becomes current once the store has the event.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use bytes::Bytes;
+use lianxin_profile::{
+    ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeKind, ProfileError, Roster, check_commit,
+    check_leave, check_sender, check_start, parse_group_info, parse_handshake, parse_tree, read_context,
+};
+use lianxin_store::StoredEvent;
+use lianxin_tlog::{EventKind, Head};
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, GroupId, Incarnation, Reader, Sequence, Timestamp, Writer};
+use openmls::group::{ProposalStore, PublicGroup};
+use openmls::prelude::{ProcessedMessage, ProcessedMessageContent};
+use openmls_memory_storage::MemoryStorage;
+use openmls_rust_crypto::RustCrypto;
+use tls_codec::Serialize as _;
+
+use crate::error::DeliveryError;
+
+/// One state of a channel's group.
+pub struct GroupState {
+    group: PublicGroup,
+    storage: MemoryStorage,
+    roster: Roster,
+    context: ChannelContext,
+    sequence: Sequence,
+}
+
+/// A commit that verified, and the state behind it.
+pub struct VerifiedCommit {
+    /// What it changes.
+    pub summary: CommitSummary,
+    /// The state that it makes.
+    pub next: GroupState,
+    /// The head in its authenticated data.
+    pub head: Head,
+}
+
+/// A proposal that verified, and the state behind it.
+pub struct VerifiedLeave {
+    /// The state that it makes.
+    pub next: GroupState,
+    /// The head in its authenticated data.
+    pub head: Head,
+}
+
+impl GroupState {
+    /// The state of a new group.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Profile`] if GroupInfo or tree break RFC 9420 or the profile.
+    pub fn start(
+        federation: &Federation,
+        group_info: &[u8],
+        tree: &[u8],
+        now: Timestamp,
+    ) -> Result<(Self, GroupStart), DeliveryError> {
+        let storage = MemoryStorage::default();
+        let (tree, info) = (parse_tree(tree)?, parse_group_info(group_info)?);
+        let created = PublicGroup::from_external(&RustCrypto::default(), &storage, tree, info, ProposalStore::new());
+        let (group, info) = created.map_err(|_| ProfileError::InvalidGroupInfo { fault: "it does not verify with the tree" })?;
+        let start = check_start(federation, &group, &info, now)?;
+        let (roster, context) = (start.roster.clone(), start.context.clone());
+        Ok((Self { group, storage, roster, context, sequence: Sequence(1) }, start))
+    }
+
+    /// Who sits where.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The channel's context as the members agreed on it.
+    pub fn context(&self) -> &ChannelContext {
+        &self.context
+    }
+
+    /// The current epoch.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.group.group_context().epoch().as_u64())
+    }
+
+    /// The event after which this is the state.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// The same state, once its event has a place.
+    pub(crate) fn at(mut self, sequence: Sequence) -> Self {
+        self.sequence = sequence;
+        self
+    }
+
+    pub(crate) fn group(&self) -> &PublicGroup {
+        &self.group
+    }
+
+    /// RFC 9420 `ratchet_tree` of this state.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Group`] if it cannot be encoded.
+    pub fn tree(&self) -> Result<Bytes, DeliveryError> {
+        let tree = self.group.export_ratchet_tree().tls_serialize_detached();
+        tree.map(Bytes::from).map_err(|_| fault("tree cannot be encoded"))
+    }
+
+    /// Verifies a commit of `caller` against this state and makes the state behind it.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]: other channel or epoch, another's leaf, anything that RFC 9420 or the profile forbids, waiting
+    /// proposals left out.
+    pub fn verify_commit(
+        &self,
+        federation: &Federation,
+        caller: &DeviceUri,
+        commit: &[u8],
+        now: Timestamp,
+    ) -> Result<VerifiedCommit, DeliveryError> {
+        let (processed, head) = self.process(caller, commit, HandshakeKind::Commit)?;
+        let sender = processed.sender().clone();
+        let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
+            return Err(ProfileError::InvalidMls { what: "commit" }.into());
+        };
+        let before = Before { roster: &self.roster, context: self.group.group_context() };
+        let summary = check_commit(federation, &RustCrypto::default(), &staged, &sender, before, now)?;
+        self.check_leaves_are_committed(&summary)?;
+        let mut next = self.copy()?;
+        let merged = next.group.merge_commit(&next.storage, *staged);
+        merged.map_err(|_| fault("a verified commit cannot be merged"))?;
+        next.roster = summary.roster.clone();
+        next.context = summary.context.clone();
+        Ok(VerifiedCommit { summary, next, head })
+    }
+
+    /// Verifies that `proposal` removes its own sender, `caller`, and makes the state in which it waits.
+    ///
+    /// # Errors
+    /// As [`GroupState::verify_commit`]; [`ProfileError::ProposalNotAllowed`] for any other proposal.
+    pub fn verify_leave(&self, caller: &DeviceUri, proposal: &[u8]) -> Result<VerifiedLeave, DeliveryError> {
+        let (processed, head) = self.process(caller, proposal, HandshakeKind::Proposal)?;
+        let ProcessedMessageContent::ProposalMessage(queued) = processed.into_content() else {
+            return Err(ProfileError::InvalidMls { what: "proposal" }.into());
+        };
+        check_leave(&queued, &self.roster)?;
+        let mut next = self.copy()?;
+        let queued = next.group.add_proposal(&next.storage, *queued);
+        queued.map_err(|_| fault("a verified proposal cannot be queued"))?;
+        Ok(VerifiedLeave { next, head })
+    }
+
+    /// The state behind a stored event; events that do not touch the group only move the sequence.
+    ///
+    /// # Errors
+    /// [`DeliveryError`] if a stored event does not apply: the journal and this state do not belong together.
+    pub fn replay(&self, federation: &Federation, event: &StoredEvent) -> Result<Option<Self>, DeliveryError> {
+        let next = match event.kind {
+            EventKind::Commit => {
+                self.verify_commit(federation, &event.sender, &event.mls, event.gateway_time)?.next
+            }
+            EventKind::Proposal => self.verify_leave(&event.sender, &event.mls)?.next,
+            _ => return Ok(None),
+        };
+        Ok(Some(next.at(event.head.sequence)))
+    }
+
+    /// Checks what the outside of an application message says: this group and epoch.
+    ///
+    /// # Errors
+    /// [`DeliveryError::OtherChannel`] for another group, [`DeliveryError::WrongEpoch`] for another epoch.
+    pub fn check_frame(channel: &ChannelId, frame: &ApplicationFrame, current: Epoch, head: Sequence) -> Result<(), DeliveryError> {
+        if frame.group != current_group(channel) {
+            return Err(DeliveryError::OtherChannel);
+        }
+        if frame.epoch != current {
+            return Err(DeliveryError::WrongEpoch { current, head });
+        }
+        Ok(())
+    }
+
+    fn process(
+        &self,
+        caller: &DeviceUri,
+        bytes: &[u8],
+        kind: HandshakeKind,
+    ) -> Result<(ProcessedMessage, Head), DeliveryError> {
+        let frame = parse_handshake(bytes)?;
+        if frame.group.to_bytes()[..] != *self.group.group_id().as_slice() {
+            return Err(DeliveryError::OtherChannel);
+        }
+        if frame.kind != kind {
+            return Err(ProfileError::InvalidMls { what: "message of the kind that this call takes" }.into());
+        }
+        if frame.epoch != self.epoch() {
+            return Err(DeliveryError::WrongEpoch { current: self.epoch(), head: self.sequence });
+        }
+        check_sender(&self.roster, &frame.sender, caller)?;
+        let processed = self.group.process_message(&RustCrypto::default(), frame.message);
+        let processed = processed.map_err(|_| ProfileError::InvalidCommit { fault: "it does not verify" })?;
+        let authenticated = lianxin_profile::AuthenticatedData::from_bytes(processed.aad());
+        let authenticated = authenticated.map_err(|_| ProfileError::InvalidMls { what: "authenticated data" })?;
+        Ok((processed, authenticated.head))
+    }
+
+    /// RFC 9420 section 12.4 leaves it to the delivery service that waiting proposals are not forgotten.
+    fn check_leaves_are_committed(&self, summary: &CommitSummary) -> Result<(), DeliveryError> {
+        let waiting = self.group.queued_proposals(&self.storage).map_err(|_| fault("proposals cannot be read"))?;
+        for (_, proposal) in waiting {
+            let leaver = check_leave(&proposal, &self.roster).ok();
+            if leaver.is_some_and(|seat| summary.roster.of(&seat.uri).is_some()) {
+                return Err(DeliveryError::PendingRemoves { sequence: self.sequence });
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self) -> Result<Self, DeliveryError> {
+        let values = self.storage.values.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let storage = MemoryStorage { values: RwLock::new(values) };
+        let group = load(&storage, self.group.group_id())?;
+        let (roster, context, sequence) = (self.roster.clone(), self.context.clone(), self.sequence);
+        Ok(Self { group, storage, roster, context, sequence })
+    }
+
+    /// version u8, group id, roster, then each value of the group's storage, ascending by key; byte strings
+    /// with 32-bit lengths. The values are openmls's own JSON: an upgrade of openmls needs a migration here.
+    pub fn to_snapshot(&self) -> Bytes {
+        let mut writer = Writer::new();
+        writer.u8(SNAPSHOT_VERSION);
+        writer.bytes(self.group.group_id().as_slice()).bytes(&self.roster.to_bytes());
+        let values = self.storage.values.read().unwrap_or_else(PoisonError::into_inner);
+        let mut keys: Vec<_> = values.keys().collect();
+        keys.sort_unstable();
+        for key in keys {
+            writer.bytes(key).bytes(&values[key]);
+        }
+        writer.finish().into()
+    }
+
+    /// Reads what [`GroupState::to_snapshot`] wrote, taken after the event at `sequence`. The snapshot is the gateway's own: signatures are not verified again.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Group`] for other bytes.
+    pub fn from_snapshot(federation: &Federation, bytes: &[u8], sequence: Sequence) -> Result<Self, DeliveryError> {
+        let (group_id, roster, values) = read_snapshot(bytes).map_err(|_| fault("snapshot is damaged"))?;
+        let storage = MemoryStorage { values: RwLock::new(values) };
+        let group = load(&storage, &openmls::group::GroupId::from_slice(&group_id))?;
+        let context = read_context(group.group_context(), federation).map_err(ProfileError::from)?;
+        Ok(Self { group, storage, roster, context, sequence })
+    }
+}
+
+const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+type SnapshotFields = (Vec<u8>, Roster, HashMap<Vec<u8>, Vec<u8>>);
+
+fn read_snapshot(bytes: &[u8]) -> Result<SnapshotFields, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.u8("snapshot version")?;
+    if version != SNAPSHOT_VERSION {
+        return Err(DecodeError::UnknownVersion { version });
+    }
+    let group_id = reader.bytes("group id", 64)?.to_vec();
+    let roster = Roster::from_bytes(reader.bytes("roster", SNAPSHOT_VALUE_BYTES_MAX)?)?;
+    let mut values = HashMap::new();
+    while !reader.is_empty() {
+        let key = reader.bytes("key", SNAPSHOT_VALUE_BYTES_MAX)?.to_vec();
+        values.insert(key, reader.bytes("value", SNAPSHOT_VALUE_BYTES_MAX)?.to_vec());
+    }
+    Ok((group_id, roster, values))
+}
+
+fn load(storage: &MemoryStorage, id: &openmls::group::GroupId) -> Result<PublicGroup, DeliveryError> {
+    let group = PublicGroup::load(storage, id).map_err(|_| fault("stored group cannot be read"))?;
+    group.ok_or(fault("stored group is incomplete"))
+}
+
+/// Channels have one incarnation so far.
+fn current_group(channel: &ChannelId) -> GroupId {
+    GroupId { channel: *channel, incarnation: Incarnation(0) }
+}
+
+const fn fault(fault: &'static str) -> DeliveryError {
+    DeliveryError::Group { fault }
+}

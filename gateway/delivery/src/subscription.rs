@@ -1,0 +1,224 @@
+//! One device's Receive stream: what is stored first, then what happens, with nothing between lost or doubled.
+//!
+//! For each followed channel it knows the last sequence it gave out. A live frame that continues there passes as it is;
+//! anything else is read from the store. So a full queue, a lagging tail and the moment between catch-up and live are all
+//! the same case.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianxin_policy::{Follow, Permit};
+use lianxin_store::{InboxEntry, StoreError, ZoneStore};
+use lianxin_types::{ChannelId, Clock, DeviceUri, LIMITS, Sequence, Timestamp};
+use tokio::sync::mpsc;
+
+use crate::fanout::Fanout;
+use crate::mailbox::{Frame, Mailbox};
+
+/// Something for the device, in order.
+#[derive(Debug, Clone)]
+pub enum Delivery {
+    /// Events of one channel, shared with all its subscribers.
+    Events(Arc<Frame>),
+    /// Everything stored when following began has been given out.
+    CaughtUp {
+        /// The channel.
+        channel: ChannelId,
+        /// The head when following began, or later.
+        sequence: Sequence,
+    },
+    /// Events are gone by retention.
+    Gap {
+        /// The channel.
+        channel: ChannelId,
+        /// The oldest event still there.
+        first_retained: Sequence,
+    },
+    /// An invitation.
+    Inbox(InboxEntry),
+    /// The device lost its leaf: the channel is not followed any more.
+    NotMember {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Nothing else happened for a while.
+    Heartbeat {
+        /// The gateway's time.
+        now: Timestamp,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Followed {
+    sent: Sequence,
+    is_behind: bool,
+    is_caught_up: bool,
+}
+
+/// One device's stream.
+pub struct Subscription {
+    device: DeviceUri,
+    store: Arc<dyn ZoneStore>,
+    fanout: Arc<Fanout>,
+    clock: Arc<dyn Clock>,
+    mailbox: Arc<Mailbox>,
+    frames: mpsc::Receiver<Arc<Frame>>,
+    followed: BTreeMap<ChannelId, Followed>,
+    inbox_after: u64,
+    ready: VecDeque<Delivery>,
+}
+
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+const INBOX_ITEMS_AT_ONCE: usize = 32;
+
+impl Subscription {
+    /// A stream for `device` that follows nothing but its inbox yet.
+    pub fn new(device: DeviceUri, store: Arc<dyn ZoneStore>, fanout: Arc<Fanout>, clock: Arc<dyn Clock>) -> Self {
+        let (mailbox, frames) = Mailbox::new();
+        fanout.add_device(device.clone(), &mailbox);
+        let (followed, ready) = (BTreeMap::new(), VecDeque::new());
+        Self { device, store, fanout, clock, mailbox, frames, followed, inbox_after: 0, ready }
+    }
+
+    /// Follows the permit's channel behind `after`, but never before the device's own seat.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the zone is unavailable.
+    pub fn follow(&mut self, permit: &Permit<Follow>, after: Sequence) -> Result<(), StoreError> {
+        let Some(channel) = permit.channel().copied() else { return Ok(()) };
+        self.fanout.add_channel(channel, &self.mailbox);
+        let head = self.store.head(&channel)?;
+        let joined = head.as_ref().and_then(|head| head.members.get(&self.device)).map(|member| member.joined);
+        let Some(joined) = joined else {
+            self.unfollow(&channel);
+            self.ready.push_back(Delivery::NotMember { channel });
+            return Ok(());
+        };
+        let sent = after.max(Sequence(joined.0.saturating_sub(1)));
+        self.followed.insert(channel, Followed { sent, is_behind: true, is_caught_up: false });
+        Ok(())
+    }
+
+    /// Stops following. Frames that wait already are not given out.
+    pub fn unfollow(&mut self, channel: &ChannelId) {
+        self.fanout.remove_channel(channel, &self.mailbox);
+        self.followed.remove(channel);
+    }
+
+    /// Channels followed now.
+    pub fn followed_count(&self) -> usize {
+        self.followed.len()
+    }
+
+    /// What comes next. Cancel-safe: what a dropped call had taken is given out by the next one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the zone cannot be read; the stream should end then.
+    pub async fn next(&mut self) -> Result<Delivery, StoreError> {
+        let heartbeat = self.clock.monotonic().plus(HEARTBEAT_EVERY);
+        loop {
+            if let Some(delivery) = self.ready.pop_front() {
+                return Ok(delivery);
+            }
+            for channel in self.mailbox.take_behind() {
+                if let Some(followed) = self.followed.get_mut(&channel) {
+                    followed.is_behind = true;
+                }
+            }
+            if self.mailbox.take_inbox() {
+                self.read_inbox()?;
+                continue;
+            }
+            if let Some(channel) = self.followed.iter().find(|(_, state)| state.is_behind).map(|(channel, _)| *channel) {
+                self.catch_up(channel).await?;
+                continue;
+            }
+            let idle = self.clock.sleep_until(heartbeat);
+            tokio::select! {
+                biased;
+                frame = self.frames.recv() => if let Some(frame) = frame { self.take_live(frame) },
+                () = self.mailbox.woken() => {}
+                () = idle => return Ok(Delivery::Heartbeat { now: self.clock.now() }),
+            }
+        }
+    }
+
+    fn take_live(&mut self, frame: Arc<Frame>) {
+        let Some(followed) = self.followed.get_mut(frame.channel()) else { return };
+        if frame.last() <= followed.sent {
+            return;
+        }
+        if frame.first() == followed.sent.next() && !followed.is_behind {
+            self.give(frame);
+        } else {
+            followed.is_behind = true;
+        }
+    }
+
+    /// Gives out one page of what is stored. State changes only behind the await, so a dropped call loses nothing.
+    async fn catch_up(&mut self, channel: ChannelId) -> Result<(), StoreError> {
+        let Some(sent) = self.followed.get(&channel).map(|followed| followed.sent) else { return Ok(()) };
+        let store = Arc::clone(&self.store);
+        let read = move || store.read(&channel, sent, LIMITS.history_events_max, LIMITS.frame_bytes_max);
+        let page = tokio::task::spawn_blocking(read).await.map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
+        let Some(followed) = self.followed.get_mut(&channel) else { return Ok(()) };
+        if page.first_retained > followed.sent.next() && page.events.first().is_some() {
+            self.ready.push_back(Delivery::Gap { channel, first_retained: page.first_retained });
+        }
+        let reached = page.events.last().map_or(followed.sent, |event| event.head.sequence);
+        let is_behind = reached < page.head;
+        followed.is_behind = is_behind;
+        let announce = !is_behind && !followed.is_caught_up;
+        followed.is_caught_up |= announce;
+        for frame in Frame::split(page.events) {
+            if !self.give(frame) {
+                return Ok(());
+            }
+        }
+        if announce {
+            self.ready.push_back(Delivery::CaughtUp { channel, sequence: reached });
+        }
+        Ok(())
+    }
+
+    /// Gives a frame out; after a commit, whether the device still owns the leaf that it reads by.
+    fn give(&mut self, frame: Arc<Frame>) -> bool {
+        let channel = *frame.channel();
+        let (last, may_unseat) = (frame.last(), frame.ends_with_commit());
+        let Some(followed) = self.followed.get_mut(&channel) else { return false };
+        followed.sent = last;
+        self.ready.push_back(Delivery::Events(frame));
+        if may_unseat && !self.is_seated_since(&channel, last) {
+            self.unfollow(&channel);
+            self.ready.push_back(Delivery::NotMember { channel });
+            return false;
+        }
+        true
+    }
+
+    fn is_seated_since(&self, channel: &ChannelId, sequence: Sequence) -> bool {
+        let Ok(Some(head)) = self.store.head(channel) else { return false };
+        head.members.get(&self.device).is_some_and(|member| member.joined <= sequence)
+    }
+
+    fn read_inbox(&mut self) -> Result<(), StoreError> {
+        let entries = self.store.inbox(&self.device, self.inbox_after, INBOX_ITEMS_AT_ONCE)?;
+        if entries.len() == INBOX_ITEMS_AT_ONCE {
+            self.mailbox.mark_inbox();
+        }
+        for entry in entries {
+            self.inbox_after = entry.id;
+            self.ready.push_back(Delivery::Inbox(entry));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        for channel in self.followed.keys() {
+            self.fanout.remove_channel(channel, &self.mailbox);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The federation in use, and callers read from certificates by it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use lianxin_trust::{CertificateError, Federation, Usage};
+use lianxin_types::{Clock, DeviceUri, Timestamp};
+
+/// Somebody whose certificate has been verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Who.
+    pub uri: DeviceUri,
+    /// When its certificate ends.
+    pub certificate_ends: Timestamp,
+}
+
+/// Names callers. Shared by the listener, which asks during the handshake, and the guard, which asks for every call.
+pub struct Callers {
+    federation: RwLock<Arc<Federation>>,
+    generation: AtomicU64,
+    clock: Arc<dyn Clock>,
+}
+
+impl Callers {
+    /// Callers by this federation.
+    pub fn new(federation: Federation, clock: Arc<dyn Clock>) -> Self {
+        Self { federation: RwLock::new(Arc::new(federation)), generation: AtomicU64::new(1), clock }
+    }
+
+    /// The federation in use.
+    pub fn federation(&self) -> Arc<Federation> {
+        Arc::clone(&self.federation.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Uses another federation from now on; every lease and every cached answer ends.
+    pub fn replace(&self, federation: Federation) {
+        *self.federation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(federation);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Rises with every [`Callers::replace`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The holder of a client certificate chain, leaf first, DER.
+    ///
+    /// # Errors
+    /// [`CertificateError`] if the chain does not verify now, even if it did when the connection opened.
+    pub fn identify(&self, chain: &[Vec<u8>]) -> Result<Caller, CertificateError> {
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        let identity = self.federation().identify(&chain, Usage::TlsClient, self.clock.now())?;
+        Ok(Caller { uri: identity.uri, certificate_ends: identity.not_after })
+    }
+}

@@ -1,0 +1,418 @@
+//! Channels: start, change, leave, list, and the public state that joiners need.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lianxin_audit::{AuditEvent, Change};
+use lianxin_delivery::{CommitBundle, DeliveryError};
+use lianxin_identity::Caller;
+use lianxin_policy::{ChannelFacts, Request};
+use lianxin_profile::ChannelContext;
+use lianxin_store::{ChannelHead, Idempotency};
+use lianxin_types::{ChannelId, DepartmentId, Digest, Epoch, IdempotencyId, Incarnation, Sequence};
+
+use crate::gate::{Operations, Receipt};
+use crate::guard::{Standing, blocking, to_the_end, unit};
+use crate::refusal::Refusal;
+
+/// A channel of the caller's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelSummary {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Current epoch.
+    pub epoch: Epoch,
+    /// Carrying group.
+    pub incarnation: Incarnation,
+    /// Last event.
+    pub head: Sequence,
+    /// The event that seated the caller.
+    pub joined: Sequence,
+    /// Members now.
+    pub member_count: usize,
+}
+
+/// The public state of the current epoch.
+#[derive(Debug, Clone)]
+pub struct GroupInfoPage {
+    /// As the last committer signed it.
+    pub group_info: Bytes,
+    /// The public tree.
+    pub tree: Bytes,
+    /// The channel's head when it was read.
+    pub head: Sequence,
+}
+
+/// Channels on one page of a list.
+pub(crate) const LIST_PAGE: usize = 200;
+
+/// Facts for the policy, owned so that they outlive the lookup.
+pub(crate) struct Facts {
+    pub(crate) channel: ChannelId,
+    pub(crate) departments: Vec<DepartmentId>,
+    pub(crate) expires: Option<lianxin_types::Timestamp>,
+    pub(crate) standing: Standing,
+}
+
+impl Facts {
+    pub(crate) fn view(&self) -> ChannelFacts<'_> {
+        ChannelFacts {
+            id: self.channel,
+            departments: &self.departments,
+            expires: self.expires,
+            is_member: self.standing.is_member,
+            is_known: self.standing.is_known,
+            is_leaving: self.standing.is_leaving,
+        }
+    }
+
+    pub(crate) fn new(context: &ChannelContext, standing: Standing) -> Self {
+        Self {
+            channel: context.channel(),
+            departments: context.departments().iter().map(|named| named.id.clone()).collect(),
+            expires: context.label().expires(),
+            standing,
+        }
+    }
+
+    /// Whether the refusal of a request may name the channel in its record: only where the caller may know of it.
+    pub(crate) fn nameable(facts: Option<&Self>) -> Option<ChannelId> {
+        facts.filter(|facts| facts.standing.is_member || facts.standing.is_known).map(|facts| facts.channel)
+    }
+}
+
+impl Operations {
+    /// Starts a channel with the caller as its only member.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `Channels.Create` in the contract.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        id: IdempotencyId,
+        group_info: Bytes,
+        tree: Bytes,
+    ) -> Result<Receipt, Refusal> {
+        const ACTION: &str = "create-channel";
+        let bytes_hash = hash_all(&[&group_info, &tree]);
+        let scope = Idempotency { device: caller.uri.clone(), channel: None, call: ACTION, id, bytes_hash };
+        let (this, who) = (self.clone(), caller.clone());
+        let started = to_the_end(async move { this.start(&who, scope, group_info, tree).await }).await;
+        match started {
+            Ok(receipt) => Ok(receipt),
+            Err(refusal) => Err(self.guard.refuse(&caller.uri, ACTION, None, refusal).await),
+        }
+    }
+
+    async fn start(
+        &self,
+        caller: &Caller,
+        scope: Idempotency,
+        group_info: Bytes,
+        tree: Bytes,
+    ) -> Result<Receipt, Refusal> {
+        if let Some(accepted) = self.guard.repeat(&scope)? {
+            return Ok(Receipt::of(&accepted, 0));
+        }
+        let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
+        let (uri, now) = (caller.uri.clone(), self.guard.now());
+        let prepared =
+            blocking(move || channels.verify_start(&guard.federation(), &uri, group_info, &tree, now)).await??;
+        let standing = Standing { is_member: true, is_known: true, is_leaving: false };
+        let facts = Facts::new(prepared.context(), standing);
+        let permit = self.guard.engine.create_channel(&Request {
+            caller: &caller.uri,
+            now,
+            channel: Some(facts.view()),
+            departments_added: &[],
+            members_after: 1,
+            devices_added: 0,
+        })?;
+        let event = AuditEvent::ChannelStarted {
+            departments: facts.departments.clone(),
+            classification: prepared.context().label().classification(),
+        };
+        let channel = Some(facts.channel);
+        let version = permit.policy_version();
+        let audit = self.guard.record(&event, Some(&caller.uri), channel, Some(prepared.slot()), version)?;
+        let (write, effects, state) = prepared.into_write(&permit);
+        let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
+        if !accepted.is_repeat {
+            self.guard.statistics.commit();
+            self.channels.advance(&facts.channel, state, accepted.sequence);
+        }
+        Ok(Receipt::of(&accepted, version))
+    }
+
+    /// Accepts a commit bundle: commit, Welcome and GroupInfo together or not at all.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `Channels.Commit` in the contract.
+    pub async fn commit(
+        &self,
+        caller: &Caller,
+        id: IdempotencyId,
+        channel: ChannelId,
+        bundle: CommitBundle,
+    ) -> Result<Receipt, Refusal> {
+        const ACTION: &str = "commit";
+        let bytes_hash = hash_all(&[&bundle.commit, &bundle.welcome, &bundle.group_info]);
+        let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
+        let (this, who) = (self.clone(), caller.clone());
+        let done = to_the_end(async move { this.change(&who, scope, channel, bundle).await }).await;
+        self.answer(caller, ACTION, channel, done).await
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        scope: Idempotency,
+        channel: ChannelId,
+        bundle: CommitBundle,
+    ) -> Result<Receipt, Refusal> {
+        if let Some(accepted) = self.guard.repeat(&scope)? {
+            return Ok(Receipt::of(&accepted, 0));
+        }
+        // First whether the caller may at all, so that a stranger's bytes are never worth a validation.
+        let facts = self.facts(caller, channel).await?;
+        let now = self.guard.now();
+        let request = |departments_added, members_after, devices_added| Request {
+            caller: &caller.uri,
+            now,
+            channel: facts.as_ref().map(Facts::view),
+            departments_added,
+            members_after,
+            devices_added,
+        };
+        drop(self.guard.engine.commit(&request(&[], 0, 0))?);
+
+        let turn = self.channels.turn(&channel);
+        let turn = turn.acquire_owned().await.map_err(|_| Refusal::ShuttingDown)?;
+        let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
+        let prepared = blocking(move || {
+            let verified = channels.verify_commit(&guard.federation(), &uri, &channel, bundle, now);
+            drop(turn);
+            verified
+        })
+        .await??;
+
+        let summary = prepared.summary();
+        let departments: Vec<_> = summary.added.iter().map(|added| added.uri.department().clone()).collect();
+        let permit =
+            self.guard.engine.commit(&request(&departments, summary.roster.len(), summary.added.len()))?;
+        let change = Change {
+            added: summary.added.iter().map(|added| added.uri.clone()).collect(),
+            removed: summary.removed.iter().map(|removed| removed.uri.clone()).collect(),
+        };
+        let invited = change.added.clone();
+        let event = AuditEvent::Committed { epoch: prepared.before().epoch, change, bytes: prepared.bytes() };
+        let (slot, version) = (Some(prepared.slot()), permit.policy_version());
+        let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), slot, version)?;
+        let (write, effects, state) = prepared.into_write(&permit);
+        let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
+        if !accepted.is_repeat {
+            self.guard.statistics.commit();
+            self.channels.advance(&channel, state, accepted.sequence);
+            self.fanout.wake_inboxes(&invited);
+        }
+        Ok(Receipt::of(&accepted, version))
+    }
+
+    /// Puts the caller's proposal to remove itself into the log.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `Channels.Leave` in the contract.
+    pub async fn leave(
+        &self,
+        caller: &Caller,
+        id: IdempotencyId,
+        channel: ChannelId,
+        proposal: Bytes,
+    ) -> Result<Receipt, Refusal> {
+        const ACTION: &str = "leave";
+        let bytes_hash = Digest::sha256(&proposal);
+        let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
+        let (this, who) = (self.clone(), caller.clone());
+        let done = to_the_end(async move { this.propose_leave(&who, scope, channel, proposal).await }).await;
+        self.answer(caller, ACTION, channel, done).await
+    }
+
+    async fn propose_leave(
+        &self,
+        caller: &Caller,
+        scope: Idempotency,
+        channel: ChannelId,
+        proposal: Bytes,
+    ) -> Result<Receipt, Refusal> {
+        if let Some(accepted) = self.guard.repeat(&scope)? {
+            return Ok(Receipt::of(&accepted, 0));
+        }
+        let facts = self.facts(caller, channel).await?;
+        let permit = self.guard.engine.leave(&self.request(caller, facts.as_ref()))?;
+        let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
+        let prepared =
+            blocking(move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal)).await??;
+        let event = AuditEvent::LeaveProposed { epoch: prepared.epoch() };
+        let version = permit.policy_version();
+        let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), None, version)?;
+        let (write, effects, state) = prepared.into_write(&permit);
+        let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
+        if !accepted.is_repeat {
+            self.guard.statistics.commit();
+            self.channels.advance(&channel, state, accepted.sequence);
+        }
+        Ok(Receipt::of(&accepted, version))
+    }
+
+    /// The tree that goes with the Welcome made at `sequence`, for whoever it seated.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `Channels.GetWelcomeTree` in the contract.
+    pub async fn welcome_tree(&self, caller: &Caller, channel: ChannelId, sequence: Sequence) -> Result<Bytes, Refusal> {
+        const ACTION: &str = "public-state";
+        let facts = self.audited_facts(caller, ACTION, channel).await?;
+        let permit = self.guard.engine.read_public_state(&self.request(caller, facts.as_ref()));
+        let permit = self.permitted(caller, ACTION, facts.as_ref(), permit).await?;
+        let version = permit.policy_version();
+        self.guard.record_read(AuditEvent::PublicStateRead, &caller.uri, Some(channel), version).await?;
+        let store = Arc::clone(&self.guard.store);
+        let tree = blocking(move || store.welcome_tree(&channel, sequence)).await??;
+        match tree {
+            Some(tree) => Ok(tree),
+            None => Err(self.guard.refuse(&caller.uri, ACTION, Some(channel), Refusal::ChannelNotAvailable).await),
+        }
+    }
+
+    /// GroupInfo and tree of the current epoch, for a member.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `Channels.GetGroupInfo` in the contract.
+    pub async fn group_info(&self, caller: &Caller, channel: ChannelId) -> Result<GroupInfoPage, Refusal> {
+        const ACTION: &str = "public-state";
+        let facts = self.audited_facts(caller, ACTION, channel).await?;
+        let permit = self.guard.engine.read_public_state(&self.request(caller, facts.as_ref()));
+        let permit = self.permitted(caller, ACTION, facts.as_ref(), permit).await?;
+        let version = permit.policy_version();
+        self.guard.record_read(AuditEvent::PublicStateRead, &caller.uri, Some(channel), version).await?;
+        let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
+        blocking(move || {
+            let tree = channels.tree(&guard.federation(), &channel)?;
+            let group_info = guard.store.group_info(&channel)?.ok_or(Refusal::ChannelNotAvailable)?;
+            let head = guard.store.head(&channel)?.map_or(Sequence(0), |head| head.head.sequence);
+            Ok(GroupInfoPage { group_info, tree, head })
+        })
+        .await?
+    }
+
+    /// A page of the caller's channels behind `after`, ascending by id, and whether more follow.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `Channels.List` in the contract.
+    pub async fn list(&self, caller: &Caller, after: Option<ChannelId>) -> Result<(Vec<ChannelSummary>, bool), Refusal> {
+        let permit = self.guard.engine.list_channels(&self.request(caller, None));
+        let permit = self.permitted(caller, "list", None, permit).await?;
+        let version = permit.policy_version();
+        self.guard.record_read(AuditEvent::ChannelsListed, &caller.uri, None, version).await?;
+        let (store, device) = (Arc::clone(&self.guard.store), caller.uri.clone());
+        blocking(move || {
+            let mut ids = store.channels_of(&device, after.as_ref(), LIST_PAGE + 1)?;
+            let has_more = ids.len() > LIST_PAGE;
+            ids.truncate(LIST_PAGE);
+            let mut page = Vec::with_capacity(ids.len());
+            for channel in ids {
+                let head = store.head(&channel)?;
+                page.extend(head.and_then(|head| summary(channel, &head, &device)));
+            }
+            Ok((page, has_more))
+        })
+        .await?
+    }
+
+    /// What the policy may know of a channel; `None` if it does not exist.
+    pub(crate) async fn facts(&self, caller: &Caller, channel: ChannelId) -> Result<Option<Facts>, Refusal> {
+        let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
+        blocking(move || match channels.context(&guard.federation(), &channel) {
+            Ok((head, context)) => Ok(Some(Facts::new(&context, guard.standing(&head, &uri)))),
+            Err(DeliveryError::NoChannel) => Ok(None),
+            Err(error) => Err(error.into()),
+        })
+        .await?
+    }
+
+    /// As [`Operations::facts`], with the refusal recorded.
+    pub(crate) async fn audited_facts(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        channel: ChannelId,
+    ) -> Result<Option<Facts>, Refusal> {
+        match self.facts(caller, channel).await {
+            Ok(facts) => Ok(facts),
+            Err(refusal) => Err(self.guard.refuse(&caller.uri, action, None, refusal).await),
+        }
+    }
+
+    pub(crate) fn request<'a>(&self, caller: &'a Caller, facts: Option<&'a Facts>) -> Request<'a> {
+        Request {
+            caller: &caller.uri,
+            now: self.guard.now(),
+            channel: facts.map(Facts::view),
+            departments_added: &[],
+            members_after: 0,
+            devices_added: 0,
+        }
+    }
+
+    /// The permit, or the denial recorded and translated.
+    pub(crate) async fn permitted<P>(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        facts: Option<&Facts>,
+        decision: Result<P, lianxin_policy::Denial>,
+    ) -> Result<P, Refusal> {
+        match decision {
+            Ok(permit) => Ok(permit),
+            Err(denial) => Err(self.guard.refuse(&caller.uri, action, Facts::nameable(facts), denial.into()).await),
+        }
+    }
+
+    /// The answer to a call in a channel, with a refusal recorded; its record names the channel only if the caller may.
+    async fn answer(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        channel: ChannelId,
+        done: Result<Receipt, Refusal>,
+    ) -> Result<Receipt, Refusal> {
+        match done {
+            Ok(receipt) => Ok(receipt),
+            Err(refusal) => {
+                let named = (refusal != Refusal::ChannelNotAvailable).then_some(channel);
+                Err(self.guard.refuse(&caller.uri, action, named, refusal).await)
+            }
+        }
+    }
+}
+
+fn summary(channel: ChannelId, head: &ChannelHead, device: &lianxin_types::DeviceUri) -> Option<ChannelSummary> {
+    let member = head.members.get(device)?;
+    Some(ChannelSummary {
+        channel,
+        epoch: head.epoch,
+        incarnation: Incarnation(0),
+        head: head.head.sequence,
+        joined: member.joined,
+        member_count: head.members.len(),
+    })
+}
+
+/// SHA-256 over byte strings with their lengths in front, so that moving a boundary changes it.
+fn hash_all(parts: &[&[u8]]) -> Digest {
+    let mut framed = lianxin_types::Writer::new();
+    for part in parts {
+        framed.bytes(part);
+    }
+    Digest::sha256(&framed.finish())
+}
+

@@ -1,0 +1,168 @@
+//! The whole room as one value, put together once by the gateway's composition.
+
+use std::sync::Arc;
+
+use lianxin_audit::{AuditEvent, Pseudonyms, Recorder};
+use lianxin_delivery::{Channels, Fanout};
+use lianxin_identity::{Caller, Callers};
+use lianxin_policy::Engine;
+use lianxin_store::{Accepted, ZoneStore};
+use lianxin_types::{Clock, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
+
+use crate::counts::RefusalCounts;
+use crate::guard::{Guard, plain};
+use crate::refusal::Refusal;
+use crate::statistics::Statistics;
+
+/// What the composition hands in.
+pub struct Parts {
+    /// The zone's store.
+    pub store: Arc<dyn ZoneStore>,
+    /// The federation in use.
+    pub callers: Arc<Callers>,
+    /// Makes pseudonyms for audit records.
+    pub pseudonyms: Pseudonyms,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Salts and slots.
+    pub random: Arc<dyn Random>,
+    /// The fan-out whose task the composition runs.
+    pub fanout: Arc<Fanout>,
+}
+
+/// Everything that can be asked of the gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Operations {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) channels: Arc<Channels>,
+    pub(crate) fanout: Arc<Fanout>,
+    counts: Arc<RefusalCounts>,
+}
+
+/// Says that something is durable, in order and audited (PROTOCOL 8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Position in the channel's log; 0 for what is in none.
+    pub sequence: Sequence,
+    /// When it was accepted.
+    pub gateway_time: Timestamp,
+    /// When the zone stops keeping it.
+    pub expiry: Option<Timestamp>,
+    /// Version of the policy that allowed it.
+    pub policy_version: u64,
+    /// Index of its audit leaf.
+    pub leaf_index: u64,
+    /// RFC 6962 hash of its audit leaf.
+    pub leaf_hash: Digest,
+}
+
+impl Receipt {
+    pub(crate) fn of(accepted: &Accepted, policy_version: u64) -> Self {
+        Self {
+            sequence: accepted.sequence,
+            gateway_time: accepted.gateway_time,
+            expiry: accepted.expiry,
+            policy_version,
+            leaf_index: accepted.leaf_index,
+            leaf_hash: accepted.leaf_hash,
+        }
+    }
+}
+
+impl Operations {
+    /// Operations on one zone.
+    pub fn new(parts: Parts) -> Self {
+        let statistics = Arc::new(Statistics::default());
+        let recorder = Recorder::new(parts.store.zone().clone(), parts.pseudonyms, Arc::clone(&parts.random));
+        let counts = Arc::new(RefusalCounts::new(parts.random.as_ref()));
+        let channels = Arc::new(Channels::new(Arc::clone(&parts.store)));
+        let guard = Guard {
+            callers: parts.callers,
+            engine: Engine::new(LIMITS),
+            store: parts.store,
+            recorder,
+            clock: parts.clock,
+            statistics,
+        };
+        Self { guard: Arc::new(guard), channels, fanout: parts.fanout, counts }
+    }
+
+    /// The zone.
+    pub fn zone(&self) -> &ZoneId {
+        self.guard.store.zone()
+    }
+
+    /// Counters for the operator.
+    pub fn statistics(&self) -> &Statistics {
+        &self.guard.statistics
+    }
+
+    /// Who holds a client certificate chain, leaf first, DER: verified anew for every call.
+    ///
+    /// # Errors
+    /// [`Refusal::CertificateExpired`], [`Refusal::CertificateRevoked`], [`Refusal::WrongKind`].
+    pub fn identify(&self, chain: &[Vec<u8>]) -> Result<Caller, Refusal> {
+        self.guard.identify(chain)
+    }
+
+    /// Records that a face refused a known caller before an operation was reached (a request that does not parse, a stream
+    /// too many), and hands the refusal back.
+    pub async fn refused(&self, caller: &Caller, action: &'static str, refusal: Refusal) -> Refusal {
+        self.guard.refuse(&caller.uri, action, None, refusal).await
+    }
+
+    /// Counts a connection that was refused before a caller was known; `source` is the network address. The first of each
+    /// source, reason and minute is recorded at once, the rest as a count when the minute is over (PROTOCOL 8).
+    pub async fn connection_refused(&self, source: std::net::IpAddr, reason: &'static str) {
+        self.guard.statistics.handshake_refusal();
+        if let Some(event) = self.counts.count(source, reason, self.guard.now()) {
+            self.record_own(event).await;
+        }
+    }
+
+    /// Writes the counts of minutes that are over. To be called now and then, and at the end.
+    pub async fn flush_refusal_counts(&self, everything: Flush) {
+        for event in self.counts.take(self.guard.now(), everything) {
+            self.record_own(event).await;
+        }
+    }
+
+    /// Records that the gateway opened its zone.
+    ///
+    /// # Errors
+    /// [`Refusal::ZoneUnavailable`] if it cannot be recorded; the gateway must not serve then.
+    pub async fn started(&self, version: &'static str, configuration_digest: Digest) -> Result<(), Refusal> {
+        let bundle = self.guard.federation();
+        let event = AuditEvent::GatewayStarted {
+            version,
+            fencing_number: self.guard.store.health().fencing_number,
+            bundle_version: bundle.bundle().bundle.version,
+            bundle_digest: bundle.bundle().digest,
+            configuration_digest,
+        };
+        let audit = self.guard.record(&event, None, None, None, 0)?;
+        self.guard.commit(plain(audit)).await.map(|_| ())
+    }
+
+    /// Records that the gateway closes in order.
+    pub async fn stopped(&self) {
+        self.flush_refusal_counts(Flush::Everything).await;
+        self.record_own(AuditEvent::GatewayStopped).await;
+    }
+
+    async fn record_own(&self, event: AuditEvent) {
+        let Ok(audit) = self.guard.record(&event, None, None, None, 0) else { return };
+        if self.guard.commit(plain(audit)).await.is_err() {
+            tracing::error!(event = event.name(), "audit record of the gateway itself was not accepted");
+        }
+    }
+}
+
+/// How much of the refusal counts to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Minutes that are over.
+    FinishedMinutes,
+    /// All that is counted.
+    Everything,
+}

@@ -1,0 +1,143 @@
+//! Key packages: published by their owner, claimed by whoever may invite it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lianxin_audit::AuditEvent;
+use lianxin_delivery::prepare_key_packages;
+use lianxin_identity::Caller;
+use lianxin_policy::Request;
+use lianxin_store::{Effect, Idempotency};
+use lianxin_types::{ChannelId, DeviceUri, Digest, IdempotencyId, Writer};
+
+use crate::channels::Facts;
+use crate::gate::{Operations, Receipt};
+use crate::guard::{blocking, unit};
+use crate::refusal::Refusal;
+
+impl Operations {
+    /// Stores key packages of the caller's own leaf.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `KeyPackages.Publish` in the contract.
+    pub async fn publish_key_packages(
+        &self,
+        caller: &Caller,
+        id: IdempotencyId,
+        one_time: Vec<Bytes>,
+        last_resort: Option<Bytes>,
+    ) -> Result<Receipt, Refusal> {
+        const ACTION: &str = "publish-key-packages";
+        let done = self.publish(caller, id, ACTION, one_time, last_resort).await;
+        match done {
+            Ok(receipt) => Ok(receipt),
+            Err(refusal) => Err(self.guard.refuse(&caller.uri, ACTION, None, refusal).await),
+        }
+    }
+
+    async fn publish(
+        &self,
+        caller: &Caller,
+        id: IdempotencyId,
+        call: &'static str,
+        one_time: Vec<Bytes>,
+        last_resort: Option<Bytes>,
+    ) -> Result<Receipt, Refusal> {
+        let bytes_hash = hash_of(one_time.iter().chain(&last_resort).map(|bytes| &bytes[..]));
+        let scope = Idempotency { device: caller.uri.clone(), channel: None, call, id, bytes_hash };
+        if let Some(accepted) = self.guard.repeat(&scope)? {
+            return Ok(Receipt::of(&accepted, 0));
+        }
+        let permit = self.guard.engine.publish_key_packages(&self.request(caller, None))?;
+        let event =
+            AuditEvent::KeyPackagesPublished { one_time: one_time.len(), last_resort: last_resort.is_some() };
+        let version = permit.policy_version();
+        let (guard, now) = (Arc::clone(&self.guard), self.guard.now());
+        let prepared = blocking(move || {
+            prepare_key_packages(&permit, &guard.federation(), &one_time, last_resort.as_ref(), now)
+        })
+        .await??;
+        let audit = self.guard.record(&event, Some(&caller.uri), None, None, version)?;
+        let accepted = self.guard.commit(unit(None, Some(scope), vec![prepared.effect], audit)).await?;
+        Ok(Receipt::of(&accepted, version))
+    }
+
+    /// Takes one key package of each owner for the channel, all or none, in the owners' order.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `KeyPackages.Claim` in the contract.
+    pub async fn claim_key_packages(
+        &self,
+        caller: &Caller,
+        id: IdempotencyId,
+        channel: ChannelId,
+        owners: Vec<DeviceUri>,
+    ) -> Result<(Vec<Bytes>, Receipt), Refusal> {
+        const ACTION: &str = "claim-key-packages";
+        let facts = self.audited_facts(caller, ACTION, channel).await?;
+        let done = self.claim(caller, id, ACTION, facts.as_ref(), channel, owners).await;
+        match done {
+            Ok(claimed) => Ok(claimed),
+            Err(refusal) => {
+                let named = Facts::nameable(facts.as_ref());
+                Err(self.guard.refuse(&caller.uri, ACTION, named, refusal).await)
+            }
+        }
+    }
+
+    async fn claim(
+        &self,
+        caller: &Caller,
+        id: IdempotencyId,
+        call: &'static str,
+        facts: Option<&Facts>,
+        channel: ChannelId,
+        owners: Vec<DeviceUri>,
+    ) -> Result<(Vec<Bytes>, Receipt), Refusal> {
+        let bytes_hash = hash_of(owners.iter().map(|owner| owner.as_str().as_bytes()));
+        let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call, id, bytes_hash };
+        if let Some(accepted) = self.guard.repeat(&scope)? {
+            let receipt = Receipt::of(&accepted, 0);
+            return Ok((accepted.key_packages, receipt));
+        }
+        let departments: Vec<_> = owners.iter().map(|owner| owner.department().clone()).collect();
+        let members = match self.guard.store.head(&channel)? {
+            Some(head) => head.members.len(),
+            None => 0,
+        };
+        let permit = self.guard.engine.claim_key_packages(&Request {
+            departments_added: &departments,
+            devices_added: owners.len(),
+            members_after: members + owners.len(),
+            ..self.request(caller, facts)
+        })?;
+        let version = permit.policy_version();
+        let event = AuditEvent::KeyPackagesClaimed { owners: owners.clone() };
+        let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), None, version)?;
+        let effects = vec![Effect::ClaimKeyPackages { channel, owners }];
+        let accepted = self.guard.commit(unit(None, Some(scope), effects, audit)).await?;
+        let receipt = Receipt::of(&accepted, version);
+        Ok((accepted.key_packages, receipt))
+    }
+
+    /// One-time packages of the caller that live on, and whether it has a last resort.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongKind`], [`Refusal::ZoneUnavailable`].
+    pub async fn count_key_packages(&self, caller: &Caller) -> Result<(usize, bool), Refusal> {
+        let permit = self.guard.engine.publish_key_packages(&self.request(caller, None));
+        let permit = self.permitted(caller, "count-key-packages", None, permit).await?;
+        let version = permit.policy_version();
+        self.guard.record_read(AuditEvent::KeyPackagesCounted, &caller.uri, None, version).await?;
+        let (store, device, now) = (Arc::clone(&self.guard.store), caller.uri.clone(), self.guard.now());
+        Ok(blocking(move || store.key_package_count(&device, now)).await??)
+    }
+}
+
+fn hash_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Digest {
+    let mut framed = Writer::new();
+    for part in parts {
+        framed.bytes(part);
+    }
+    Digest::sha256(&framed.finish())
+}

@@ -1,0 +1,285 @@
+//! Messages: the Send stream's rules, and pages of history.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lianxin_audit::AuditEvent;
+use lianxin_delivery::{NewMessage, prepare_message};
+use lianxin_identity::Caller;
+use lianxin_policy::{Generation, Lease, Permit, SendMessage};
+use lianxin_store::{Accepted, ChannelHead, Idempotency, Refused, StoredEvent, Unit};
+use lianxin_types::{ChannelId, Digest, IdempotencyId, LIMITS, Sequence, Timestamp};
+
+use crate::channels::Facts;
+use crate::gate::{Operations, Receipt};
+use crate::guard::{blocking, unit};
+use crate::refusal::Refusal;
+use crate::statistics::OpenStream;
+
+/// A message as it came in.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The sender's name for it.
+    pub id: IdempotencyId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// MLSMessage(PrivateMessage).
+    pub mls: Bytes,
+}
+
+/// What became of one message.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// The sender's name for it.
+    pub id: IdempotencyId,
+    /// Receipt or refusal.
+    pub outcome: Result<Receipt, Refusal>,
+}
+
+/// A page of a channel's log.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// Ascending and dense.
+    pub events: Vec<Arc<StoredEvent>>,
+    /// The channel's head when it was read.
+    pub head: Sequence,
+    /// The oldest sequence still there and open to the caller.
+    pub first_retained: Sequence,
+}
+
+/// One Send stream: its leases, and where it must go on after a refusal.
+pub struct Sender {
+    operations: Operations,
+    caller: Caller,
+    leases: HashMap<ChannelId, Standing>,
+    refused: HashMap<ChannelId, IdempotencyId>,
+    _open: OpenStream,
+}
+
+struct Standing {
+    lease: Lease,
+    expiry: Option<Timestamp>,
+}
+
+/// A message on its way through one batch.
+enum Step {
+    Ready { unit: Box<Unit>, policy_version: u64 },
+    Done(Result<Receipt, Refusal>),
+}
+
+const ACTION: &str = "send";
+
+impl Operations {
+    /// A Send stream of the caller's.
+    pub fn sender(&self, caller: &Caller) -> Sender {
+        Sender {
+            operations: self.clone(),
+            caller: caller.clone(),
+            leases: HashMap::new(),
+            refused: HashMap::new(),
+            _open: self.guard.statistics.open_send(),
+        }
+    }
+
+    /// A page of a channel's log behind `after`, from the caller's own seat on; at most `events_max` events.
+    ///
+    /// # Errors
+    /// [`Refusal`] as listed at `Messages.History` in the contract.
+    pub async fn history(
+        &self,
+        caller: &Caller,
+        channel: ChannelId,
+        after: Sequence,
+        events_max: usize,
+    ) -> Result<HistoryPage, Refusal> {
+        const ACTION: &str = "history";
+        let facts = self.audited_facts(caller, ACTION, channel).await?;
+        let permit = self.guard.engine.read_history(&self.request(caller, facts.as_ref()));
+        let permit = self.permitted(caller, ACTION, facts.as_ref(), permit).await?;
+        let event = AuditEvent::HistoryRead { after: after.0 };
+        self.guard.record_read(event, &caller.uri, Some(channel), permit.policy_version()).await?;
+        let (store, device) = (Arc::clone(&self.guard.store), caller.uri.clone());
+        let page = blocking(move || {
+            let head = store.head(&channel)?.ok_or(Refusal::ChannelNotAvailable)?;
+            let joined = head.members.get(&device).ok_or(Refusal::NotMember)?.joined;
+            let from = after.max(Sequence(joined.0.saturating_sub(1)));
+            let events_max = events_max.min(LIMITS.history_events_max);
+            let page = store.read(&channel, from, events_max, LIMITS.frame_bytes_max)?;
+            let first_retained = page.first_retained.max(joined);
+            Ok::<_, Refusal>(HistoryPage { events: page.events, head: page.head, first_retained })
+        });
+        match page.await? {
+            Ok(page) => Ok(page),
+            Err(refusal) => Err(self.guard.refuse(&caller.uri, ACTION, Some(channel), refusal).await),
+        }
+    }
+}
+
+impl Sender {
+    /// Sends what is ready, in order, with one durability point. Each message is answered, in the order given.
+    ///
+    /// After a refusal that may be tried again, later messages of that channel are answered
+    /// [`Refusal::BehindRefused`] until the refused one comes again under its id.
+    pub async fn send(&mut self, batch: Vec<Outgoing>) -> Vec<Sent> {
+        let mut ids = Vec::with_capacity(batch.len());
+        let mut steps = Vec::with_capacity(batch.len());
+        for message in batch {
+            ids.push((message.id, message.channel));
+            steps.push(self.prepare(message).await);
+        }
+        let steps = self.commit(steps).await;
+        let mut sent = Vec::with_capacity(steps.len());
+        for ((id, channel), outcome) in ids.into_iter().zip(steps) {
+            let outcome = self.settle(id, channel, outcome).await;
+            sent.push(Sent { id, outcome });
+        }
+        sent
+    }
+
+    /// Lease, frame and head of one message. A refusal is final only after the repeat has been looked up.
+    async fn prepare(&mut self, message: Outgoing) -> Step {
+        let mls_hash = Digest::sha256(&message.mls);
+        let scope = Idempotency {
+            device: self.caller.uri.clone(),
+            channel: Some(message.channel),
+            call: ACTION,
+            id: message.id,
+            bytes_hash: mls_hash,
+        };
+        match self.try_prepare(&message, mls_hash, scope.clone()).await {
+            Ok((unit, policy_version)) => Step::Ready { unit: Box::new(unit), policy_version },
+            Err(refusal) => match self.operations.guard.repeat(&scope) {
+                Ok(Some(accepted)) => Step::Done(Ok(Receipt::of(&accepted, 0))),
+                Ok(None) => {
+                    self.hold_back(message.channel, message.id, &refusal);
+                    Step::Done(Err(refusal))
+                }
+                Err(other) => Step::Done(Err(other)),
+            },
+        }
+    }
+
+    async fn try_prepare(
+        &mut self,
+        message: &Outgoing,
+        mls_hash: Digest,
+        scope: Idempotency,
+    ) -> Result<(Unit, u64), Refusal> {
+        if self.refused.get(&message.channel).is_some_and(|refused| *refused != message.id) {
+            return Err(Refusal::BehindRefused);
+        }
+        let (permit, expiry) = self.draw(message.channel).await?;
+        let guard = &self.operations.guard;
+        let head: Arc<ChannelHead> = guard.store.head(&message.channel)?.ok_or(Refusal::ChannelNotAvailable)?;
+        let new = NewMessage { mls: message.mls.clone(), mls_hash };
+        let write = prepare_message(&*guard.store, &permit, &head, new, expiry)?;
+        let event = AuditEvent::MessageAccepted { epoch: head.epoch, bytes: message.mls.len() };
+        let version = permit.policy_version();
+        let audit = guard.record(&event, Some(permit.caller()), Some(message.channel), None, version)?;
+        Ok((unit(Some(write), Some(scope), Vec::new(), audit), version))
+    }
+
+    /// A permit from the channel's lease; a new lease if what it stands on has moved (PROTOCOL 6).
+    async fn draw(&mut self, channel: ChannelId) -> Result<(Permit<SendMessage>, Option<Timestamp>), Refusal> {
+        let now = self.operations.guard.now();
+        let generation = self.generation(channel)?;
+        if let Some(standing) = self.leases.get(&channel)
+            && let Ok(permit) = standing.lease.draw(generation, now)
+        {
+            return Ok((permit, standing.expiry));
+        }
+        self.leases.remove(&channel);
+        if now >= self.caller.certificate_ends {
+            return Err(Refusal::CertificateExpired);
+        }
+        let facts = self.operations.facts(&self.caller, channel).await?;
+        let request = self.operations.request(&self.caller, facts.as_ref());
+        let lease = self.operations.guard.engine.send_lease(&request, generation)?;
+        let permit = lease.draw(generation, now).map_err(|_| Refusal::ChannelExpired)?;
+        let expiry = facts.as_ref().and_then(|facts: &Facts| facts.expires);
+        if self.leases.len() >= LIMITS.device_channels_max {
+            self.leases.clear();
+        }
+        self.leases.insert(channel, Standing { lease, expiry });
+        Ok((permit, expiry))
+    }
+
+    /// Rises with the federation and with the channel's epoch and waiting proposals, that is with its membership.
+    fn generation(&self, channel: ChannelId) -> Result<Generation, Refusal> {
+        let guard = &self.operations.guard;
+        let membership = guard.store.head(&channel)?.map_or(0, |head| head.epoch_sequence.max(head.proposal_sequence).0);
+        Ok(Generation(guard.callers.generation().wrapping_shl(40).wrapping_add(membership)))
+    }
+
+    async fn commit(&self, steps: Vec<Step>) -> Vec<Result<Receipt, Refusal>> {
+        let mut units = Vec::with_capacity(steps.len());
+        let mut pending = Vec::with_capacity(steps.len());
+        for step in steps {
+            match step {
+                Step::Ready { unit, policy_version } => {
+                    units.push(*unit);
+                    pending.push(Err(policy_version));
+                }
+                Step::Done(outcome) => pending.push(Ok(outcome)),
+            }
+        }
+        let mut outcomes = if units.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.operations.guard.store.commit_many(units).await.into_iter()
+        };
+        let mut results = Vec::with_capacity(pending.len());
+        for one in pending {
+            results.push(match one {
+                Ok(outcome) => outcome,
+                Err(policy_version) => {
+                    let outcome = outcomes.next().unwrap_or(Err(Refused::Unavailable));
+                    outcome.map(|accepted| self.accept(&accepted, policy_version)).map_err(Refusal::from)
+                }
+            });
+        }
+        results
+    }
+
+    fn accept(&self, accepted: &Accepted, policy_version: u64) -> Receipt {
+        if !accepted.is_repeat {
+            self.operations.guard.statistics.message();
+        }
+        Receipt::of(accepted, policy_version)
+    }
+
+    async fn settle(
+        &mut self,
+        id: IdempotencyId,
+        channel: ChannelId,
+        outcome: Result<Receipt, Refusal>,
+    ) -> Result<Receipt, Refusal> {
+        match outcome {
+            Ok(receipt) => {
+                if self.refused.get(&channel) == Some(&id) {
+                    self.refused.remove(&channel);
+                }
+                Ok(receipt)
+            }
+            Err(refusal) => {
+                self.hold_back(channel, id, &refusal);
+                let named = (refusal != Refusal::ChannelNotAvailable).then_some(channel);
+                Err(self.operations.guard.refuse(&self.caller.uri, ACTION, named, refusal).await)
+            }
+        }
+    }
+
+    /// Remembers the first refused message of a channel that may be tried again; forgets it when its refusal is final.
+    fn hold_back(&mut self, channel: ChannelId, id: IdempotencyId, refusal: &Refusal) {
+        if !refusal.holds_back() {
+            if self.refused.get(&channel) == Some(&id) {
+                self.refused.remove(&channel);
+            }
+            return;
+        }
+        if *refusal != Refusal::BehindRefused && self.refused.len() < LIMITS.device_channels_max {
+            self.refused.entry(channel).or_insert(id);
+        }
+    }
+}

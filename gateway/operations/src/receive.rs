@@ -1,0 +1,108 @@
+//! The Receive stream: permits for what is followed, and confirmations.
+
+use std::sync::Arc;
+
+use lianxin_audit::AuditEvent;
+use lianxin_delivery::{Delivery, Subscription};
+use lianxin_identity::Caller;
+use lianxin_store::Effect;
+use lianxin_types::{ChannelId, LIMITS, Sequence};
+
+use crate::gate::Operations;
+use crate::guard::unit;
+use crate::refusal::Refusal;
+use crate::statistics::OpenStream;
+
+/// One Receive stream.
+pub struct Receiver {
+    operations: Operations,
+    caller: Caller,
+    subscription: Subscription,
+    _open: OpenStream,
+}
+
+/// Whether a channel is followed now.
+pub type FollowAnswer = Result<(), Refusal>;
+
+impl Operations {
+    /// A Receive stream of the caller's.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongKind`] for certificates that own no leaves.
+    pub async fn receiver(&self, caller: &Caller) -> Result<Receiver, Refusal> {
+        let permit = self.guard.engine.list_channels(&self.request(caller, None));
+        self.permitted(caller, "receive", None, permit).await?;
+        let subscription = Subscription::new(
+            caller.uri.clone(),
+            Arc::clone(&self.guard.store),
+            Arc::clone(&self.fanout),
+            Arc::clone(&self.guard.clock),
+        );
+        let open = self.guard.statistics.open_receive();
+        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, _open: open })
+    }
+}
+
+impl Receiver {
+    /// Follows a channel behind `after`.
+    ///
+    /// # Errors
+    /// [`Refusal::ChannelNotAvailable`], [`Refusal::NotMember`], [`Refusal::LimitReached`]; the stream goes on.
+    pub async fn follow(&mut self, channel: ChannelId, after: Sequence) -> FollowAnswer {
+        const ACTION: &str = "follow";
+        let operations = self.operations.clone();
+        if self.subscription.followed_count() >= LIMITS.device_channels_max {
+            let refusal = Refusal::LimitReached { limit: LIMITS.device_channels_max as u64 };
+            return Err(operations.guard.refuse(&self.caller.uri, ACTION, None, refusal).await);
+        }
+        let facts = operations.audited_facts(&self.caller, ACTION, channel).await?;
+        let permit = operations.guard.engine.follow(&operations.request(&self.caller, facts.as_ref()));
+        let permit = operations.permitted(&self.caller, ACTION, facts.as_ref(), permit).await?;
+        let event = AuditEvent::Followed { after: after.0 };
+        let version = permit.policy_version();
+        operations.guard.record_read(event, &self.caller.uri, Some(channel), version).await?;
+        Ok(self.subscription.follow(&permit, after)?)
+    }
+
+    /// Stops following a channel.
+    pub fn unfollow(&mut self, channel: &ChannelId) {
+        self.subscription.unfollow(channel);
+    }
+
+    /// What the device has stored: cursors as a hint, inbox items for good.
+    ///
+    /// # Errors
+    /// [`Refusal::ZoneUnavailable`].
+    pub async fn confirm(&mut self, cursors: &[(ChannelId, Sequence)], inbox_ids: Vec<u64>) -> Result<(), Refusal> {
+        let guard = &self.operations.guard;
+        let known: Vec<_> = cursors
+            .iter()
+            .filter(|(channel, _)| {
+                let head = guard.store.head(channel).ok().flatten();
+                head.is_some_and(|head| head.members.contains_key(&self.caller.uri))
+            })
+            .copied()
+            .collect();
+        guard.store.cursor_merge(&self.caller.uri, &known)?;
+        if !inbox_ids.is_empty() {
+            let event = AuditEvent::InboxConfirmed { items: inbox_ids.len() };
+            let audit = guard.record(&event, Some(&self.caller.uri), None, None, 0)?;
+            let effect = Effect::ConfirmInbox { device: self.caller.uri.clone(), ids: inbox_ids };
+            guard.commit(unit(None, None, vec![effect], audit)).await?;
+        }
+        Ok(())
+    }
+
+    /// What comes next. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Refusal::CertificateRevoked`] or [`Refusal::CertificateExpired`] once the caller's certificate does not hold any
+    /// more, [`Refusal::ZoneUnavailable`] if the zone cannot be read; the stream ends then.
+    pub async fn next(&mut self) -> Result<Delivery, Refusal> {
+        let delivery = self.subscription.next().await?;
+        if self.operations.guard.now() >= self.caller.certificate_ends {
+            return Err(Refusal::CertificateExpired);
+        }
+        Ok(delivery)
+    }
+}

@@ -1,0 +1,89 @@
+//! Figures for the operator: counters without identities.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters since start.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    messages_accepted: AtomicU64,
+    commits_accepted: AtomicU64,
+    refusals: AtomicU64,
+    handshake_refusals: AtomicU64,
+    receive_streams: AtomicU64,
+    send_streams: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatisticsView {
+    /// Application messages accepted.
+    pub messages_accepted: u64,
+    /// Starts, commits and leave proposals accepted.
+    pub commits_accepted: u64,
+    /// Requests of known callers refused.
+    pub refusals: u64,
+    /// Connections refused before a caller was known.
+    pub handshake_refusals: u64,
+    /// Receive streams open now.
+    pub receive_streams: u64,
+    /// Send streams open now.
+    pub send_streams: u64,
+}
+
+/// Counts one open stream until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenStream {
+    gate: std::sync::Arc<Statistics>,
+    counter: fn(&Statistics) -> &AtomicU64,
+}
+
+impl Statistics {
+    pub(crate) fn message(&self) {
+        self.messages_accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commit(&self) {
+        self.commits_accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refusal(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handshake_refusal(&self) {
+        self.handshake_refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn open_send(self: &std::sync::Arc<Self>) -> OpenStream {
+        OpenStream::new(self, |statistics| &statistics.send_streams)
+    }
+
+    pub(crate) fn open_receive(self: &std::sync::Arc<Self>) -> OpenStream {
+        OpenStream::new(self, |statistics| &statistics.receive_streams)
+    }
+
+    /// The counters now.
+    pub fn view(&self) -> StatisticsView {
+        StatisticsView {
+            messages_accepted: self.messages_accepted.load(Ordering::Relaxed),
+            commits_accepted: self.commits_accepted.load(Ordering::Relaxed),
+            refusals: self.refusals.load(Ordering::Relaxed),
+            handshake_refusals: self.handshake_refusals.load(Ordering::Relaxed),
+            receive_streams: self.receive_streams.load(Ordering::Relaxed),
+            send_streams: self.send_streams.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl OpenStream {
+    fn new(gate: &std::sync::Arc<Statistics>, counter: fn(&Statistics) -> &AtomicU64) -> Self {
+        counter(gate).fetch_add(1, Ordering::Relaxed);
+        Self { gate: std::sync::Arc::clone(gate), counter }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        (self.counter)(&self.gate).fetch_sub(1, Ordering::Relaxed);
+    }
+}

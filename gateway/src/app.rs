@@ -1,0 +1,257 @@
+//! Putting the rooms together, serving, and stopping in order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianxin_audit::{PseudonymKey, Pseudonyms};
+use lianxin_delivery::Fanout;
+use lianxin_identity::Callers;
+use lianxin_operations::{Flush, Operations, Parts};
+use lianxin_rpc::{Face, Peer};
+use lianxin_store::{Durability, StoreError, ZoneStore};
+use lianxin_transport::{
+    Bounds, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerIdentity, ServerTls, TransportError,
+};
+use lianxin_types::{Clock, LIMITS, SystemClock, SystemRandom};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tonic::service::InterceptorLayer;
+
+use crate::config::Config;
+
+/// Why a gateway cannot serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// A file cannot be read.
+    #[error("read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Root keys, bundle or revocation lists do not verify.
+    #[error("verify {}: {fault}", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
+    /// The zone cannot be opened.
+    #[error("open the zone")]
+    Store(#[from] StoreError),
+    /// The engine promises less than a gateway needs.
+    #[error("the store's engine does not sync before it acknowledges")]
+    Durability,
+    /// The listener cannot be had.
+    #[error("listen for departments")]
+    Transport(#[from] TransportError),
+    /// The metrics listener cannot be had.
+    #[error("listen for metrics on {address}")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The start could not be recorded.
+    #[error("record the start in the audit log: {fault}")]
+    Audit {
+        /// Why.
+        fault: String,
+    },
+    /// The RPC server failed.
+    #[error("serve")]
+    Server(#[from] tonic::transport::Error),
+    /// The gRPC reflection service cannot be built from the contract.
+    #[error("describe the contract for reflection: {fault}")]
+    Reflection {
+        /// Why.
+        fault: String,
+    },
+}
+
+impl ServeError {
+    pub(crate) fn trust(path: &Path, fault: impl ToString) -> Self {
+        Self::Trust { path: path.to_owned(), fault: fault.to_string() }
+    }
+}
+
+/// A gateway that is bound and ready to serve.
+pub struct Gateway {
+    operations: Operations,
+    store: Arc<dyn ZoneStore>,
+    incoming: Incoming,
+    address: SocketAddr,
+    tasks: JoinSet<()>,
+    clock: Arc<dyn Clock>,
+    drain: Duration,
+}
+
+/// Handshake refusals waiting to be recorded; a flood beyond it is counted by the transport's own log only.
+const REFUSALS_WAITING_MAX: usize = 1_024;
+/// How often finished minutes of refusal counts are written.
+const COUNTS_EVERY: Duration = Duration::from_secs(15);
+
+impl Gateway {
+    /// Opens the zone, records the start, and binds every listener.
+    ///
+    /// # Errors
+    /// [`ServeError`]: the configuration's files, the zone, or a listener.
+    pub async fn open(config: &Config) -> Result<Self, ServeError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let callers = Arc::new(Callers::new(crate::trust::load(config)?, Arc::clone(&clock)));
+        let key = crate::secret::load_or_create(&config.pseudonym_key, &SystemRandom)
+            .map_err(|source| ServeError::File { path: config.pseudonym_key.clone(), source })?;
+        let store = {
+            let disk = Arc::new(lianxin_store_sled::RealDisk);
+            lianxin_store_sled::open(&config.store, config.zone.clone(), Arc::clone(&clock), disk)?
+        };
+        if store.caps().durability < Durability::LocalSync {
+            return Err(ServeError::Durability);
+        }
+        let fanout = Fanout::new();
+        let operations = Operations::new(Parts {
+            store: Arc::clone(&store),
+            callers: Arc::clone(&callers),
+            pseudonyms: Pseudonyms::new(PseudonymKey::new(key)),
+            clock: Arc::clone(&clock),
+            random: Arc::new(SystemRandom),
+            fanout: Arc::clone(&fanout),
+        });
+        operations
+            .started(env!("CARGO_PKG_VERSION"), config.digest)
+            .await
+            .map_err(|fault| ServeError::Audit { fault: fault.to_string() })?;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(fanout.run(Arc::clone(&store)));
+        let refusals = record_refusals(&mut tasks, &operations, &clock);
+        let listener = listen(config, callers, Arc::clone(&clock), refusals).await?;
+        let address = listener.address();
+        if let Some(address) = config.metrics {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.map_err(|source| ServeError::Metrics { address, source })?;
+            tasks.spawn(crate::metrics::serve(listener, operations.clone(), Arc::clone(&store)));
+        }
+        let drain = Duration::from_secs(config.drain_seconds_max);
+        Ok(Self { operations, store, incoming: listener.incoming(), address, tasks, clock, drain })
+    }
+
+    /// Where departments connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is ready, then lets open calls end within the drain time, records the stop and closes the zone.
+    ///
+    /// # Errors
+    /// [`ServeError::Server`] if the RPC server fails.
+    pub async fn serve(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
+        let (stopping, stopped) = watch::channel(false);
+        let (health_reporter, health) = tonic_health::server::health_reporter();
+        health_reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(lianxin_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(|fault| ServeError::Reflection { fault: fault.to_string() })?;
+        let face = Face::new(self.operations.clone(), stopped);
+        let server = tonic::transport::Server::builder()
+            .max_concurrent_streams(Some(LIMITS.connection_streams_max))
+            .initial_stream_window_size(Some(1024 * 1024))
+            .initial_connection_window_size(Some(4 * 1024 * 1024))
+            .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .tcp_nodelay(true)
+            .layer(InterceptorLayer::new(name_peer))
+            .add_service(health)
+            .add_service(reflection)
+            .add_service(face.channels())
+            .add_service(face.messages())
+            .add_service(face.key_packages())
+            .add_service(face.directory());
+
+        let told = {
+            let stopping = stopping.clone();
+            async move {
+                stop.await;
+                tracing::info!("stopping: streams end, open calls may finish");
+                health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+                stopping.send_replace(true);
+            }
+        };
+        let drained = {
+            let (clock, drain, mut stopping) = (Arc::clone(&self.clock), self.drain, stopping.subscribe());
+            async move {
+                let _stopping = stopping.wait_for(|stopping| *stopping).await;
+                clock.sleep(drain).await;
+            }
+        };
+        let served = tokio::select! {
+            served = server.serve_with_incoming_shutdown(self.incoming, told) => served,
+            () = drained => {
+                tracing::warn!(seconds = self.drain.as_secs(), "calls still open after the drain time are cut");
+                Ok(())
+            }
+        };
+        self.operations.stopped().await;
+        self.tasks.shutdown().await;
+        drop((self.operations, self.store));
+        tracing::info!("stopped");
+        Ok(served?)
+    }
+}
+
+async fn listen(
+    config: &Config,
+    callers: Arc<Callers>,
+    clock: Arc<dyn Clock>,
+    refusals: mpsc::Sender<HandshakeRefusal>,
+) -> Result<Listener, ServeError> {
+    let identity = ServerIdentity::from_pem(&crate::trust::read(&config.certificate)?, &crate::trust::read(&config.key)?)?;
+    let tls = ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?;
+    let observer = Arc::new(move |refusal: HandshakeRefusal| {
+        tracing::info!(reason = refusal.reason.code(), "connection refused");
+        if refusals.try_send(refusal).is_err() {
+            tracing::warn!("refusals come faster than they can be recorded");
+        }
+    });
+    Ok(Listener::bind(config.listen, Arc::new(tls), Bounds::default(), clock, observer).await?)
+}
+
+/// Runs the task that records refused connections, and gives its inbox.
+fn record_refusals(
+    tasks: &mut JoinSet<()>,
+    operations: &Operations,
+    clock: &Arc<dyn Clock>,
+) -> mpsc::Sender<HandshakeRefusal> {
+    let (sender, mut refusals) = mpsc::channel::<HandshakeRefusal>(REFUSALS_WAITING_MAX);
+    let (operations, clock) = (operations.clone(), Arc::clone(clock));
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                refusal = refusals.recv() => match refusal {
+                    Some(refusal) => operations.connection_refused(refusal.source, refusal.reason.code()).await,
+                    None => return,
+                },
+                () = clock.sleep(COUNTS_EVERY) => operations.flush_refusal_counts(Flush::FinishedMinutes).await,
+            }
+        }
+    });
+    sender
+}
+
+/// Hands the connection's certificate to the face, in the face's own word for it.
+#[expect(clippy::result_large_err, reason = "the signature is tonic's interceptor")]
+fn name_peer(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    if let Some(peer) = request.extensions().get::<PeerCertificate>() {
+        let peer = Peer(Arc::clone(&peer.chain));
+        request.extensions_mut().insert(peer);
+    }
+    Ok(request)
+}

@@ -1,0 +1,259 @@
+//! The configuration file: TOML, unknown keys refused, paths relative to the file. `config.sample.toml` documents each key.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use lianxin_types::{Digest, ZoneId};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A key is unknown, missing or of the wrong type.
+    #[error("parse {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The cause; it names line and key.
+        source: Box<toml::de::Error>,
+    },
+    /// A value cannot be used.
+    #[error("{key}: {fault}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what to do.
+        fault: String,
+    },
+}
+
+/// Everything that a gateway is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The zone that it serves.
+    pub zone: ZoneId,
+    /// Where it listens for departments.
+    pub listen: SocketAddr,
+    /// PEM certificate chain of kind gateway.
+    pub certificate: PathBuf,
+    /// PEM private key of that certificate.
+    pub key: PathBuf,
+    /// The pinned root keys.
+    pub roots: PathBuf,
+    /// The signed trust bundle.
+    pub bundle: PathBuf,
+    /// DER revocation lists.
+    pub revocation_lists: Vec<PathBuf>,
+    /// Folder of the zone's store.
+    pub store: PathBuf,
+    /// File with the secret behind the pseudonyms in audit records.
+    pub pseudonym_key: PathBuf,
+    /// Where metrics are served; loopback only. `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Filter of the log, in the syntax of `tracing`.
+    pub log_filter: String,
+    /// One JSON object per line instead of text.
+    pub log_json: bool,
+    /// Longest wait for open calls when the gateway stops, in seconds.
+    pub drain_seconds_max: u64,
+    /// SHA-256 of the file; it goes into the audit log at every start.
+    pub digest: Digest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    zone: String,
+    listen: SocketAddr,
+    tls: Tls,
+    trust: Trust,
+    store: Store,
+    audit: Audit,
+    metrics: Option<Metrics>,
+    #[serde(default)]
+    log: Log,
+    #[serde(default = "drain_seconds_max")]
+    drain_seconds_max: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trust {
+    roots: PathBuf,
+    bundle: PathBuf,
+    revocation_lists: Vec<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Store {
+    engine: Engine,
+    folder: PathBuf,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Engine {
+    Sled,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Audit {
+    pseudonym_key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metrics {
+    listen: SocketAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Log {
+    filter: String,
+    format: Format,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: Format::Text }
+    }
+}
+
+const fn drain_seconds_max() -> u64 {
+    10
+}
+
+/// Longest drain that makes sense: an operator who waits longer kills the process anyway.
+const DRAIN_SECONDS_BOUND: u64 = 300;
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a file that cannot be read, an unknown or missing key, or a value that cannot be used.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let Engine::Sled = file.store.engine;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let at = |path: PathBuf| folder.join(path);
+        let config = Self {
+            zone: file.zone.parse().map_err(|fault| value("zone", fault))?,
+            listen: file.listen,
+            certificate: at(file.tls.certificate),
+            key: at(file.tls.key),
+            roots: at(file.trust.roots),
+            bundle: at(file.trust.bundle),
+            revocation_lists: file.trust.revocation_lists.into_iter().map(at).collect(),
+            store: at(file.store.folder),
+            pseudonym_key: at(file.audit.pseudonym_key),
+            metrics: file.metrics.map(|metrics| metrics.listen),
+            log_filter: file.log.filter,
+            log_json: file.log.format == Format::Json,
+            drain_seconds_max: file.drain_seconds_max,
+            digest: Digest::sha256(text.as_bytes()),
+        };
+        config.check()
+    }
+
+    fn check(self) -> Result<Self, ConfigError> {
+        if self.metrics.is_some_and(|address| !address.ip().is_loopback()) {
+            return Err(value("metrics.listen", "metrics are not authenticated: use a loopback address"));
+        }
+        if self.pseudonym_key.starts_with(&self.store) {
+            let fault = "the key must not lie in the zone's folder: whoever copies the zone would have it";
+            return Err(value("audit.pseudonym_key", fault));
+        }
+        if self.drain_seconds_max > DRAIN_SECONDS_BOUND {
+            return Err(value("drain_seconds_max", format!("at most {DRAIN_SECONDS_BOUND}")));
+        }
+        Ok(self)
+    }
+}
+
+fn value(key: &'static str, fault: impl ToString) -> ConfigError {
+    ConfigError::Value { key, fault: fault.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../config.sample.toml");
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("/etc/lianxin/gateway.toml"))
+    }
+
+    #[test]
+    fn the_sample_is_a_configuration_and_paths_are_relative_to_the_file() {
+        let config = parse(SAMPLE).expect("the sample parses");
+        assert_eq!(config.zone.as_str(), "cn-zj-1");
+        assert_eq!(config.bundle, Path::new("/etc/lianxin/trust-bundle.note"));
+        assert_eq!(config.metrics.map(|address| address.port()), Some(9464));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        for text in [format!("surprise = 1\n{SAMPLE}"), SAMPLE.replace("[tls]", "[tls]\nsurprise = 1")] {
+            let refused = parse(&text).expect_err("unknown key");
+            let ConfigError::Parse { source, .. } = refused else { panic!("{refused:?}") };
+            assert!(source.to_string().contains("surprise"), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_missing_key_is_refused_by_name() {
+        let refused = parse(&SAMPLE.replace("zone = ", "# zone = ")).expect_err("zone is missing");
+        assert!(std::error::Error::source(&refused).expect("a cause").to_string().contains("zone"));
+    }
+
+    #[test]
+    fn values_that_would_be_unsafe_are_refused() {
+        let key = |text: String| match parse(&text) {
+            Err(ConfigError::Value { key, .. }) => key,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(key(SAMPLE.replace("127.0.0.1:9464", "0.0.0.0:9464")), "metrics.listen");
+        assert_eq!(key(SAMPLE.replace("keys/pseudonym.key", "data/zone/pseudonym.key")), "audit.pseudonym_key");
+        assert_eq!(key(SAMPLE.replace("drain_seconds_max = 10", "drain_seconds_max = 301")), "drain_seconds_max");
+        assert_eq!(key(SAMPLE.replace("cn-zj-1", "CN ZJ")), "zone");
+        assert!(matches!(parse(&SAMPLE.replace("\"sled\"", "\"memory\"")), Err(ConfigError::Parse { .. })));
+    }
+}

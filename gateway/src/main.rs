@@ -1,0 +1,95 @@
+//! `lianxin-gateway`: serves one zone.
+//!
+//! For: operators. It parses the command line, starts the log, and hands over to the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use lianxin_gateway::{Config, Gateway, start_logging};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// 廉信 Lianxin: the secure channel between government departments. Orders, stores, polices and audits messages that it
+/// cannot read.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  lianxin-gateway check-config --config gateway.toml\n  lianxin-gateway serve --config gateway.toml\n\nA documented sample is gateway/config.sample.toml."
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the zone until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Check a configuration and print what it means and which limits hold, without opening the zone.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Serve { config } => serve(&config),
+        Command::CheckConfig { config } => check(&config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own voice")]
+fn print_error(error: &anyhow::Error) {
+    eprintln!("lianxin-gateway: failed to {error:#}");
+}
+
+fn serve(path: &std::path::Path) -> anyhow::Result<()> {
+    let config = Config::read(path)?;
+    start_logging(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(async {
+        let gateway = Gateway::open(&config).await?;
+        tracing::info!(address = %gateway.address(), zone = %config.zone, "listening");
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        Ok(gateway.serve(stop).await?)
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn check(path: &std::path::Path) -> anyhow::Result<()> {
+    let config = Config::read(path)?;
+    lianxin_gateway::check_trust(&config)?;
+    println!("configuration  {} is good", path.display());
+    println!("zone           {}", config.zone);
+    println!("listen         {}", config.listen);
+    println!("store          {}", config.store.display());
+    match config.metrics {
+        Some(address) => println!("metrics        http://{address}/metrics"),
+        None => println!("metrics        none"),
+    }
+    println!("\nlimits");
+    for row in lianxin_types::LIMITS.rows() {
+        println!("  {:<28} {:>10} {}", row.name, row.value, row.unit);
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Metrics and readiness over plain HTTP on loopback: `/metrics`, `/healthz` (the process lives), `/readyz` (the zone takes
+//! writes).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use lianxin_operations::Operations;
+use lianxin_store::ZoneStore;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+/// What is measured, read at each scrape.
+struct Figures {
+    operations: Operations,
+    store: Arc<dyn ZoneStore>,
+}
+
+impl std::fmt::Debug for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counts = self.operations.statistics().view();
+        let health = self.store.health();
+        let counters = [
+            ("lianxin_messages_accepted", "Application messages accepted.", counts.messages_accepted),
+            ("lianxin_commits_accepted", "Starts, commits and leaves accepted.", counts.commits_accepted),
+            ("lianxin_refusals", "Requests of known callers refused.", counts.refusals),
+            ("lianxin_handshake_refusals", "Connections refused before a caller was known.", counts.handshake_refusals),
+            ("lianxin_audit_leaves", "Leaves in the zone's audit log.", health.leaf_count),
+        ];
+        for (name, help, value) in counters {
+            let metric = ConstCounter::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        let gauges = [
+            ("lianxin_receive_streams", "Receive streams open.", counts.receive_streams),
+            ("lianxin_send_streams", "Send streams open.", counts.send_streams),
+            ("lianxin_queued_units", "Units waiting for the committer.", health.queued_units as u64),
+            ("lianxin_zone_writable", "1 if the zone takes writes.", u64::from(health.is_writable)),
+            ("lianxin_fencing_number", "Openings of the zone so far.", health.fencing_number),
+        ];
+        for (name, help, value) in gauges {
+            let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Serves until the task is dropped. One connection at a time per scraper is plenty: at most eight are open.
+pub(crate) async fn serve(listener: TcpListener, operations: Operations, store: Arc<dyn ZoneStore>) {
+    const CONNECTIONS_MAX: usize = 8;
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures { operations, store: Arc::clone(&store) }));
+    let registry = Arc::new(registry);
+    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        let (registry, store) = (Arc::clone(&registry), Arc::clone(&store));
+        tokio::spawn(async move {
+            let answer = service_fn(|request| {
+                let answer = answer(&request, &registry, &*store);
+                async { Ok::<_, Infallible>(answer) }
+            });
+            let mut http = hyper::server::conn::http1::Builder::new();
+            let served = http.keep_alive(false).serve_connection(TokioIo::new(socket), answer);
+            if let Err(error) = served.await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "metrics connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, registry: &Registry, store: &dyn ZoneStore) -> Response<Full<Bytes>> {
+    match request.uri().path() {
+        "/metrics" => {
+            let mut text = String::new();
+            match prometheus_client::encoding::text::encode(&mut text, registry) {
+                Ok(()) => plain(StatusCode::OK, text),
+                Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n".into()),
+            }
+        }
+        "/healthz" => plain(StatusCode::OK, "ok\n".into()),
+        "/readyz" if store.health().is_writable => plain(StatusCode::OK, "ok\n".into()),
+        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "the zone takes no writes\n".into()),
+        _ => plain(StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz\n".into()),
+    }
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+}

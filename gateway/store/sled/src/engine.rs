@@ -1,0 +1,147 @@
+//! The `Engine` seam on a zone's folder: one database per bucket, one for the state.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use lianxin_store::{
+    Bucket, Caps, Durability, Engine, Row, Space, StoreError, Visitor, Zone, ZoneOptions, ZoneStore,
+};
+use lianxin_types::{Clock, ZoneId};
+
+use crate::database::Database;
+use crate::disk::Disk;
+use crate::folder::{Folder, io_error};
+
+/// A zone's folder, opened.
+pub struct SledEngine {
+    // Databases before the folder: they are closed before its lock is given up.
+    buckets: RwLock<BTreeMap<Bucket, Arc<Database>>>,
+    state: Database,
+    folder: Folder,
+    disk: Arc<dyn Disk>,
+}
+
+/// Opens the zone in `folder`, or makes it.
+///
+/// # Errors
+/// [`StoreError::Locked`] if a process holds the folder, [`StoreError::NewerFormat`] if a newer version wrote it (it is left
+/// untouched), [`StoreError::Damaged`] if the journal is not what was acknowledged, [`StoreError::Io`].
+pub fn open(
+    folder: &Path,
+    zone: ZoneId,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+) -> Result<Arc<dyn ZoneStore>, StoreError> {
+    open_with(folder, zone, clock, disk, ZoneOptions::default())
+}
+
+/// As [`open`], with bounds of one's own.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    folder: &Path,
+    zone: ZoneId,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+    options: ZoneOptions,
+) -> Result<Arc<dyn ZoneStore>, StoreError> {
+    Ok(Arc::new(Zone::open(zone, SledEngine::open(folder, disk)?, clock, options)?))
+}
+
+impl SledEngine {
+    /// Opens every database in the folder.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let folder = Folder::open(folder, &*disk)?;
+        let mut buckets = BTreeMap::new();
+        for bucket in folder.list()? {
+            buckets.insert(bucket, Arc::new(Database::open(folder.bucket(bucket))?));
+        }
+        let state = open_state(&folder)?;
+        Ok(Self { buckets: RwLock::new(buckets), state, folder, disk })
+    }
+
+    fn bucket(&self, bucket: Bucket) -> Result<Arc<Database>, StoreError> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        buckets.get(&bucket).map(Arc::clone).ok_or(StoreError::Damaged { what: "zone folder (a bucket is missing)" })
+    }
+
+    fn with<T>(&self, space: Space, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match space {
+            Space::Bucket(bucket) => read(&*self.bucket(bucket)?),
+            Space::State => read(&self.state),
+        }
+    }
+}
+
+/// The state can be computed again, so a damaged one is thrown away.
+fn open_state(folder: &Folder) -> Result<Database, StoreError> {
+    let path = folder.state();
+    match Database::open(path.clone()) {
+        Err(StoreError::Damaged { what }) => {
+            tracing::warn!(path = %path.display(), what, "throwing a damaged state away");
+            fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            Database::open(path)
+        }
+        other => other,
+    }
+}
+
+impl Engine for SledEngine {
+    fn caps(&self) -> Caps {
+        Caps { durability: Durability::LocalSync }
+    }
+
+    fn fencing_number(&self) -> u64 {
+        self.folder.fencing_number
+    }
+
+    fn buckets(&self) -> Result<Vec<Bucket>, StoreError> {
+        Ok(self.buckets.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect())
+    }
+
+    fn create_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        let path = self.folder.bucket(bucket);
+        let database = Database::open(path.clone())?;
+        database.settle(&*self.disk)?;
+        // Last of all what says that the rest is there.
+        let ready = path.join("ready");
+        fs::write(&ready, b"").map_err(io_error("write", &ready))?;
+        for path in [ready, path, self.folder.buckets()] {
+            self.disk.sync_all(&path).map_err(io_error("sync", &path))?;
+        }
+        self.buckets.write().unwrap_or_else(PoisonError::into_inner).insert(bucket, Arc::new(database));
+        Ok(())
+    }
+
+    fn append(&self, bucket: Bucket, rows: Vec<Row>) -> Result<(), StoreError> {
+        let database = self.bucket(bucket)?;
+        database.apply(rows)?;
+        database.sync(&*self.disk)
+    }
+
+    fn apply(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+        self.state.apply(rows)
+    }
+
+    fn clear_state(&self) -> Result<(), StoreError> {
+        self.state.clear(b"!")
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(space, |database| database.get(key))
+    }
+
+    fn scan(&self, space: Space, prefix: &[u8], from: &[u8], visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+        self.with(space, |database| database.scan(prefix, from, visit))
+    }
+
+    fn last_key(&self, space: Space, prefix: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(space, |database| database.last_key(prefix))
+    }
+}

@@ -1,0 +1,164 @@
+//! A zone's folder: who holds it, what format it has, and the names in it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use lianxin_store::{Bucket, StoreError};
+
+use crate::disk::Disk;
+
+/// The newest format of a zone's folder that this build knows.
+pub const FORMAT: u32 = 1;
+
+/// A locked folder of a known format.
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Held as long as the folder is; the system lets go of it with the process.
+    _lock: File,
+    pub(crate) fencing_number: u64,
+}
+
+pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.display().to_string();
+    move |source| StoreError::Io { operation, path, source }
+}
+
+impl Folder {
+    /// Takes the folder, makes it if there is none, and raises its fencing number.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::NewerFormat`] (nothing is touched then), [`StoreError::Damaged`] for a folder
+    /// with buckets and without a format, [`StoreError::Io`].
+    pub(crate) fn open(path: &Path, disk: &dyn Disk) -> Result<Self, StoreError> {
+        // Before anything is touched: a lock file in a newer folder would be a touch.
+        known_format(path)?;
+        let buckets = path.join("buckets");
+        fs::create_dir_all(&buckets).map_err(io_error("create", &buckets))?;
+        let lock = lock(&path.join("lock"))?;
+        if known_format(path)?.is_none() {
+            let mut entries = fs::read_dir(&buckets).map_err(io_error("read", &buckets))?;
+            if entries.next().is_some() {
+                return Err(StoreError::Damaged { what: "zone folder (it has buckets and no format)" });
+            }
+            write_number(path, "format", u64::from(FORMAT), disk)?;
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                disk.sync_all(parent).map_err(io_error("sync", parent))?;
+            }
+        }
+        let fencing_number = read_number(&path.join("fencing"))?.unwrap_or(0) + 1;
+        write_number(path, "fencing", fencing_number, disk)?;
+        disk.sync_all(&buckets).map_err(io_error("sync", &buckets))?;
+        Ok(Self { path: path.to_owned(), _lock: lock, fencing_number })
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+
+    pub(crate) fn buckets(&self) -> PathBuf {
+        self.path.join("buckets")
+    }
+
+    pub(crate) fn bucket(&self, bucket: Bucket) -> PathBuf {
+        self.buckets().join(format!("{:08}-{:05}", bucket.number, bucket.week))
+    }
+
+    /// Buckets that may hold something, ascending. One that was being made when the power went is removed: nothing in it
+    /// was ever acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if a bucket that is not the newest was never finished, [`StoreError::Io`].
+    pub(crate) fn list(&self) -> Result<Vec<Bucket>, StoreError> {
+        let folder = self.buckets();
+        let mut buckets = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
+            let entry = entry.map_err(io_error("read", &folder))?;
+            match parse(&entry.file_name().to_string_lossy()) {
+                Some(bucket) => buckets.push(bucket),
+                None => tracing::warn!(path = %entry.path().display(), "not a bucket; left alone"),
+            }
+        }
+        buckets.sort();
+        let is_ready = |bucket: &Bucket| self.bucket(*bucket).join("ready").exists();
+        let Some((newest, older)) = buckets.split_last() else { return Ok(buckets) };
+        if !older.iter().all(is_ready) {
+            return Err(StoreError::Damaged { what: "zone folder (an older bucket was never finished)" });
+        }
+        if !is_ready(newest) {
+            let path = self.bucket(*newest);
+            fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            buckets.pop();
+        }
+        Ok(buckets)
+    }
+}
+
+fn parse(name: &str) -> Option<Bucket> {
+    let (number, week) = name.split_once('-')?;
+    Some(Bucket { number: number.parse().ok()?, week: week.parse().ok()? })
+}
+
+fn known_format(path: &Path) -> Result<Option<u32>, StoreError> {
+    let Some(found) = read_number(&path.join("format"))? else { return Ok(None) };
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if found > FORMAT { Err(StoreError::NewerFormat { found, known: FORMAT }) } else { Ok(Some(found)) }
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let mut file = options.map_err(io_error("open", path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text).map_err(io_error("read", path))?;
+            return Err(StoreError::Locked { process_id: text.trim().parse().unwrap_or(0) });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error("lock", path)(source)),
+    }
+    file.set_len(0).map_err(io_error("write", path))?;
+    writeln!(file, "{}", std::process::id()).map_err(io_error("write", path))?;
+    Ok(file)
+}
+
+fn read_number(path: &Path) -> Result<Option<u64>, StoreError> {
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| StoreError::Damaged { what: "number in the zone folder" }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", path)(error)),
+    }
+}
+
+/// Old or new, never half: written beside, synced, renamed, and the name synced.
+fn write_number(folder: &Path, name: &str, number: u64, disk: &dyn Disk) -> Result<(), StoreError> {
+    let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
+    fs::write(&new, format!("{number}\n")).map_err(io_error("write", &new))?;
+    disk.sync_all(&new).map_err(io_error("sync", &new))?;
+    fs::rename(&new, &path).map_err(io_error("rename", &path))?;
+    disk.sync_all(folder).map_err(io_error("sync", folder))
+}
+
+/// Files that sled put beside a database of the zone in `folder`. sled never syncs them, so there must be none: no page may
+/// grow so large, since no value over 4 KiB is stored (PROTOCOL 10).
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn blob_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut databases = vec![folder.join("state")];
+    databases.extend(entries(&folder.join("buckets"))?);
+    let mut files = Vec::new();
+    for database in databases {
+        files.extend(entries(&database.join("blobs"))?);
+    }
+    Ok(files)
+}
+
+/// Paths in a folder; none if there is no such folder.
+pub(crate) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}

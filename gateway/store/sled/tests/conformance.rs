@@ -1,0 +1,47 @@
+//! sled under the conformance suite, with files beside the databases looked for after every story.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lianxin_store::conformance::{Home, run};
+use lianxin_store::{StoreError, ZoneOptions, ZoneStore};
+use lianxin_store_sled::{RealDisk, blob_files, open_with};
+use lianxin_types::Clock;
+use tempfile::TempDir;
+
+struct Place {
+    root: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { root: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.path().join("zone")
+    }
+}
+
+impl Home for Place {
+    fn open(&self, clock: Arc<dyn Clock>, options: ZoneOptions) -> Result<Arc<dyn ZoneStore>, StoreError> {
+        open_with(&self.folder(), "hangzhou".parse().expect("well formed"), clock, Arc::new(RealDisk), options)
+    }
+
+    fn lose_state(&self) {
+        fs::remove_dir_all(self.folder().join("state")).expect("there is a state");
+    }
+
+    fn inspect(&self) -> Result<(), String> {
+        match blob_files(&self.folder()).expect("readable") {
+            files if files.is_empty() => Ok(()),
+            files => Err(format!("sled put files beside its databases: {files:?}")),
+        }
+    }
+}
+
+#[test]
+fn sled_conforms() {
+    run(Place::new);
+}

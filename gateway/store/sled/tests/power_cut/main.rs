@@ -1,0 +1,205 @@
+//! Acknowledged means durable: after a power cut at any moment, with everything dropped that no finished sync covered, every
+//! acknowledged unit is there. And the same check finds the loss when the disk lies.
+
+mod recorder;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+
+use lianxin_store::conformance::{ManualClock, block_on, channel, check_audit, commit, device, message, seed, start, times};
+use lianxin_store::{Accepted, Unit, ZoneOptions, ZoneStore};
+use lianxin_store_sled::{Disk, RealDisk, blob_files, open_with};
+use lianxin_types::Sequence;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use recorder::{Honesty, Kept, Recorder};
+
+const WRITERS: u64 = 6;
+const OPTIONS: ZoneOptions =
+    ZoneOptions { bucket_records_max: 60, batch_units_max: 64, queue_units_max: 1_024, tail_events_max: 16 };
+
+/// A unit and the answer that its caller got.
+type Acknowledged = (Unit, Accepted);
+
+/// What a cut left, and what had been acknowledged before it.
+struct Cut {
+    acknowledged: Vec<Acknowledged>,
+    kept: Kept,
+    /// A copy of the state as it was some time before, file by file.
+    old_state: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Default)]
+struct Progress {
+    acknowledged: Mutex<Vec<Acknowledged>>,
+    more: Condvar,
+}
+
+impl Progress {
+    fn add(&self, unit: Unit, accepted: Accepted) {
+        self.acknowledged.lock().expect("no writer panics with it").push((unit, accepted));
+        self.more.notify_all();
+    }
+
+    fn wait_for(&self, count: usize) -> Vec<Acknowledged> {
+        let guard = self.acknowledged.lock().expect("no writer panics with it");
+        self.more.wait_while(guard, |done| done.len() < count).expect("no writer panics with it").clone()
+    }
+}
+
+fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Arc<dyn ZoneStore>, String> {
+    let zone = "hangzhou".parse().expect("well formed");
+    open_with(folder, zone, ManualClock::new(), disk, OPTIONS).map_err(|error| format!("{error:?}"))
+}
+
+fn body(random: &mut StdRng, number: usize) -> Vec<u8> {
+    let size = if random.random_range(0..10) == 0 { random.random_range(4_000..70_000) } else { random.random_range(0..2_000) };
+    let mut bytes = vec![0; size];
+    random.fill(&mut bytes[..]);
+    bytes.extend_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// Writes to a channel of its own and to one shared with everybody, until `count` units are acknowledged to it.
+fn write(store: &dyn ZoneStore, progress: &Progress, writer: u64, count: usize, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed + writer);
+    let creator = device(writer as usize);
+    let unit = start(channel(100 + writer), &creator);
+    progress.add(unit.clone(), commit(store, unit).expect("a new channel"));
+    for number in 0..count {
+        let to = channel(100 + random.random_range(0..WRITERS));
+        let (own, bytes) = (channel(100 + writer), body(&mut random, number));
+        let mut units = vec![message(own, &creator, 0, &bytes)];
+        if random.random_range(0..3) == 0 {
+            // Of another writer's channel: refused, and nothing of it may ever be seen.
+            units.push(message(to, &device(99), 0, &bytes));
+            units.push(message(own, &creator, 0, &[&bytes[..], b"!"].concat()));
+        }
+        let outcomes = block_on(store.commit_many(units.clone()));
+        for (unit, outcome) in units.into_iter().zip(outcomes) {
+            if let Ok(accepted) = outcome {
+                progress.add(unit, accepted);
+            }
+        }
+    }
+}
+
+fn copy_state(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder.join("state")).expect("there is a state");
+    let paths = entries.map(|entry| entry.expect("readable").path()).filter(|path| path.is_file());
+    paths.filter_map(|path| Some((path.file_name()?.to_string_lossy().into_owned(), fs::read(&path).ok()?))).collect()
+}
+
+/// Loads a zone on `disk` and cuts the power at random moments.
+fn cuts(folder: &Path, recorder: &Arc<Recorder>, seed: u64) -> Vec<Cut> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let disk: Arc<dyn Disk> = Arc::<Recorder>::clone(recorder);
+    let store = open(folder, disk).expect("an empty folder");
+    let count = times(60);
+    let progress = Progress::default();
+    let total = count * WRITERS as usize;
+    let mut moments: Vec<usize> = (0..times(6)).map(|_| random.random_range(WRITERS as usize..total)).collect();
+    moments.sort_unstable();
+    let mut cuts = Vec::new();
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (store, progress) = (&*store, &progress);
+            scope.spawn(move || write(store, progress, writer, count, seed));
+        }
+        let mut old_state = Vec::new();
+        for moment in moments {
+            // What was acknowledged is read before what is kept: a later sync may have added to that, never taken away.
+            let acknowledged = progress.wait_for(moment);
+            let kept = recorder.cut();
+            cuts.push(Cut { acknowledged, kept, old_state: std::mem::take(&mut old_state) });
+            old_state = copy_state(folder);
+        }
+    });
+    cuts
+}
+
+/// Opens what is left and looks for every acknowledged unit.
+fn check(folder: &Path, acknowledged: &[Acknowledged]) -> Result<(), String> {
+    let store = open(folder, Arc::new(RealDisk))?;
+    for (unit, accepted) in acknowledged {
+        let (place, sequence) = (unit.channel.as_ref().expect("all have events"), accepted.sequence);
+        let page = store.read(&place.channel, Sequence(sequence.0 - 1), 1, 1).map_err(|error| error.to_string())?;
+        let event = page.events.first().ok_or_else(|| format!("event {} is lost", sequence.0))?;
+        let is_same = event.mls == place.event.mls
+            && (event.leaf_index, event.leaf_hash) == (accepted.leaf_index, accepted.leaf_hash)
+            && event.head.chain_hash == accepted.chain_hash;
+        if !is_same {
+            return Err(format!("event {} is another one", sequence.0));
+        }
+        let repeat = store.repeat(unit.idempotency.as_ref().expect("all are calls")).map_err(|error| error.to_string())?;
+        if repeat != Some(Ok(accepted.clone().as_repeat())) {
+            return Err(format!("event {} is not remembered", sequence.0));
+        }
+    }
+    let channels: Vec<_> = (0..WRITERS).map(|writer| channel(100 + writer)).collect();
+    let leaves = catch_unwind(AssertUnwindSafe(|| check_audit(&*store, &channels)));
+    let leaves = leaves.map_err(|_| "the audit log is broken".to_owned())?;
+    if leaves < acknowledged.len() as u64 {
+        return Err(format!("{leaves} leaves for {} units", acknowledged.len()));
+    }
+    // And it goes on: the next unit follows without a gap.
+    let next = message(channels[0], &device(0), 0, b"after the cut");
+    let head = store.head(&channels[0]).map_err(|error| error.to_string())?.map_or(Sequence(0), |head| head.head.sequence);
+    match commit(&*store, next) {
+        Ok(accepted) if accepted.sequence == head.next() && accepted.leaf_index == leaves => {}
+        other => return Err(format!("the zone does not go on: {other:?}")),
+    }
+    drop(store);
+    let beside = blob_files(folder).map_err(|error| error.to_string())?;
+    if beside.is_empty() { Ok(()) } else { Err(format!("files beside databases: {beside:?}")) }
+}
+
+fn restore(cut: &Cut, original: &Path, target: &Path, with_old_state: bool) {
+    cut.kept.restore(original, target).expect("a temporary folder");
+    if with_old_state {
+        fs::create_dir_all(target.join("state")).expect("a temporary folder");
+        for (name, bytes) in &cut.old_state {
+            fs::write(target.join("state").join(name), bytes).expect("a temporary folder");
+        }
+    }
+}
+
+#[test]
+fn every_acknowledged_unit_survives_a_power_cut() {
+    let seed = seed();
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let folder = root.path().join("zone");
+    let recorder = Arc::new(Recorder::new(Honesty::Honest));
+    let cuts = cuts(&folder, &recorder, seed);
+    assert!(fs::read_dir(folder.join("buckets")).expect("readable").count() > 3, "the load crosses buckets");
+    for (number, cut) in cuts.iter().enumerate() {
+        for with_old_state in [false, true] {
+            let target = root.path().join(format!("cut-{number}-{with_old_state}"));
+            restore(cut, &folder, &target, with_old_state);
+            let units = cut.acknowledged.len();
+            if let Err(loss) = check(&target, &cut.acknowledged) {
+                panic!("seed {seed}, cut {number} after {units} units, old state {with_old_state}: {loss}");
+            }
+            fs::remove_dir_all(&target).expect("a temporary folder");
+        }
+    }
+}
+
+#[test]
+fn an_acknowledgement_before_the_sync_is_found_out() {
+    let seed = seed();
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let folder = root.path().join("zone");
+    let recorder = Arc::new(Recorder::new(Honesty::Lying));
+    for (number, cut) in cuts(&folder, &recorder, seed).iter().enumerate() {
+        for with_old_state in [false, true] {
+            let target = root.path().join(format!("cut-{number}-{with_old_state}"));
+            restore(cut, &folder, &target, with_old_state);
+            let loss = check(&target, &cut.acknowledged);
+            assert!(loss.is_err(), "seed {seed}, cut {number}: the disk lied and nobody noticed");
+            fs::remove_dir_all(&target).expect("a temporary folder");
+        }
+    }
+}

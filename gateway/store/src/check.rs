@@ -1,0 +1,158 @@
+//! Whether a unit may be committed, decided before anything of it is changed.
+
+use std::collections::BTreeSet;
+
+use lianxin_tlog::Head;
+use lianxin_types::{DeviceUri, LIMITS, Sequence, Timestamp};
+
+use crate::change::Taken;
+use crate::draft::Draft;
+use crate::engine::Engine;
+use crate::key;
+use crate::record::{damaged, scope_digest};
+use crate::state::{RememberedRow, decode_item};
+use crate::unit::{ChannelWrite, Effect, Expect, Idempotency, KeyPackageItem, Refused, Unit};
+use crate::zone_store::StoreError;
+
+/// The answer of a check: what the caller did wrong apart from what the engine did wrong.
+pub(crate) type Checked<T> = Result<Result<T, Refused>, StoreError>;
+
+/// Passes a refusal on to the caller.
+macro_rules! allow {
+    ($checked:expr) => {
+        match $checked {
+            Ok(value) => value,
+            Err(refused) => return Ok(Err(refused)),
+        }
+    };
+}
+
+/// What an earlier call with the same scope and id got.
+pub(crate) fn remembered<E: Engine>(draft: &Draft<'_, E>, call: &Idempotency) -> Result<Option<RememberedRow>, StoreError> {
+    draft.read("remembered call", &key::remembered(&scope_digest(call)), RememberedRow::decode)
+}
+
+/// Checks the unit's event and effects; gives what each claim takes, in the order of the effects.
+pub(crate) fn check<E: Engine>(draft: &mut Draft<'_, E>, unit: &Unit, now: Timestamp) -> Checked<Vec<Vec<Taken>>> {
+    if let Some(write) = &unit.channel {
+        allow!(check_event(draft, write)?);
+    }
+    let mut taken_before = BTreeSet::new();
+    let mut taken = Vec::with_capacity(unit.effects.len());
+    for effect in &unit.effects {
+        taken.push(allow!(check_effect(draft, unit, effect, now, &mut taken_before)?));
+    }
+    Ok(Ok(taken))
+}
+
+fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Checked<()> {
+    let sender = &write.event.sender;
+    let epoch = match write.expect {
+        Expect::Absent if draft.channel(&write.channel).is_some() => return Ok(Err(Refused::ChannelExists)),
+        Expect::Absent => return Ok(Ok(())),
+        Expect::Epoch(epoch) => epoch,
+    };
+    let Some(channel) = draft.channel_mut(&write.channel) else { return Ok(Err(Refused::NoChannel)) };
+    let head = channel.view();
+    if !head.members.contains_key(sender) {
+        return Ok(Err(Refused::NotMember));
+    }
+    if head.leaving.contains(sender) {
+        return Ok(Err(Refused::Leaving));
+    }
+    if head.epoch != epoch {
+        return Ok(Err(Refused::WrongEpoch { current: head.epoch, head: channel.head.sequence }));
+    }
+    let (epoch_sequence, last) = (head.epoch_sequence, channel.head.sequence);
+    if draft.get(&key::duplicate(&write.channel, epoch, &write.event.mls_hash))?.is_some() {
+        return Ok(Err(Refused::Duplicate));
+    }
+    let Some(Head { sequence, .. }) = write.event.head else { return Ok(Ok(())) };
+    let previous = Sequence(draft.number(&key::previous_head(&write.channel, sender))?);
+    let is_good = sequence >= epoch_sequence && sequence >= previous && sequence <= last;
+    Ok(if is_good { Ok(()) } else { Err(Refused::BadHead) })
+}
+
+fn check_effect<E: Engine>(
+    draft: &Draft<'_, E>,
+    unit: &Unit,
+    effect: &Effect,
+    now: Timestamp,
+    taken_before: &mut BTreeSet<(DeviceUri, u64)>,
+) -> Checked<Vec<Taken>> {
+    match effect {
+        // These change the channel that the unit writes to.
+        Effect::GroupSnapshot { .. } | Effect::Welcome { .. } | Effect::Leaving { .. } if unit.channel.is_none() => {
+            Ok(Err(Refused::NoChannel))
+        }
+        Effect::Group { seated, unseated, .. } => {
+            let Some(write) = &unit.channel else { return Ok(Err(Refused::NoChannel)) };
+            let is_new = |device: &DeviceUri| !unseated.contains(device);
+            for seat in seated.iter().filter(|seat| is_new(&seat.device)) {
+                let is_member = draft.get(&key::channel_of(&seat.device, &write.channel))?.is_some();
+                let limit = LIMITS.device_channels_max as u64;
+                if !is_member && draft.number(&key::channel_count(&seat.device))? >= limit {
+                    return Ok(Err(Refused::LimitReached { what: "channels of a device", limit }));
+                }
+            }
+            Ok(Ok(Vec::new()))
+        }
+        Effect::PublishKeyPackages { owner, one_time, .. } => {
+            let living = living_packages(draft, owner, now)?;
+            let fresh = one_time.iter().filter(|new| living.iter().all(|(_, old)| old.reference != new.reference)).count();
+            let limit = LIMITS.device_key_packages_max;
+            let refused = Refused::LimitReached { what: "key packages of a device", limit: limit as u64 };
+            Ok(if living.len() + fresh > limit { Err(refused) } else { Ok(Vec::new()) })
+        }
+        Effect::ClaimKeyPackages { owners, .. } => {
+            let mut taken = Vec::with_capacity(owners.len());
+            for owner in owners {
+                taken.push(allow!(choose(draft, owner, now, taken_before)?));
+            }
+            Ok(Ok(taken))
+        }
+        _ => Ok(Ok(Vec::new())),
+    }
+}
+
+/// The oldest one-time package that lives on, else the last resort, which is not used up.
+fn choose<E: Engine>(
+    draft: &Draft<'_, E>,
+    owner: &DeviceUri,
+    now: Timestamp,
+    taken_before: &mut BTreeSet<(DeviceUri, u64)>,
+) -> Checked<Taken> {
+    for (ordinal, item) in living_packages(draft, owner, now)? {
+        if taken_before.insert((owner.clone(), ordinal)) {
+            return Ok(Ok(Taken { owner: owner.clone(), ordinal, item }));
+        }
+    }
+    let last_resort = draft.read("last resort", &key::last_resort(owner), decode_item)?;
+    Ok(match last_resort.filter(|item| item.not_after > now) {
+        Some(item) => Ok(Taken { owner: owner.clone(), ordinal: 0, item }),
+        None => Err(Refused::NoKeyPackage { owner: owner.clone() }),
+    })
+}
+
+/// One-time packages with their numbers, oldest first.
+pub(crate) fn packages<E: Engine>(draft: &Draft<'_, E>, owner: &DeviceUri) -> Result<Vec<(u64, KeyPackageItem)>, StoreError> {
+    let prefix = key::one_times(owner);
+    let mut packages = Vec::new();
+    for (row_key, record) in draft.scan(&prefix)? {
+        let ordinal = row_key[prefix.len()..].try_into().map(u64::from_be_bytes);
+        let ordinal = ordinal.map_err(|_| StoreError::Damaged { what: "key package" })?;
+        packages.push((ordinal, decode_item(record).map_err(damaged("key package"))?));
+    }
+    Ok(packages)
+}
+
+fn living_packages<E: Engine>(
+    draft: &Draft<'_, E>,
+    owner: &DeviceUri,
+    now: Timestamp,
+) -> Result<Vec<(u64, KeyPackageItem)>, StoreError> {
+    let mut packages = packages(draft, owner)?;
+    packages.retain(|(_, item)| item.not_after > now);
+    Ok(packages)
+}
+

@@ -1,0 +1,14 @@
+//! What every engine must do: one suite, called by each engine's tests with its own [`Home`].
+
+mod audit;
+mod fixture;
+mod model;
+mod packages;
+mod random;
+mod stories;
+mod storm;
+mod suite;
+
+pub use audit::check_audit;
+pub use fixture::{ManualClock, block_on, channel, commit, device, message, start};
+pub use suite::{Home, run, seed, times};

@@ -1,0 +1,232 @@
+//! Keys of the journal and the state: one letter, then fixed-length or length-prefixed fields, integers big-endian. Within
+//! a family no key is the beginning of another, so a part number can follow (`parts`).
+
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, Sequence};
+
+/// Journal: a unit's own record, by leaf index.
+pub(crate) const UNIT: u8 = b'j';
+/// Journal: a unit's audit leaf and parts, by leaf index.
+pub(crate) const AUDIT: u8 = b'a';
+/// Journal: a unit's changes of state, by leaf index.
+pub(crate) const CHANGES: u8 = b'f';
+/// Journal: leaf index of a channel's event, by channel and sequence.
+const EVENT: u8 = b'e';
+
+/// State: the fixed part of a channel's head.
+pub(crate) const HEAD: u8 = b'h';
+/// State: everybody a channel knows.
+pub(crate) const ROSTER: u8 = b'm';
+const CHANNEL_OF_DEVICE: u8 = b'n';
+const CHANNEL_COUNT: u8 = b'c';
+const CHANNEL_BUCKET: u8 = b'b';
+const DUPLICATE: u8 = b'd';
+const PREVIOUS_HEAD: u8 = b'p';
+const REMEMBERED: u8 = b'r';
+const GROUP_INFO: u8 = b'g';
+const SNAPSHOT: u8 = b's';
+const LAZY_SNAPSHOT: u8 = b'z';
+const INBOX: u8 = b'i';
+const INBOX_LAST: u8 = b'l';
+const WELCOME: u8 = b'w';
+const WELCOME_TREE: u8 = b't';
+const WELCOME_WAITING: u8 = b'v';
+const ONE_TIME: u8 = b'k';
+const ONE_TIME_LAST: u8 = b'o';
+const LAST_RESORT: u8 = b'y';
+const CLAIM: u8 = b'q';
+const CURSOR: u8 = b'u';
+const DEPARTMENT: u8 = b'x';
+
+/// State: index of the first leaf that is not applied yet.
+pub(crate) const APPLIED: &[u8] = b"!applied";
+
+/// Whether records of the key's family may need more than one part.
+pub(crate) fn is_large(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(GROUP_INFO | SNAPSHOT | LAZY_SNAPSHOT | WELCOME | WELCOME_TREE | ONE_TIME | LAST_RESORT)))
+}
+
+struct Key(Vec<u8>);
+
+impl Key {
+    fn new(family: u8) -> Self {
+        Self(vec![family])
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn number(self, number: u64) -> Self {
+        self.raw(&number.to_be_bytes())
+    }
+
+    fn text(mut self, text: &str) -> Self {
+        debug_assert!(text.len() < 256, "identities are bounded by DeviceUri::BYTES_MAX");
+        self.0.push(text.len() as u8);
+        self.raw(text.as_bytes())
+    }
+
+    fn device(self, device: &DeviceUri) -> Self {
+        self.text(device.as_str())
+    }
+
+    fn channel(self, channel: &ChannelId) -> Self {
+        self.raw(channel.as_bytes())
+    }
+}
+
+/// A record of the journal by leaf index.
+pub(crate) fn leaf(family: u8, index: u64) -> Vec<u8> {
+    Key::new(family).number(index).0
+}
+
+/// The leaf index in a key made by [`leaf`], parts or not.
+pub(crate) fn leaf_index(key: &[u8]) -> Option<u64> {
+    key.get(1..9).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
+}
+
+/// All events of a channel.
+pub(crate) fn events(channel: &ChannelId) -> Vec<u8> {
+    Key::new(EVENT).channel(channel).0
+}
+
+/// One event of a channel.
+pub(crate) fn event(channel: &ChannelId, sequence: Sequence) -> Vec<u8> {
+    Key::new(EVENT).channel(channel).number(sequence.0).0
+}
+
+/// The fixed part of a channel's head.
+pub(crate) fn head(channel: &ChannelId) -> Vec<u8> {
+    Key::new(HEAD).channel(channel).0
+}
+
+/// What a channel knows of a device.
+pub(crate) fn roster(channel: &ChannelId, device: &DeviceUri) -> Vec<u8> {
+    Key::new(ROSTER).channel(channel).device(device).0
+}
+
+/// All channels of a device.
+pub(crate) fn channels_of(device: &DeviceUri) -> Vec<u8> {
+    Key::new(CHANNEL_OF_DEVICE).device(device).0
+}
+
+/// That a device is a member of a channel.
+pub(crate) fn channel_of(device: &DeviceUri, channel: &ChannelId) -> Vec<u8> {
+    Key::new(CHANNEL_OF_DEVICE).device(device).channel(channel).0
+}
+
+/// Of how many channels a device is a member.
+pub(crate) fn channel_count(device: &DeviceUri) -> Vec<u8> {
+    Key::new(CHANNEL_COUNT).device(device).0
+}
+
+/// All buckets in which a channel has events.
+pub(crate) fn buckets_of(channel: &ChannelId) -> Vec<u8> {
+    Key::new(CHANNEL_BUCKET).channel(channel).0
+}
+
+/// The bucket that a channel entered with this sequence.
+pub(crate) fn bucket_of(channel: &ChannelId, first: Sequence) -> Vec<u8> {
+    Key::new(CHANNEL_BUCKET).channel(channel).number(first.0).0
+}
+
+/// That MLS bytes were accepted in an epoch.
+pub(crate) fn duplicate(channel: &ChannelId, epoch: Epoch, mls_hash: &Digest) -> Vec<u8> {
+    Key::new(DUPLICATE).channel(channel).number(epoch.0).raw(&mls_hash.0).0
+}
+
+/// The last head that a device named in a channel.
+pub(crate) fn previous_head(channel: &ChannelId, device: &DeviceUri) -> Vec<u8> {
+    Key::new(PREVIOUS_HEAD).channel(channel).device(device).0
+}
+
+/// What a call got, by the hash of its scope and id.
+pub(crate) fn remembered(scope: &Digest) -> Vec<u8> {
+    Key::new(REMEMBERED).raw(&scope.0).0
+}
+
+/// GroupInfo of a channel's current epoch.
+pub(crate) fn group_info(channel: &ChannelId) -> Vec<u8> {
+    Key::new(GROUP_INFO).channel(channel).0
+}
+
+/// The group view that came with a unit.
+pub(crate) fn snapshot(channel: &ChannelId) -> Vec<u8> {
+    Key::new(SNAPSHOT).channel(channel).0
+}
+
+/// The group view that was put lazily; apart from [`snapshot`], so that only lazy writers touch it.
+pub(crate) fn lazy_snapshot(channel: &ChannelId) -> Vec<u8> {
+    Key::new(LAZY_SNAPSHOT).channel(channel).0
+}
+
+/// All inbox entries of a device.
+pub(crate) fn inboxes(device: &DeviceUri) -> Vec<u8> {
+    Key::new(INBOX).device(device).0
+}
+
+/// One inbox entry.
+pub(crate) fn inbox(device: &DeviceUri, id: u64) -> Vec<u8> {
+    Key::new(INBOX).device(device).number(id).0
+}
+
+/// The last inbox id of a device.
+pub(crate) fn inbox_last(device: &DeviceUri) -> Vec<u8> {
+    Key::new(INBOX_LAST).device(device).0
+}
+
+/// A Welcome: once, whatever the number of its recipients.
+pub(crate) fn welcome(channel: &ChannelId, sequence: Sequence, ordinal: u8) -> Vec<u8> {
+    Key::new(WELCOME).channel(channel).number(sequence.0).raw(&[ordinal]).0
+}
+
+/// The tree beside a Welcome.
+pub(crate) fn welcome_tree(channel: &ChannelId, sequence: Sequence, ordinal: u8) -> Vec<u8> {
+    Key::new(WELCOME_TREE).channel(channel).number(sequence.0).raw(&[ordinal]).0
+}
+
+/// All trees of an event.
+pub(crate) fn welcome_trees(channel: &ChannelId, sequence: Sequence) -> Vec<u8> {
+    Key::new(WELCOME_TREE).channel(channel).number(sequence.0).0
+}
+
+/// How many recipients of a Welcome have not confirmed it.
+pub(crate) fn welcome_waiting(channel: &ChannelId, sequence: Sequence, ordinal: u8) -> Vec<u8> {
+    Key::new(WELCOME_WAITING).channel(channel).number(sequence.0).raw(&[ordinal]).0
+}
+
+/// All one-time packages of a device, oldest first.
+pub(crate) fn one_times(owner: &DeviceUri) -> Vec<u8> {
+    Key::new(ONE_TIME).device(owner).0
+}
+
+/// One one-time package.
+pub(crate) fn one_time(owner: &DeviceUri, ordinal: u64) -> Vec<u8> {
+    Key::new(ONE_TIME).device(owner).number(ordinal).0
+}
+
+/// The last number given to a one-time package of a device.
+pub(crate) fn one_time_last(owner: &DeviceUri) -> Vec<u8> {
+    Key::new(ONE_TIME_LAST).device(owner).0
+}
+
+/// A device's last resort.
+pub(crate) fn last_resort(owner: &DeviceUri) -> Vec<u8> {
+    Key::new(LAST_RESORT).device(owner).0
+}
+
+/// That a one-time package was claimed for a channel.
+pub(crate) fn claim(channel: &ChannelId, reference: &Digest) -> Vec<u8> {
+    Key::new(CLAIM).channel(channel).raw(&reference.0).0
+}
+
+/// A device's cursor in a channel.
+pub(crate) fn cursor(device: &DeviceUri, channel: &ChannelId) -> Vec<u8> {
+    Key::new(CURSOR).device(device).channel(channel).0
+}
+
+/// A department's counter and previous commitment in the audit log.
+pub(crate) fn department(department: &DepartmentId) -> Vec<u8> {
+    Key::new(DEPARTMENT).text(department.as_str()).0
+}

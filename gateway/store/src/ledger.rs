@@ -1,0 +1,262 @@
+//! A zone as readers see it: the engine, the committed heads, and everything that can be asked of them.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use lianxin_tlog::chain_start;
+use lianxin_types::{ChannelId, DecodeError, DeviceUri, Digest, Sequence, Timestamp, ZoneId};
+use tokio::sync::broadcast;
+
+use crate::draft::Table;
+use crate::engine::{Engine, Row, Space};
+use crate::journal::Journal;
+use crate::record::{damaged, scope_digest};
+use crate::state::{InboxRow, RememberedRow, decode_bytes, decode_item, decode_number, decode_snapshot, encode_number, encode_snapshot};
+use crate::unit::{Idempotency, Outcome};
+use crate::zone_store::{AuditRecord, ChannelHead, GroupSnapshot, InboxEntry, Page, StoreError, StoredEvent};
+use crate::{key, parts};
+
+/// What the committer and all readers of a zone share.
+pub(crate) struct Ledger<E> {
+    pub(crate) zone: ZoneId,
+    pub(crate) engine: E,
+    pub(crate) table: Table,
+    pub(crate) journal: Journal,
+    pub(crate) leaf_count: AtomicU64,
+    pub(crate) tail: broadcast::Sender<Arc<StoredEvent>>,
+    pub(crate) fault: RwLock<Option<String>>,
+    /// Held by who reads and raises a row that only lazy writers touch.
+    pub(crate) lazy: Mutex<()>,
+}
+
+impl<E: Engine> Ledger<E> {
+    /// Takes the zone out of service until it is opened again.
+    pub(crate) fn fence(&self, reason: String) {
+        tracing::error!(zone = %self.zone, reason, "zone is fenced");
+        let mut fault = self.fault.write().unwrap_or_else(PoisonError::into_inner);
+        fault.get_or_insert(reason);
+    }
+
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.fault.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn available(&self) -> Result<(), StoreError> {
+        match self.fault() {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::Unavailable { reason }),
+        }
+    }
+
+    fn state<T>(
+        &self,
+        what: &'static str,
+        key: &[u8],
+        decode: impl FnOnce(Vec<u8>) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.available()?;
+        parts::get(&self.engine, Space::State, key)?.map(decode).transpose().map_err(damaged(what))
+    }
+
+    fn has(&self, key: &[u8]) -> Result<bool, StoreError> {
+        self.available()?;
+        Ok(parts::get(&self.engine, Space::State, key)?.is_some())
+    }
+
+    pub(crate) fn repeat(&self, call: &Idempotency) -> Result<Option<Outcome>, StoreError> {
+        let Some(row) = self.state("remembered call", &key::remembered(&scope_digest(call)), RememberedRow::decode)? else {
+            return Ok(None);
+        };
+        let mut outcome = row.answer(&call.bytes_hash);
+        if let (Ok(accepted), true) = (&mut outcome, row.packages > 0) {
+            accepted.key_packages = self.packages_of(accepted.leaf_index)?;
+        }
+        Ok(Some(outcome))
+    }
+
+    /// The packages that the unit under a leaf index took.
+    pub(crate) fn packages_of(&self, leaf: u64) -> Result<Vec<Bytes>, StoreError> {
+        let changes = self.journal.changes(&self.engine, leaf)?;
+        Ok(changes.into_iter().flat_map(|change| change.taken).map(|taken| taken.item.bytes).collect())
+    }
+
+    pub(crate) fn head(&self, channel: &ChannelId) -> Result<Option<Arc<ChannelHead>>, StoreError> {
+        self.available()?;
+        Ok(self.table.slot(channel).map(|slot| slot.head))
+    }
+
+    pub(crate) fn read(
+        &self,
+        channel: &ChannelId,
+        after: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Page, StoreError> {
+        let Some(committed) = self.head(channel)? else {
+            return Ok(Page { events: Vec::new(), head: Sequence(0), first_retained: Sequence(0) });
+        };
+        let head = committed.head.sequence;
+        let mut page = Page { events: Vec::new(), head, first_retained: committed.first_retained };
+        if after >= head || events_max == 0 {
+            return Ok(page);
+        }
+        let first = after.next().max(committed.first_retained);
+        let mut bytes = 0;
+        for leaf in self.journal.leaves_of(&self.engine, channel, (first, head), events_max)? {
+            let event = self.event(leaf)?;
+            bytes += event.mls.len();
+            if bytes > bytes_max && !page.events.is_empty() {
+                break;
+            }
+            page.events.push(Arc::new(event));
+        }
+        Ok(page)
+    }
+
+    fn event(&self, leaf: u64) -> Result<StoredEvent, StoreError> {
+        let unit = self.journal.unit(&self.engine, leaf)?;
+        unit.stored_event(leaf).ok_or(StoreError::Damaged { what: "journal (an event is missing)" })
+    }
+
+    pub(crate) fn chain_at(&self, channel: &ChannelId, sequence: Sequence) -> Result<Option<Digest>, StoreError> {
+        let Some(committed) = self.head(channel)? else { return Ok(None) };
+        let head = committed.head;
+        if sequence == Sequence(0) {
+            return Ok(Some(chain_start(channel).chain_hash));
+        }
+        if sequence == head.sequence {
+            return Ok(Some(head.chain_hash));
+        }
+        if sequence > head.sequence || sequence < committed.first_retained {
+            return Ok(None);
+        }
+        let leaves = self.journal.leaves_of(&self.engine, channel, (sequence, sequence), 1)?;
+        leaves.first().map(|leaf| self.event(*leaf)).transpose().map(|event| event.map(|event| event.head.chain_hash))
+    }
+
+    pub(crate) fn channels_of(
+        &self,
+        device: &DeviceUri,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        self.available()?;
+        let prefix = key::channels_of(device);
+        let from = after.map_or_else(|| prefix.clone(), |channel| key::channel_of(device, channel));
+        let mut channels = Vec::new();
+        parts::scan(&self.engine, Space::State, &prefix, &from, &mut |row_key, _| {
+            if channels.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let channel = ChannelId::try_from(&row_key[prefix.len()..]);
+            let channel = channel.map_err(|_| StoreError::Damaged { what: "channel of a device" })?;
+            if after != Some(&channel) {
+                channels.push(channel);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(channels)
+    }
+
+    pub(crate) fn inbox(&self, device: &DeviceUri, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
+        self.available()?;
+        let prefix = key::inboxes(device);
+        let from = key::inbox(device, after.saturating_add(1));
+        let mut rows = Vec::new();
+        parts::scan(&self.engine, Space::State, &prefix, &from, &mut |row_key, record| {
+            if rows.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let id = row_key[prefix.len()..].try_into().map(u64::from_be_bytes);
+            let id = id.map_err(|_| StoreError::Damaged { what: "inbox entry" })?;
+            rows.push((id, InboxRow::decode(record).map_err(damaged("inbox entry"))?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for (id, row) in rows {
+            let stored = key::welcome(&row.channel, row.head.sequence, row.ordinal);
+            // A confirmation between the two reads may have taken the Welcome away with the entry.
+            let Some(welcome) = self.state("welcome", &stored, decode_bytes)? else { continue };
+            let InboxRow { channel, head, inviter, gateway_time, .. } = row;
+            entries.push(InboxEntry { id, channel, head, inviter, welcome, gateway_time });
+        }
+        Ok(entries)
+    }
+
+    pub(crate) fn welcome_tree(&self, channel: &ChannelId, sequence: Sequence) -> Result<Option<Bytes>, StoreError> {
+        self.available()?;
+        let prefix = key::welcome_trees(channel, sequence);
+        let mut tree = None;
+        parts::scan(&self.engine, Space::State, &prefix, &prefix, &mut |_, record| {
+            tree = Some(decode_bytes(record).map_err(damaged("welcome tree"))?);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(tree)
+    }
+
+    pub(crate) fn group_info(&self, channel: &ChannelId) -> Result<Option<Bytes>, StoreError> {
+        self.state("group info", &key::group_info(channel), decode_bytes)
+    }
+
+    pub(crate) fn group_snapshot(&self, channel: &ChannelId) -> Result<Option<GroupSnapshot>, StoreError> {
+        let lazy = self.state("group snapshot", &key::lazy_snapshot(channel), decode_snapshot)?;
+        let committed = self.state("group snapshot", &key::snapshot(channel), decode_snapshot)?;
+        Ok(lazy.into_iter().chain(committed).max_by_key(|snapshot| snapshot.sequence))
+    }
+
+    pub(crate) fn put_group_snapshot(&self, channel: &ChannelId, snapshot: &GroupSnapshot) -> Result<(), StoreError> {
+        let _only = self.lazy.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.group_snapshot(channel)?.is_some_and(|stored| stored.sequence >= snapshot.sequence) {
+            return Ok(());
+        }
+        let mut rows = Vec::new();
+        let record = encode_snapshot(snapshot);
+        parts::replace(&self.engine, &mut rows, &key::lazy_snapshot(channel), Some(&record), true)?;
+        self.engine.apply(rows)
+    }
+
+    pub(crate) fn is_claimed(&self, channel: &ChannelId, reference: &Digest) -> Result<bool, StoreError> {
+        self.has(&key::claim(channel, reference))
+    }
+
+    pub(crate) fn key_package_count(&self, owner: &DeviceUri, now: Timestamp) -> Result<(usize, bool), StoreError> {
+        let last_resort = self.has(&key::last_resort(owner))?;
+        let prefix = key::one_times(owner);
+        let mut living = 0;
+        parts::scan(&self.engine, Space::State, &prefix, &prefix, &mut |_, record| {
+            let item = decode_item(record).map_err(damaged("key package"))?;
+            living += usize::from(item.not_after > now);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((living, last_resort))
+    }
+
+    pub(crate) fn is_last_resort(&self, owner: &DeviceUri, reference: &Digest) -> Result<bool, StoreError> {
+        let item = self.state("last resort", &key::last_resort(owner), decode_item)?;
+        Ok(item.is_some_and(|item| item.reference == *reference))
+    }
+
+    pub(crate) fn cursor_merge(&self, device: &DeviceUri, cursors: &[(ChannelId, Sequence)]) -> Result<(), StoreError> {
+        let _only = self.lazy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows: Vec<Row> = Vec::new();
+        for (channel, sequence) in cursors {
+            if *sequence > self.cursor(device, channel)? {
+                parts::put(&mut rows, &key::cursor(device, channel), &encode_number(sequence.0));
+            }
+        }
+        if rows.is_empty() { Ok(()) } else { self.engine.apply(rows) }
+    }
+
+    pub(crate) fn cursor(&self, device: &DeviceUri, channel: &ChannelId) -> Result<Sequence, StoreError> {
+        let number = self.state("cursor", &key::cursor(device, channel), |record| decode_number(&record))?;
+        Ok(Sequence(number.unwrap_or(0)))
+    }
+
+    pub(crate) fn audit_read(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.available()?;
+        let end = self.leaf_count.load(Ordering::Acquire).min(from.saturating_add(limit as u64));
+        (from..end).map(|leaf| self.journal.audit(&self.engine, leaf)).collect()
+    }
+}

@@ -1,0 +1,150 @@
+//! The TCP listener and the stream of connections that were let in.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lianxin_types::Clock;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_stream::Stream;
+
+use crate::admission::{Admission, Bounds};
+use crate::connection::Accepted;
+use crate::error::TransportError;
+use crate::handshake::Doorkeeper;
+use crate::refusal::{HandshakeRefusal, RefusalObserver, RefusalReason};
+use crate::server_tls::ServerTls;
+
+/// A bound address that does not accept yet.
+pub struct Listener {
+    tcp: TcpListener,
+    address: SocketAddr,
+    doorkeeper: Arc<Doorkeeper>,
+    on_refusal: RefusalObserver,
+    handshakes_max: usize,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// Binds `address`; port 0 picks a free one, see [`Listener::address`]. `on_refusal` is told of each connection that is
+    /// not let in.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`] if the address cannot be had.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Arc<ServerTls>,
+        bounds: Bounds,
+        clock: Arc<dyn Clock>,
+        on_refusal: RefusalObserver,
+    ) -> Result<Self, TransportError> {
+        let failed = |source| TransportError::Bind { address, source };
+        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        let address = tcp.local_addr().map_err(failed)?;
+        let doorkeeper = Doorkeeper {
+            tls,
+            admission: Admission::new(&bounds),
+            clock,
+            handshake_duration_max: bounds.handshake_duration_max,
+        };
+        Ok(Self { tcp, address, doorkeeper: Arc::new(doorkeeper), on_refusal, handshakes_max: bounds.handshakes_max })
+    }
+
+    /// The address that is listened on.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts to accept. The stream is for `tonic::transport::Server::serve_with_incoming_shutdown`; dropping it stops the
+    /// listener and ends the handshakes that are under way, not the connections that were handed out.
+    pub fn incoming(self) -> Incoming {
+        let (sender, connections) = mpsc::channel(QUEUE_MAX);
+        let task = tokio::spawn(self.accept(sender));
+        Incoming { connections, task }
+    }
+
+    async fn accept(self, connections: mpsc::Sender<Accepted>) {
+        let mut handshakes = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(_) = handshakes.join_next() => {}
+                accepted = self.tcp.accept(), if handshakes.len() < self.handshakes_max.max(1) => match accepted {
+                    Ok((tcp, source)) => {
+                        handshakes.spawn(self.handshake(tcp, source, connections.clone()));
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, or a connection that died in the queue: neither ends the gateway.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        self.doorkeeper.clock.sleep(PAUSE_AFTER_ERROR).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn handshake(
+        &self,
+        tcp: TcpStream,
+        source: SocketAddr,
+        connections: mpsc::Sender<Accepted>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let doorkeeper = Arc::clone(&self.doorkeeper);
+        let on_refusal = Arc::clone(&self.on_refusal);
+        async move {
+            let refuse = |reason: RefusalReason| {
+                tracing::debug!(%reason, "connection refused");
+                on_refusal(HandshakeRefusal { source: source.ip(), reason });
+            };
+            let place = match doorkeeper.enter() {
+                Ok(place) => place,
+                Err(reason) => return refuse(reason),
+            };
+            match doorkeeper.receive(tcp, source, place).await {
+                // Nobody receives once the server drains; the connection closes then.
+                Ok(accepted) => drop(connections.send(accepted).await),
+                Err(refused) => {
+                    refuse(refused.reason.clone());
+                    doorkeeper.say_goodbye(refused).await;
+                }
+            }
+        }
+    }
+}
+
+/// The connections that were let in, in the order in which their handshakes ended. It never ends by itself and never errs.
+#[derive(Debug)]
+pub struct Incoming {
+    connections: mpsc::Receiver<Accepted>,
+    task: JoinHandle<()>,
+}
+
+impl Stream for Incoming {
+    type Item = Result<Accepted, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.connections.poll_recv(cx).map(|accepted| accepted.map(Ok))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Connections that are let in and not yet fetched; further handshakes wait with their result.
+const QUEUE_MAX: usize = 16;
+
+/// Lets the system recover from a shortage of file descriptors.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

@@ -1,0 +1,82 @@
+//! Why a connection was not let in, in words that an audit record can count by.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use lianxin_trust::CertificateError;
+
+/// Told of every refusal, once each. Called on the runtime's threads: it must not block.
+pub type RefusalObserver = Arc<dyn Fn(HandshakeRefusal) + Send + Sync>;
+
+/// One connection that was not let in. Operations counts these per source, reason and minute (PROTOCOL 8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeRefusal {
+    /// Where it came from.
+    pub source: IpAddr,
+    /// Why it was refused.
+    pub reason: RefusalReason,
+}
+
+/// Why a connection was refused before a caller was known, or right after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The client showed no certificate (alert `certificate_required`).
+    NoCertificate,
+    /// The client showed a certificate that the federation does not accept for TLS; the alert tells which way.
+    Certificate(CertificateError),
+    /// The client cannot prove that it holds the certificate's key.
+    KeyNotProven,
+    /// The client does not speak TLS 1.3, or nothing in common with us, or no TLS at all.
+    Protocol,
+    /// The client did not ask for `h2`.
+    NotHttp2,
+    /// The client refused the gateway's certificate: its trust bundle is another one, or this is not its gateway.
+    RefusedByClient,
+    /// The client went away in the middle of the handshake.
+    Disconnected,
+    /// The handshake was not done in time.
+    Timeout,
+    /// The gateway holds as many connections as it may.
+    ConnectionsFull,
+    /// The device holds as many connections as it may (`device_connections_max`).
+    DeviceConnectionsFull,
+}
+
+impl RefusalReason {
+    /// A stable word for the audit record and for metrics.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no_certificate",
+            Self::Certificate(error) => certificate_code(error),
+            Self::KeyNotProven => "key_not_proven",
+            Self::Protocol => "protocol",
+            Self::NotHttp2 => "not_http2",
+            Self::RefusedByClient => "refused_by_client",
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::ConnectionsFull => "connections_full",
+            Self::DeviceConnectionsFull => "device_connections_full",
+        }
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+const fn certificate_code(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::Malformed => "certificate_malformed",
+        CertificateError::NoIdentity => "certificate_no_identity",
+        CertificateError::UnknownAuthority => "certificate_unknown_authority",
+        CertificateError::OtherDepartment { .. } => "certificate_other_department",
+        CertificateError::WrongUsage => "certificate_wrong_usage",
+        CertificateError::WrongKind => "certificate_wrong_kind",
+        CertificateError::Expired => "certificate_expired",
+        CertificateError::NotYetValid => "certificate_not_yet_valid",
+        CertificateError::Revoked => "certificate_revoked",
+    }
+}
