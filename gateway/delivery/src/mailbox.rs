@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use lianxin_store::StoredEvent;
 use lianxin_tlog::EventKind;
-use lianxin_types::{ChannelId, Sequence};
+use lianxin_types::{ChannelId, LIMITS, Sequence};
 use tokio::sync::{Notify, mpsc};
 
 /// Consecutive events of one channel, the same for every subscriber. A commit is always the last of its frame, so that
@@ -20,15 +20,22 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Splits consecutive events of one channel into frames.
+    /// Splits consecutive events of one channel into frames within the contract's bounds; one event always fits.
     pub(crate) fn split(events: Vec<Arc<StoredEvent>>) -> Vec<Arc<Self>> {
         let mut frames = Vec::new();
         let mut open: Vec<Arc<StoredEvent>> = Vec::new();
+        let mut bytes = 0;
         for event in events {
             let is_last = event.kind == EventKind::Commit;
+            if open.len() == FRAME_EVENTS_MAX || bytes + event_bytes(&event) > LIMITS.frame_bytes_max {
+                frames.extend(Self::of(std::mem::take(&mut open)));
+                bytes = 0;
+            }
+            bytes += event_bytes(&event);
             open.push(event);
             if is_last {
                 frames.extend(Self::of(std::mem::take(&mut open)));
+                bytes = 0;
             }
         }
         frames.extend(Self::of(open));
@@ -66,6 +73,14 @@ impl Frame {
     pub(crate) fn ends_with_commit(&self) -> bool {
         self.events.last().is_some_and(|event| event.kind == EventKind::Commit)
     }
+}
+
+/// Events in one frame, as the contract says.
+const FRAME_EVENTS_MAX: usize = 256;
+
+/// About what an event takes on the wire: its bytes, its sender, and room for the fixed fields.
+fn event_bytes(event: &StoredEvent) -> usize {
+    event.mls.len() + event.sender.as_str().len() + 256
 }
 
 /// Frames that one subscriber may have waiting.
@@ -121,5 +136,45 @@ impl Mailbox {
 
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lianxin_tlog::Head;
+    use lianxin_types::{Digest, IdempotencyId, Timestamp};
+
+    use super::*;
+
+    fn event(sequence: u64, kind: EventKind, bytes: usize) -> Arc<StoredEvent> {
+        Arc::new(StoredEvent {
+            channel: ChannelId([1; 16]),
+            head: Head { sequence: Sequence(sequence), chain_hash: Digest::ZERO },
+            kind,
+            sender: "lianxin://jiwei/app/a/1".parse().expect("well formed"),
+            gateway_time: Timestamp(0),
+            expiry: None,
+            label_reference: Digest::ZERO,
+            mls: Bytes::from(vec![0; bytes]),
+            leaf_index: 0,
+            leaf_hash: Digest::ZERO,
+            idempotency_id: IdempotencyId([0; 16]),
+        })
+    }
+
+    fn lengths(events: Vec<Arc<StoredEvent>>) -> Vec<usize> {
+        Frame::split(events).iter().map(|frame| frame.events().len()).collect()
+    }
+
+    #[test]
+    fn frames_end_with_a_commit_and_keep_their_bounds() {
+        let message = |sequence| event(sequence, EventKind::Application, 10);
+        let mixed = vec![message(1), event(2, EventKind::Commit, 10), message(3), message(4)];
+        assert_eq!(lengths(mixed), [2, 2]);
+        assert_eq!(lengths((1..=257).map(message).collect()), [256, 1]);
+        let large = |sequence| event(sequence, EventKind::Application, LIMITS.message_mls_bytes_max);
+        assert_eq!(lengths((1..=15).map(large).collect()), [14, 1]);
+        assert_eq!(lengths(vec![event(1, EventKind::Commit, LIMITS.commit_bundle_bytes_max)]), [1]);
+        assert!(lengths(Vec::new()).is_empty());
     }
 }

@@ -1,0 +1,165 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lianxin_policy::{ChannelFacts, Engine, Follow, Permit, Request};
+use lianxin_store::conformance::{channel, commit, device, message, start};
+use lianxin_store::{Effect, Seat, Unit, ZoneStore, open_memory};
+use lianxin_tlog::EventKind;
+use lianxin_types::{ChannelId, Clock, DeviceUri, Epoch, LIMITS, Sequence, SystemClock, Timestamp};
+
+use super::*;
+use crate::fanout::Fanout;
+
+struct Zone {
+    store: Arc<dyn ZoneStore>,
+    fanout: Arc<Fanout>,
+}
+
+impl Zone {
+    fn open() -> Self {
+        let store = open_memory("zone".parse().expect("well formed"), Arc::new(SystemClock)).expect("opens");
+        let fanout = Fanout::new();
+        tokio::spawn(Arc::clone(&fanout).run(Arc::clone(&store)));
+        Self { store, fanout }
+    }
+
+    fn subscribe(&self, device: DeviceUri) -> Subscription {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Subscription::new(device, Arc::clone(&self.store), Arc::clone(&self.fanout), clock)
+    }
+
+    fn accept(&self, unit: Unit) {
+        commit(&*self.store, unit).expect("accepted");
+    }
+}
+
+fn permit(caller: &DeviceUri, id: ChannelId) -> Permit<Follow> {
+    let departments = [caller.department().clone()];
+    let facts = ChannelFacts {
+        id,
+        departments: &departments,
+        expires: None,
+        is_member: true,
+        is_known: true,
+        is_leaving: false,
+    };
+    let request = Request {
+        caller,
+        now: Timestamp(0),
+        channel: Some(facts),
+        departments_added: &[],
+        members_after: 0,
+        devices_added: 0,
+    };
+    Engine::new(LIMITS).follow(&request).expect("a member may follow")
+}
+
+fn commit_of(sender: &DeviceUri, epoch: u64, seated: Vec<Seat>, unseated: Vec<DeviceUri>) -> Unit {
+    let mut unit = message(channel(1), sender, epoch, format!("commit {epoch}").as_bytes());
+    if let Some(write) = &mut unit.channel {
+        write.event.kind = EventKind::Commit;
+    }
+    unit.effects =
+        vec![Effect::Group { epoch: Epoch(epoch + 1), seated, unseated, group_info: Bytes::from_static(b"info") }];
+    unit
+}
+
+/// Sequences given out until `last`, and what else came.
+async fn until(subscription: &mut Subscription, last: u64) -> (Vec<u64>, Vec<Delivery>) {
+    let (mut sequences, mut others) = (Vec::new(), Vec::new());
+    while sequences.last() != Some(&last) {
+        match subscription.next().await.expect("readable") {
+            Delivery::Events(frame) => sequences.extend(frame.events().iter().map(|event| event.head.sequence.0)),
+            other => others.push(other),
+        }
+    }
+    (sequences, others)
+}
+
+const MESSAGES: u64 = 3_000;
+
+async fn write(zone: &Zone, sender: DeviceUri) -> tokio::task::JoinHandle<()> {
+    let store = Arc::clone(&zone.store);
+    tokio::spawn(async move {
+        for number in 0..MESSAGES / 3 {
+            let units = (0..3).map(|part| message(channel(1), &sender, 0, format!("{number}.{part}").as_bytes())).collect();
+            for outcome in store.commit_many(units).await {
+                outcome.expect("accepted");
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn between_catch_up_and_live_nothing_is_lost_or_doubled() {
+    let zone = Zone::open();
+    let creator = device(0);
+    zone.accept(start(channel(1), &creator));
+    let writer = write(&zone, creator.clone()).await;
+    let readers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut subscription = zone.subscribe(creator.clone());
+            subscription.follow(&permit(&creator, channel(1)), Sequence(0)).expect("follows");
+            tokio::spawn(async move { until(&mut subscription, MESSAGES + 1).await })
+        })
+        .collect();
+    writer.await.expect("writes");
+    for reader in readers {
+        let (sequences, others) = reader.await.expect("reads");
+        assert_eq!(sequences, (1..=MESSAGES + 1).collect::<Vec<_>>());
+        let caught_up = others.iter().filter(|other| matches!(other, Delivery::CaughtUp { .. })).count();
+        assert!(caught_up <= 1, "{others:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_subscriber_costs_no_memory_and_still_gets_everything_in_order() {
+    let zone = Zone::open();
+    let creator = device(0);
+    zone.accept(start(channel(1), &creator));
+    let mut slow = zone.subscribe(creator.clone());
+    slow.follow(&permit(&creator, channel(1)), Sequence(0)).expect("follows");
+    let (first, _) = until(&mut slow, 1).await;
+    assert_eq!(first, [1]);
+    write(&zone, creator).await.await.expect("writes");
+    assert!(slow.frames.len() <= slow.frames.max_capacity());
+    let (sequences, _) = until(&mut slow, MESSAGES + 1).await;
+    assert_eq!(sequences, (2..=MESSAGES + 1).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_removed_device_sees_its_removal_and_nothing_behind_it() {
+    let zone = Zone::open();
+    let (creator, other) = (device(0), device(1));
+    zone.accept(start(channel(1), &creator));
+    zone.accept(commit_of(&creator, 0, vec![Seat { device: other.clone(), leaf: 1 }], vec![]));
+    let mut removed = zone.subscribe(other.clone());
+    removed.follow(&permit(&other, channel(1)), Sequence(0)).expect("follows");
+    let (seen, _) = until(&mut removed, 2).await;
+    assert_eq!(seen, [2], "nothing before its own seat");
+    zone.accept(message(channel(1), &creator, 1, b"still there"));
+    zone.accept(commit_of(&creator, 1, vec![], vec![other.clone()]));
+    zone.accept(message(channel(1), &creator, 2, b"not for you"));
+    let (seen, _) = until(&mut removed, 4).await;
+    assert_eq!(seen, [3, 4]);
+    let mut ended = false;
+    while !ended {
+        match removed.next().await.expect("readable") {
+            Delivery::NotMember { channel: id } => ended = id == channel(1),
+            Delivery::Events(frame) => panic!("saw {:?}", frame.events()),
+            _ => {}
+        }
+    }
+    assert_eq!(removed.followed_count(), 0);
+}
+
+#[tokio::test]
+async fn following_a_channel_without_a_seat_is_answered_and_gives_nothing() {
+    let zone = Zone::open();
+    zone.accept(start(channel(1), &device(0)));
+    let stranger = device(1);
+    let mut subscription = zone.subscribe(stranger.clone());
+    subscription.follow(&permit(&stranger, channel(1)), Sequence(0)).expect("answered");
+    let delivery = subscription.next().await.expect("readable");
+    assert!(matches!(delivery, Delivery::NotMember { .. }), "{delivery:?}");
+}
