@@ -188,7 +188,8 @@ impl Gateway {
         let drained = {
             let (clock, drain, mut stopping) = (Arc::clone(&self.clock), self.drain, stopping.subscribe());
             async move {
-                let _stopping = stopping.wait_for(|stopping| *stopping).await;
+                // An error means that the sender is gone, which is a stop too.
+                drop(stopping.wait_for(|stopping| *stopping).await);
                 clock.sleep(drain).await;
             }
         };
@@ -213,7 +214,8 @@ async fn listen(
     clock: Arc<dyn Clock>,
     refusals: mpsc::Sender<HandshakeRefusal>,
 ) -> Result<Listener, ServeError> {
-    let identity = ServerIdentity::from_pem(&crate::trust::read(&config.certificate)?, &crate::trust::read(&config.key)?)?;
+    let identity =
+        ServerIdentity::from_pem(&crate::trust::read(&config.certificate)?, &crate::trust::read(&config.key)?)?;
     let tls = ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?;
     let observer = Arc::new(move |refusal: HandshakeRefusal| {
         tracing::info!(reason = refusal.reason.code(), "connection refused");

@@ -158,8 +158,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for a file that cannot be read, an unknown or missing key, or a value that cannot be used.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 

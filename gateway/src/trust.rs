@@ -14,7 +14,8 @@ use crate::config::Config;
 pub(crate) fn load(config: &Config) -> Result<Federation, ServeError> {
     let roots = String::from_utf8(read(&config.roots)?).map_err(|_| ServeError::trust(&config.roots, "not UTF-8"))?;
     let roots = RootKeys::from_json(&roots).map_err(|fault| ServeError::trust(&config.roots, fault))?;
-    let bundle = verify_bundle(&roots, &read(&config.bundle)?).map_err(|fault| ServeError::trust(&config.bundle, fault))?;
+    let bundle =
+        verify_bundle(&roots, &read(&config.bundle)?).map_err(|fault| ServeError::trust(&config.bundle, fault))?;
     if bundle.bundle.zone(&config.zone).is_none() {
         return Err(ServeError::trust(&config.bundle, format!("zone {} is not in the bundle", config.zone)));
     }

@@ -1,0 +1,8 @@
+//! End-to-end stories: real TLS, real MLS, real sled in a temporary folder; where a process is killed, a real process.
+//!
+//! For: what users were promised, told from their side. Each file is a subject; `zone.rs` starts the gateway that the
+//! stories talk to.
+
+mod coverage;
+mod handshakes;
+mod zone;

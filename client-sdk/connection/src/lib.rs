@@ -1,1 +1,19 @@
-//! one mutual-TLS channel to a zone, reconnecting, typed calls
+//! One mutual-TLS connection to the gateway of a zone, and typed calls over it.
+//!
+//! For: `lianxin-sdk` and the command line tools. Above: those. Below: `lianxin-proto`, `lianxin-trust`, `lianxin-types`.
+//! Must never know: MLS keys, the local state, what a message says. Wire types stop here: values of `lianxin-proto` go in
+//! and come out, and every failure says whether the gateway has definitely not accepted ([`CallError::Refused`]) or the
+//! outcome is unknown ([`CallError::Unknown`]).
+
+mod alert;
+mod calls;
+mod connection;
+mod error;
+mod identity;
+mod streams;
+mod verifier;
+
+pub use connection::{Connection, Target};
+pub use error::{CallError, ConnectError, GatewayFault, RefusedReason};
+pub use identity::TlsIdentity;
+pub use streams::{FrameStream, OutcomeStream, ReceiveControl, SendStream};

@@ -86,7 +86,8 @@ impl Channels {
     pub fn turn(&self, channel: &ChannelId) -> Arc<Semaphore> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        let turn = groups.turns.entry(*channel).or_insert_with(|| Arc::new(Semaphore::new(VALIDATIONS_PER_CHANNEL_MAX)));
+        let turn =
+            groups.turns.entry(*channel).or_insert_with(|| Arc::new(Semaphore::new(VALIDATIONS_PER_CHANNEL_MAX)));
         Arc::clone(turn)
     }
 
@@ -95,7 +96,11 @@ impl Channels {
     ///
     /// # Errors
     /// [`DeliveryError::NoChannel`], [`DeliveryError::Store`], [`DeliveryError::Group`] if view and journal do not fit.
-    pub fn current(&self, federation: &Federation, channel: &ChannelId) -> Result<(Arc<ChannelHead>, Arc<GroupState>), DeliveryError> {
+    pub fn current(
+        &self,
+        federation: &Federation,
+        channel: &ChannelId,
+    ) -> Result<(Arc<ChannelHead>, Arc<GroupState>), DeliveryError> {
         loop {
             let head = self.store.head(channel)?.ok_or(DeliveryError::NoChannel)?;
             let needed = head.epoch_sequence.max(head.proposal_sequence);
@@ -251,7 +256,11 @@ impl Channels {
     ///
     /// # Errors
     /// As [`Channels::current`].
-    pub fn context(&self, federation: &Federation, channel: &ChannelId) -> Result<(Arc<ChannelHead>, ChannelContext), DeliveryError> {
+    pub fn context(
+        &self,
+        federation: &Federation,
+        channel: &ChannelId,
+    ) -> Result<(Arc<ChannelHead>, ChannelContext), DeliveryError> {
         let (head, state) = self.current(federation, channel)?;
         Ok((head, state.context().clone()))
     }
@@ -346,11 +355,15 @@ impl PreparedCommit {
         let seated = summary.added.iter().map(|added| Seat { device: added.uri.clone(), leaf: added.leaf }).collect();
         let unseated = summary.removed.iter().map(|removed| removed.uri.clone()).collect();
         let epoch = self.verified.next.epoch();
-        let mut effects =
-            vec![Effect::Group { epoch, seated, unseated, group_info: self.bundle.group_info }];
+        let mut effects = vec![Effect::Group { epoch, seated, unseated, group_info: self.bundle.group_info }];
         if !summary.added.is_empty() {
             let recipients = summary.added.iter().map(|added| added.uri.clone()).collect();
-            effects.push(Effect::Welcome { recipients, inviter: caller, welcome: self.bundle.welcome, tree: self.tree });
+            effects.push(Effect::Welcome {
+                recipients,
+                inviter: caller,
+                welcome: self.bundle.welcome,
+                tree: self.tree,
+            });
             let references = summary.added.iter().map(|added| added.reference).collect();
             effects.push(Effect::UseClaims { channel, references });
         }

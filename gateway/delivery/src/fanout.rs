@@ -70,9 +70,7 @@ impl Fanout {
     pub(crate) fn remove_channel(&self, channel: &ChannelId, mailbox: &Arc<Mailbox>) {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mailboxes) = channels.get_mut(channel) {
-            mailboxes.retain(|other| {
-                other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mailbox))
-            });
+            mailboxes.retain(|other| other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(mailbox)));
             if mailboxes.is_empty() {
                 channels.remove(channel);
             }

@@ -8,13 +8,15 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use lianxin_profile::{
-    ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeKind, ProfileError, Roster, check_commit,
-    check_leave, check_sender, check_start, parse_group_info, parse_handshake, parse_tree, read_context,
+    ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeKind, ProfileError, Roster,
+    check_commit, check_leave, check_sender, check_start, parse_group_info, parse_handshake, parse_tree, read_context,
 };
 use lianxin_store::StoredEvent;
 use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, GroupId, Incarnation, Reader, Sequence, Timestamp, Writer};
+use lianxin_types::{
+    ChannelId, DecodeError, DeviceUri, Epoch, GroupId, Incarnation, Reader, Sequence, Timestamp, Writer,
+};
 use openmls::group::{ProposalStore, PublicGroup};
 use openmls::prelude::{ProcessedMessage, ProcessedMessageContent};
 use openmls_memory_storage::MemoryStorage;
@@ -64,7 +66,8 @@ impl GroupState {
         let storage = MemoryStorage::default();
         let (tree, info) = (parse_tree(tree)?, parse_group_info(group_info)?);
         let created = PublicGroup::from_external(&RustCrypto::default(), &storage, tree, info, ProposalStore::new());
-        let (group, info) = created.map_err(|_| ProfileError::InvalidGroupInfo { fault: "it does not verify with the tree" })?;
+        let (group, info) =
+            created.map_err(|_| ProfileError::InvalidGroupInfo { fault: "it does not verify with the tree" })?;
         let start = check_start(federation, &group, &info, now)?;
         let (roster, context) = (start.roster.clone(), start.context.clone());
         Ok((Self { group, storage, roster, context, sequence: Sequence(1) }, start))
@@ -159,9 +162,7 @@ impl GroupState {
     /// [`DeliveryError`] if a stored event does not apply: the journal and this state do not belong together.
     pub fn replay(&self, federation: &Federation, event: &StoredEvent) -> Result<Option<Self>, DeliveryError> {
         let next = match event.kind {
-            EventKind::Commit => {
-                self.verify_commit(federation, &event.sender, &event.mls, event.gateway_time)?.next
-            }
+            EventKind::Commit => self.verify_commit(federation, &event.sender, &event.mls, event.gateway_time)?.next,
             EventKind::Proposal => self.verify_leave(&event.sender, &event.mls)?.next,
             _ => return Ok(None),
         };
@@ -172,7 +173,12 @@ impl GroupState {
     ///
     /// # Errors
     /// [`DeliveryError::OtherChannel`] for another group, [`DeliveryError::WrongEpoch`] for another epoch.
-    pub fn check_frame(channel: &ChannelId, frame: &ApplicationFrame, current: Epoch, head: Sequence) -> Result<(), DeliveryError> {
+    pub fn check_frame(
+        channel: &ChannelId,
+        frame: &ApplicationFrame,
+        current: Epoch,
+        head: Sequence,
+    ) -> Result<(), DeliveryError> {
         if frame.group != current_group(channel) {
             return Err(DeliveryError::OtherChannel);
         }

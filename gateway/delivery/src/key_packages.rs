@@ -34,7 +34,8 @@ pub fn prepare_key_packages(
             return Err(DeliveryError::SenderMismatch);
         }
         if checked.is_last_resort != want_last_resort {
-            let fault = if want_last_resort { "it is not a last resort" } else { "a last resort among one-time packages" };
+            let fault =
+                if want_last_resort { "it is not a last resort" } else { "a last resort among one-time packages" };
             return Err(ProfileError::InvalidKeyPackage { fault }.into());
         }
         Ok(KeyPackageItem { reference: checked.reference, not_after: checked.not_after, bytes: bytes.clone() })

@@ -98,12 +98,8 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Arc<Frame>>) {
         let (frames, receiver) = mpsc::channel(FRAMES_MAX);
-        let mailbox = Self {
-            frames,
-            behind: Mutex::new(BTreeSet::new()),
-            inbox: AtomicBool::new(true),
-            wake: Notify::new(),
-        };
+        let mailbox =
+            Self { frames, behind: Mutex::new(BTreeSet::new()), inbox: AtomicBool::new(true), wake: Notify::new() };
         (Arc::new(mailbox), receiver)
     }
 

@@ -130,7 +130,8 @@ impl Subscription {
                 self.read_inbox()?;
                 continue;
             }
-            if let Some(channel) = self.followed.iter().find(|(_, state)| state.is_behind).map(|(channel, _)| *channel) {
+            if let Some(channel) = self.followed.iter().find(|(_, state)| state.is_behind).map(|(channel, _)| *channel)
+            {
                 self.catch_up(channel).await?;
                 continue;
             }
@@ -161,7 +162,9 @@ impl Subscription {
         let Some(sent) = self.followed.get(&channel).map(|followed| followed.sent) else { return Ok(()) };
         let store = Arc::clone(&self.store);
         let read = move || store.read(&channel, sent, LIMITS.history_events_max, LIMITS.frame_bytes_max);
-        let page = tokio::task::spawn_blocking(read).await.map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
+        let page = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
         let Some(followed) = self.followed.get_mut(&channel) else { return Ok(()) };
         if page.first_retained > followed.sent.next() && page.events.first().is_some() {
             self.ready.push_back(Delivery::Gap { channel, first_retained: page.first_retained });

@@ -198,8 +198,7 @@ impl Operations {
 
         let summary = prepared.summary();
         let departments: Vec<_> = summary.added.iter().map(|added| added.uri.department().clone()).collect();
-        let permit =
-            self.guard.engine.commit(&request(&departments, summary.roster.len(), summary.added.len()))?;
+        let permit = self.guard.engine.commit(&request(&departments, summary.roster.len(), summary.added.len()))?;
         let change = Change {
             added: summary.added.iter().map(|added| added.uri.clone()).collect(),
             removed: summary.removed.iter().map(|removed| removed.uri.clone()).collect(),
@@ -250,8 +249,7 @@ impl Operations {
         let facts = self.facts(caller, channel).await?;
         let permit = self.guard.engine.leave(&self.request(caller, facts.as_ref()))?;
         let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
-        let prepared =
-            blocking(move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal)).await??;
+        let prepared = blocking(move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal)).await??;
         let event = AuditEvent::LeaveProposed { epoch: prepared.epoch() };
         let version = permit.policy_version();
         let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), None, version)?;
@@ -268,7 +266,12 @@ impl Operations {
     ///
     /// # Errors
     /// [`Refusal`] as listed at `Channels.GetWelcomeTree` in the contract.
-    pub async fn welcome_tree(&self, caller: &Caller, channel: ChannelId, sequence: Sequence) -> Result<Bytes, Refusal> {
+    pub async fn welcome_tree(
+        &self,
+        caller: &Caller,
+        channel: ChannelId,
+        sequence: Sequence,
+    ) -> Result<Bytes, Refusal> {
         const ACTION: &str = "public-state";
         let facts = self.audited_facts(caller, ACTION, channel).await?;
         let permit = self.guard.engine.read_public_state(&self.request(caller, facts.as_ref()));
@@ -308,7 +311,11 @@ impl Operations {
     ///
     /// # Errors
     /// [`Refusal`] as listed at `Channels.List` in the contract.
-    pub async fn list(&self, caller: &Caller, after: Option<ChannelId>) -> Result<(Vec<ChannelSummary>, bool), Refusal> {
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        after: Option<ChannelId>,
+    ) -> Result<(Vec<ChannelSummary>, bool), Refusal> {
         let permit = self.guard.engine.list_channels(&self.request(caller, None));
         let permit = self.permitted(caller, "list", None, permit).await?;
         let version = permit.policy_version();
@@ -415,4 +422,3 @@ fn hash_all(parts: &[&[u8]]) -> Digest {
     }
     Digest::sha256(&framed.finish())
 }
-

@@ -43,11 +43,8 @@ impl RefusalCounts {
     pub(crate) fn take(&self, now: Timestamp, flush: Flush) -> Vec<AuditEvent> {
         let minute_now = now.seconds() / 60;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken: Vec<Key> = counts
-            .keys()
-            .filter(|(minute, ..)| flush == Flush::Everything || *minute < minute_now)
-            .copied()
-            .collect();
+        let taken: Vec<Key> =
+            counts.keys().filter(|(minute, ..)| flush == Flush::Everything || *minute < minute_now).copied().collect();
         let mut events = Vec::new();
         for key in taken {
             let (minute, source, reason) = key;

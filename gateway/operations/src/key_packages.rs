@@ -49,14 +49,12 @@ impl Operations {
             return Ok(Receipt::of(&accepted, 0));
         }
         let permit = self.guard.engine.publish_key_packages(&self.request(caller, None))?;
-        let event =
-            AuditEvent::KeyPackagesPublished { one_time: one_time.len(), last_resort: last_resort.is_some() };
+        let event = AuditEvent::KeyPackagesPublished { one_time: one_time.len(), last_resort: last_resort.is_some() };
         let version = permit.policy_version();
         let (guard, now) = (Arc::clone(&self.guard), self.guard.now());
-        let prepared = blocking(move || {
-            prepare_key_packages(&permit, &guard.federation(), &one_time, last_resort.as_ref(), now)
-        })
-        .await??;
+        let prepared =
+            blocking(move || prepare_key_packages(&permit, &guard.federation(), &one_time, last_resort.as_ref(), now))
+                .await??;
         let audit = self.guard.record(&event, Some(&caller.uri), None, None, version)?;
         let accepted = self.guard.commit(unit(None, Some(scope), vec![prepared.effect], audit)).await?;
         Ok(Receipt::of(&accepted, version))

@@ -208,7 +208,8 @@ impl Sender {
     /// Rises with the federation and with the channel's epoch and waiting proposals, that is with its membership.
     fn generation(&self, channel: ChannelId) -> Result<Generation, Refusal> {
         let guard = &self.operations.guard;
-        let membership = guard.store.head(&channel)?.map_or(0, |head| head.epoch_sequence.max(head.proposal_sequence).0);
+        let membership =
+            guard.store.head(&channel)?.map_or(0, |head| head.epoch_sequence.max(head.proposal_sequence).0);
         Ok(Generation(guard.callers.generation().wrapping_shl(40).wrapping_add(membership)))
     }
 

@@ -5,8 +5,8 @@ use lianxin_types::Limits;
 use crate::decision::{ChannelFacts, Denial, Request};
 use crate::lease::{Generation, Lease};
 use crate::permit::{
-    ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, Permit, PublishKeyPackages, ReadHistory,
-    ReadPublicState, ReadTrust, SendMessage,
+    ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, Permit, PublishKeyPackages,
+    ReadHistory, ReadPublicState, ReadTrust, SendMessage,
 };
 
 /// Version of the rules while departments publish no documents.
@@ -189,10 +189,7 @@ fn not_expired(channel: &ChannelFacts<'_>, request: &Request<'_>) -> Result<(), 
     if channel.expires.is_some_and(|end| request.now >= end) { Err(Denial::ChannelExpired) } else { Ok(()) }
 }
 
-fn named(
-    departments: &[lianxin_types::DepartmentId],
-    department: &lianxin_types::DepartmentId,
-) -> Result<(), Denial> {
+fn named(departments: &[lianxin_types::DepartmentId], department: &lianxin_types::DepartmentId) -> Result<(), Denial> {
     if departments.contains(department) {
         Ok(())
     } else {

@@ -64,9 +64,9 @@ impl v1::channels_server::Channels for Face {
     ) -> Result<Response<v1::GetGroupInfoResponse>, Status> {
         let caller = self.caller(&request)?;
         let wanted: channels::GetGroupInfo = self.parsed(&caller, "public-state", request.into_inner()).await?;
-        let page = self.operations().group_info(&caller, wanted.channel).await.map_err(|refusal| to_status(&refusal))?;
-        let answer =
-            channels::GroupInfo { group_info: page.group_info, ratchet_tree: page.tree, sequence: page.head };
+        let page =
+            self.operations().group_info(&caller, wanted.channel).await.map_err(|refusal| to_status(&refusal))?;
+        let answer = channels::GroupInfo { group_info: page.group_info, ratchet_tree: page.tree, sequence: page.head };
         Ok(Response::new(answer.into()))
     }
 

@@ -37,12 +37,7 @@ impl v1::messages_server::Messages for Face {
     async fn send(&self, request: Request<Streaming<v1::SendRequest>>) -> Result<Response<Self::SendStream>, Status> {
         let caller = self.caller(&request)?;
         let (answers, stream) = mpsc::channel(LIMITS.stream_sends_in_flight_max);
-        let sending = SendStream {
-            face: self.clone(),
-            sender: self.operations().sender(&caller),
-            caller,
-            answers,
-        };
+        let sending = SendStream { face: self.clone(), sender: self.operations().sender(&caller), caller, answers };
         tokio::spawn(sending.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }

@@ -108,7 +108,7 @@ impl ReceiveStream {
 /// Ready once the gateway stops.
 pub(crate) async fn stopped(stopping: &mut tokio::sync::watch::Receiver<bool>) {
     // An error means that the composition is gone, which is a stop too.
-    let _stopping = stopping.wait_for(|stopping| *stopping).await;
+    drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
 async fn read(mut requests: Streaming<v1::ReceiveRequest>, queue: mpsc::Sender<v1::ReceiveRequest>) {

@@ -44,7 +44,12 @@ impl Placed<'_> {
             expiry: event.and_then(|event| event.expiry),
             leaf_index: self.leaf_index,
             leaf_hash: self.unit.leaf_hash,
-            key_packages: self.changes.iter().flat_map(|change| &change.taken).map(|taken| taken.item.bytes.clone()).collect(),
+            key_packages: self
+                .changes
+                .iter()
+                .flat_map(|change| &change.taken)
+                .map(|taken| taken.item.bytes.clone())
+                .collect(),
             is_repeat: false,
         }
     }
@@ -88,13 +93,19 @@ struct Place {
 
 const NO_EVENT: StoreError = StoreError::Damaged { what: "effect on a channel without an event" };
 
-fn apply_event<E: Engine>(draft: &mut Draft<'_, E>, event: &EventRecord, time: Timestamp, bucket: u64) -> Result<(), StoreError> {
+fn apply_event<E: Engine>(
+    draft: &mut Draft<'_, E>,
+    event: &EventRecord,
+    time: Timestamp,
+    bucket: u64,
+) -> Result<(), StoreError> {
     let id = event.channel;
     let sequence = event.head.sequence;
     if sequence == Sequence(1) {
         draft.start_channel(id);
     }
-    let channel = draft.channel_mut(&id).ok_or(StoreError::Damaged { what: "event of a channel that was not started" })?;
+    let channel =
+        draft.channel_mut(&id).ok_or(StoreError::Damaged { what: "event of a channel that was not started" })?;
     let is_new_bucket = channel.bucket != bucket;
     let epoch = channel.view().epoch;
     channel.head = event.head;
@@ -151,7 +162,9 @@ fn apply_change<E: Engine>(
             *ordinal = ordinal.saturating_add(1);
         }
         Effect::Leaving { device } => apply_leaving(draft, place.ok_or(NO_EVENT)?, device)?,
-        Effect::PublishKeyPackages { owner, one_time, last_resort } => publish(draft, owner, one_time, last_resort.as_ref(), time)?,
+        Effect::PublishKeyPackages { owner, one_time, last_resort } => {
+            publish(draft, owner, one_time, last_resort.as_ref(), time)?
+        }
         Effect::ClaimKeyPackages { channel, .. } => {
             for taken in change.taken.iter().filter(|taken| taken.ordinal > 0) {
                 draft.delete(key::one_time(&taken.owner, taken.ordinal));

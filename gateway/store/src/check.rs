@@ -28,7 +28,10 @@ macro_rules! allow {
 }
 
 /// What an earlier call with the same scope and id got.
-pub(crate) fn remembered<E: Engine>(draft: &Draft<'_, E>, call: &Idempotency) -> Result<Option<RememberedRow>, StoreError> {
+pub(crate) fn remembered<E: Engine>(
+    draft: &Draft<'_, E>,
+    call: &Idempotency,
+) -> Result<Option<RememberedRow>, StoreError> {
     draft.read("remembered call", &key::remembered(&scope_digest(call)), RememberedRow::decode)
 }
 
@@ -99,7 +102,8 @@ fn check_effect<E: Engine>(
         }
         Effect::PublishKeyPackages { owner, one_time, .. } => {
             let living = living_packages(draft, owner, now)?;
-            let fresh = one_time.iter().filter(|new| living.iter().all(|(_, old)| old.reference != new.reference)).count();
+            let fresh =
+                one_time.iter().filter(|new| living.iter().all(|(_, old)| old.reference != new.reference)).count();
             let limit = LIMITS.device_key_packages_max;
             let refused = Refused::LimitReached { what: "key packages of a device", limit: limit as u64 };
             Ok(if living.len() + fresh > limit { Err(refused) } else { Ok(Vec::new()) })
@@ -135,7 +139,10 @@ fn choose<E: Engine>(
 }
 
 /// One-time packages with their numbers, oldest first.
-pub(crate) fn packages<E: Engine>(draft: &Draft<'_, E>, owner: &DeviceUri) -> Result<Vec<(u64, KeyPackageItem)>, StoreError> {
+pub(crate) fn packages<E: Engine>(
+    draft: &Draft<'_, E>,
+    owner: &DeviceUri,
+) -> Result<Vec<(u64, KeyPackageItem)>, StoreError> {
     let prefix = key::one_times(owner);
     let mut packages = Vec::new();
     for (row_key, record) in draft.scan(&prefix)? {
@@ -155,4 +162,3 @@ fn living_packages<E: Engine>(
     packages.retain(|(_, item)| item.not_after > now);
     Ok(packages)
 }
-

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use lianxin_tlog::{
-    Audience, ChainLink, DepartmentHeader, Head, Leaf, SharedHeader, chain_next, chain_start, leaf_commitment, leaf_hash,
-    part_commitment,
+    Audience, ChainLink, DepartmentHeader, Head, Leaf, SharedHeader, chain_next, chain_start, leaf_commitment,
+    leaf_hash, part_commitment,
 };
 use lianxin_types::{ChannelId, Digest, Sequence, Timestamp, ZoneId};
 
@@ -85,7 +85,8 @@ impl<E: Engine> Committer<E> {
         let week = now.seconds() / WEEK_SECONDS;
         let batch = self.options.batch_units_max.max(1);
         let bucket_max = self.options.bucket_records_max.max(1);
-        let fresh = |number, week| (Bucket { number, week }, batch.min(usize::try_from(bucket_max).unwrap_or(usize::MAX)));
+        let fresh =
+            |number, week| (Bucket { number, week }, batch.min(usize::try_from(bucket_max).unwrap_or(usize::MAX)));
         let Some(last) = self.ledger.journal.last() else { return fresh(1, week) };
         let records = self.ledger.leaf_count.load(Ordering::Acquire) - last.first_leaf;
         if records >= bucket_max || week > last.bucket.week {
@@ -104,7 +105,12 @@ fn describe(error: &StoreError) -> String {
     }
 }
 
-fn commit<E: Engine>(ledger: &Ledger<E>, units: Vec<Unit>, bucket: Bucket, now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+fn commit<E: Engine>(
+    ledger: &Ledger<E>,
+    units: Vec<Unit>,
+    bucket: Bucket,
+    now: Timestamp,
+) -> Result<Vec<Outcome>, StoreError> {
     let first_leaf = ledger.leaf_count.load(Ordering::Acquire);
     let mut batch = Batch {
         ledger,
@@ -260,7 +266,9 @@ fn number_parts<E: Engine>(
                 let in_record = departments.iter().rev().find(|step| step.department == *department);
                 let last = match in_record {
                     Some(step) => Some((step.counter, step.commitment)),
-                    None => draft.read("department", &key::department(department), |record| decode_department(&record))?,
+                    None => {
+                        draft.read("department", &key::department(department), |record| decode_department(&record))?
+                    }
                 };
                 let (counter, previous) = last.unwrap_or((0, Digest::ZERO));
                 DepartmentHeader { counter: counter + 1, previous }.to_bytes()

@@ -139,7 +139,7 @@ impl<'a, E: Engine> Draft<'a, E> {
     }
 
     /// All rows under `prefix`, ascending: for families that a limit bounds.
-    pub(crate) fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(crate) fn scan(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
         let mut found = BTreeMap::new();
         parts::scan(self.engine, Space::State, prefix, prefix, &mut |key, record| {
             found.insert(key.to_vec(), record);
@@ -151,7 +151,7 @@ impl<'a, E: Engine> Draft<'a, E> {
                 None => found.remove(key),
             };
         }
-        Ok(found.into_iter().collect())
+        Ok(found)
     }
 
     /// The channel as the batch sees it.

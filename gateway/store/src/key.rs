@@ -42,7 +42,10 @@ pub(crate) const APPLIED: &[u8] = b"!applied";
 
 /// Whether records of the key's family may need more than one part.
 pub(crate) fn is_large(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(GROUP_INFO | SNAPSHOT | LAZY_SNAPSHOT | WELCOME | WELCOME_TREE | ONE_TIME | LAST_RESORT)))
+    matches!(
+        key.first(),
+        Some(&(GROUP_INFO | SNAPSHOT | LAZY_SNAPSHOT | WELCOME | WELCOME_TREE | ONE_TIME | LAST_RESORT))
+    )
 }
 
 struct Key(Vec<u8>);

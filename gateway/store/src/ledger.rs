@@ -13,7 +13,9 @@ use crate::draft::Table;
 use crate::engine::{Engine, Row, Space};
 use crate::journal::Journal;
 use crate::record::{damaged, scope_digest};
-use crate::state::{InboxRow, RememberedRow, decode_bytes, decode_item, decode_number, decode_snapshot, encode_number, encode_snapshot};
+use crate::state::{
+    InboxRow, RememberedRow, decode_bytes, decode_item, decode_number, decode_snapshot, encode_number, encode_snapshot,
+};
 use crate::unit::{Idempotency, Outcome};
 use crate::zone_store::{AuditRecord, ChannelHead, GroupSnapshot, InboxEntry, Page, StoreError, StoredEvent};
 use crate::{key, parts};
@@ -66,7 +68,8 @@ impl<E: Engine> Ledger<E> {
     }
 
     pub(crate) fn repeat(&self, call: &Idempotency) -> Result<Option<Outcome>, StoreError> {
-        let Some(row) = self.state("remembered call", &key::remembered(&scope_digest(call)), RememberedRow::decode)? else {
+        let Some(row) = self.state("remembered call", &key::remembered(&scope_digest(call)), RememberedRow::decode)?
+        else {
             return Ok(None);
         };
         let mut outcome = row.answer(&call.bytes_hash);

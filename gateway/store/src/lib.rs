@@ -13,6 +13,10 @@ mod committer;
 pub mod conformance;
 mod draft;
 mod engine;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod golden;
 mod journal;
 mod key;
 mod ledger;
@@ -30,10 +34,11 @@ pub use engine::{Bucket, Engine, Row, Space, VALUE_BYTES_MAX, Visitor};
 pub use memory::{MemoryEngine, open_memory};
 
 pub use unit::{
-    Accepted, AuditDraft, ChannelWrite, Effect, Expect, Idempotency, KeyPackageItem, NewEvent, Outcome, Refused, Seat, Unit,
+    Accepted, AuditDraft, ChannelWrite, Effect, Expect, Idempotency, KeyPackageItem, NewEvent, Outcome, Refused, Seat,
+    Unit,
 };
 pub use zone::{Zone, ZoneOptions};
 pub use zone_store::{
-    AuditRecord, Caps, ChannelHead, CommitFuture, Durability, GroupSnapshot, Health, InboxEntry, Member, Page, StoreError,
-    StoredEvent, StoredPart, ZoneStore,
+    AuditRecord, Caps, ChannelHead, CommitFuture, Durability, GroupSnapshot, Health, InboxEntry, Member, Page,
+    StoreError, StoredEvent, StoredPart, ZoneStore,
 };

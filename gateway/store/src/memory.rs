@@ -126,7 +126,11 @@ impl Engine for MemoryEngine {
     fn last_key(&self, space: Space, prefix: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let contents = self.read();
         let Some(rows) = contents.space(space) else { return Ok(None) };
-        Ok(rows.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)).last().map(|(key, _)| key.clone()))
+        Ok(rows
+            .range(prefix.to_vec()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .last()
+            .map(|(key, _)| key.clone()))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::engine::{Engine, Space};
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::record::damaged;
-use crate::state::{HeadRow, RosterRow, decode_number};
+use crate::state::{HeadRow, RosterRow, decode_number, encode_number};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{AuditRecord, ChannelHead, Member, StoreError};
 use crate::{key, parts};
@@ -65,6 +65,10 @@ fn start_over<E: Engine>(engine: &E, table: &Table, why: &str) -> Result<u64, St
     tracing::warn!(why, "computing the state again from the whole journal");
     engine.clear_state()?;
     table.clear();
+    // What is written lazily from now on is worth keeping, even before the first record.
+    let mut rows = Vec::new();
+    parts::put(&mut rows, key::APPLIED, &encode_number(0));
+    engine.apply(rows)?;
     Ok(0)
 }
 
@@ -155,4 +159,3 @@ fn departments_of(audit: &AuditRecord) -> Result<Vec<DepartmentStep>, StoreError
     }
     Ok(departments)
 }
-

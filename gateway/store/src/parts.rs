@@ -53,7 +53,11 @@ pub(crate) fn replace<E: Engine>(
     record: Option<&[u8]>,
     is_large: bool,
 ) -> Result<(), StoreError> {
-    let old = if is_large { engine.get(Space::State, &part_key(key, 0))?.map(|part| length(&part)).transpose()? } else { Some(0) };
+    let old = if is_large {
+        engine.get(Space::State, &part_key(key, 0))?.map(|part| length(&part)).transpose()?
+    } else {
+        Some(0)
+    };
     if let Some(record) = record {
         put(rows, key, record);
     }
@@ -116,6 +120,9 @@ pub(crate) fn get<E: Engine>(engine: &E, space: Space, key: &[u8]) -> Result<Opt
     assembly.finish().map(|(_, record)| Some(record))
 }
 
+/// Sees keys and whole records in order until it breaks or fails.
+pub(crate) type RecordVisitor<'a> = dyn FnMut(&[u8], Vec<u8>) -> Result<ControlFlow<()>, StoreError> + 'a;
+
 /// Shows whole records whose keys start with `prefix` and are not below `from`, ascending, until `visit` breaks.
 ///
 /// # Errors
@@ -125,7 +132,7 @@ pub(crate) fn scan<E: Engine>(
     space: Space,
     prefix: &[u8],
     from: &[u8],
-    visit: &mut dyn FnMut(&[u8], Vec<u8>) -> Result<ControlFlow<()>, StoreError>,
+    visit: &mut RecordVisitor<'_>,
 ) -> Result<(), StoreError> {
     let mut open: Option<Assembly> = None;
     let mut failed: Option<StoreError> = None;

@@ -13,7 +13,8 @@ use crate::engine::Engine;
 use crate::ledger::Ledger;
 use crate::unit::{Idempotency, Outcome, Refused, Unit};
 use crate::zone_store::{
-    AuditRecord, Caps, ChannelHead, CommitFuture, GroupSnapshot, Health, InboxEntry, Page, StoreError, StoredEvent, ZoneStore,
+    AuditRecord, Caps, ChannelHead, CommitFuture, GroupSnapshot, Health, InboxEntry, Page, StoreError, StoredEvent,
+    ZoneStore,
 };
 
 /// Bounds of a zone.
@@ -61,7 +62,8 @@ impl<E: Engine> Zone<E> {
         let ledger = Arc::clone(&committer.ledger);
         let (queue, jobs) = mpsc::channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        let drive = Driver { committer, jobs, queued: Arc::clone(&queued), clock, batch_units_max: options.batch_units_max };
+        let drive =
+            Driver { committer, jobs, queued: Arc::clone(&queued), clock, batch_units_max: options.batch_units_max };
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || drive.run());
         let thread = thread.map_err(|source| StoreError::Io { operation: "start thread", path: name, source })?;
         Ok(Self { ledger, options, queue: Some(queue), queued, thread: Some(thread) })
@@ -147,7 +149,13 @@ impl<E: Engine> ZoneStore for Zone<E> {
         self.ledger.head(channel)
     }
 
-    fn read(&self, channel: &ChannelId, after: Sequence, events_max: usize, bytes_max: usize) -> Result<Page, StoreError> {
+    fn read(
+        &self,
+        channel: &ChannelId,
+        after: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Page, StoreError> {
         self.ledger.read(channel, after, events_max, bytes_max)
     }
 
@@ -159,7 +167,12 @@ impl<E: Engine> ZoneStore for Zone<E> {
         self.ledger.tail.subscribe()
     }
 
-    fn channels_of(&self, device: &DeviceUri, after: Option<&ChannelId>, limit: usize) -> Result<Vec<ChannelId>, StoreError> {
+    fn channels_of(
+        &self,
+        device: &DeviceUri,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, StoreError> {
         self.ledger.channels_of(device, after, limit)
     }
 

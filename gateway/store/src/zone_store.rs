@@ -49,7 +49,13 @@ pub trait ZoneStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`] if the zone is unavailable or a stored record is damaged.
-    fn read(&self, channel: &ChannelId, after: Sequence, events_max: usize, bytes_max: usize) -> Result<Page, StoreError>;
+    fn read(
+        &self,
+        channel: &ChannelId,
+        after: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Page, StoreError>;
 
     /// Chain hash of a channel at `sequence`; `None` if the journal has no such event. Sequence 0 is the start.
     ///
@@ -65,7 +71,12 @@ pub trait ZoneStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`] if the zone is unavailable.
-    fn channels_of(&self, device: &DeviceUri, after: Option<&ChannelId>, limit: usize) -> Result<Vec<ChannelId>, StoreError>;
+    fn channels_of(
+        &self,
+        device: &DeviceUri,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, StoreError>;
 
     /// Unconfirmed inbox entries behind `after`, ascending, at most `limit`.
     ///

@@ -121,7 +121,6 @@ fn channel_context(extensions: &Extensions<GroupContext>) -> Result<ChannelConte
 /// Whether the extensions of `after` may follow those of `before`: only 0xF0A1 may differ, and only forward.
 pub(crate) fn check_change(before: &GroupContext, after: &GroupContext) -> Result<ChannelContext, ContextError> {
     let next = stored_context(after)?;
-    stored_context(before)?.check_successor(&next)?;
     let expected = moved_forward(before.extensions(), &next)?;
     if before.extensions().required_capabilities() != after.extensions().required_capabilities() {
         return Err(ContextError::RequiredCapabilities);

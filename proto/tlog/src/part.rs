@@ -155,12 +155,22 @@ mod tests {
         assert_eq!(header.to_bytes().len(), 1 + 8 + 8 + 16 + 8 + 32);
         let shared = part_commitment(&draft.salt, &draft.audience, &header.to_bytes(), &draft.body_hash);
         assert_eq!(shared.to_hex(), "8fbe7f64c04bde270977bcf2b7e077aef48cbd4f53f85a30fdfb72d627a9045c");
-        assert_eq!(leaf_commitment(&[shared, Digest::ZERO]).to_hex(), "9e0dca46ce00c7bfd670277c6011dcba0c005b8cc2f89f7d069d2d2ac393cf78");
+        assert_eq!(
+            leaf_commitment(&[shared, Digest::ZERO]).to_hex(),
+            "9e0dca46ce00c7bfd670277c6011dcba0c005b8cc2f89f7d069d2d2ac393cf78"
+        );
     }
 
     #[test]
     fn bodies_outside_the_format_are_refused() {
-        for body in [json!(null), json!([1]), json!({"a": null}), json!({"a": 1.5}), json!({"a": -1}), json!({"a": [1u64 << 53]})] {
+        for body in [
+            json!(null),
+            json!([1]),
+            json!({"a": null}),
+            json!({"a": 1.5}),
+            json!({"a": -1}),
+            json!({"a": [1u64 << 53]}),
+        ] {
             assert!(PartDraft::new(Audience::Shared, [0; 32], &body).is_err(), "{body}");
         }
     }

@@ -100,8 +100,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of PROTOCOL 1.
-    pub const ALL: [Self; 6] =
-        [Self::App, Self::Person, Self::Officer, Self::Gateway, Self::Witness, Self::Issuer];
+    pub const ALL: [Self; 6] = [Self::App, Self::Person, Self::Officer, Self::Gateway, Self::Witness, Self::Issuer];
 
     /// The word in an identity.
     pub const fn as_str(self) -> &'static str {
@@ -209,13 +208,17 @@ mod tests {
         assert_eq!(refused("lianxin://Jiwei/app/a/b"), UriError::Segment { segment: "department" });
         assert_eq!(refused("lianxin://jiwei/app//b"), UriError::Segment { segment: "id" });
         assert_eq!(refused("lianxin://jiwei/app/张三/b"), UriError::Segment { segment: "id" });
-        assert_eq!(refused(&format!("lianxin://jiwei/app/a/{}", "b".repeat(65))), UriError::Segment { segment: "device" });
+        assert_eq!(
+            refused(&format!("lianxin://jiwei/app/a/{}", "b".repeat(65))),
+            UriError::Segment { segment: "device" }
+        );
     }
 
     #[test]
     fn every_kind_parses_and_debug_hides_the_id() {
         for kind in Kind::ALL {
-            let uri: DeviceUri = format!("lianxin://shenji/{}/id-77/dev-1", kind.as_str()).parse().expect("well formed");
+            let uri: DeviceUri =
+                format!("lianxin://shenji/{}/id-77/dev-1", kind.as_str()).parse().expect("well formed");
             assert_eq!((uri.kind(), uri.opaque_id(), uri.device()), (kind, "id-77", "dev-1"));
             assert!(!format!("{uri:?}").contains("id-77"));
         }

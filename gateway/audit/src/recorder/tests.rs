@@ -82,11 +82,8 @@ fn bodies_are_as_in_the_golden_file() {
 fn no_part_holds_an_identity() {
     let caller = device("lianxin://jiwei/app/secret-id-1/node-7");
     let added = device("lianxin://shenji/app/secret-id-2/node-8");
-    let event = AuditEvent::Committed {
-        epoch: Epoch(1),
-        change: Change { added: vec![added], removed: vec![] },
-        bytes: 1,
-    };
+    let event =
+        AuditEvent::Committed { epoch: Epoch(1), change: Change { added: vec![added], removed: vec![] }, bytes: 1 };
     let draft = recorder().record(&event, Some(&caller), None, None, 0, Timestamp(0)).expect("canonical");
     assert_eq!(draft.parts.len(), 3);
     for part in draft.parts {

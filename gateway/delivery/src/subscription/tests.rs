@@ -82,7 +82,8 @@ async fn write(zone: &Zone, sender: DeviceUri) -> tokio::task::JoinHandle<()> {
     let store = Arc::clone(&zone.store);
     tokio::spawn(async move {
         for number in 0..MESSAGES / 3 {
-            let units = (0..3).map(|part| message(channel(1), &sender, 0, format!("{number}.{part}").as_bytes())).collect();
+            let units =
+                (0..3).map(|part| message(channel(1), &sender, 0, format!("{number}.{part}").as_bytes())).collect();
             for outcome in store.commit_many(units).await {
                 outcome.expect("accepted");
             }

@@ -108,7 +108,8 @@ fn limits_hold_at_the_bound_and_refuse_one_over() {
     let engine = Engine::new(LIMITS);
     let caller = device("lianxin://jiwei/app/a/1");
     let named = [department("jiwei")];
-    let with = |devices_added, members_after| Request { devices_added, members_after, ..request(&caller, facts(&named)) };
+    let with =
+        |devices_added, members_after| Request { devices_added, members_after, ..request(&caller, facts(&named)) };
     assert!(engine.commit(&with(100, 1_000)).is_ok());
     let per_commit = Denial::LimitReached { what: "invites per commit", limit: 100 };
     assert_eq!(engine.commit(&with(101, 1_000)).err(), Some(per_commit));

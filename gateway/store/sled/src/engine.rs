@@ -1,23 +1,21 @@
 //! The `Engine` seam on a zone's folder: one database per bucket, one for the state.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use lianxin_store::{
-    Bucket, Caps, Durability, Engine, Row, Space, StoreError, Visitor, Zone, ZoneOptions, ZoneStore,
-};
+use lianxin_store::{Bucket, Caps, Durability, Engine, Row, Space, StoreError, Visitor, Zone, ZoneOptions, ZoneStore};
 use lianxin_types::{Clock, ZoneId};
 
 use crate::database::Database;
 use crate::disk::Disk;
 use crate::folder::{Folder, io_error};
+use crate::shelf::Shelf;
 
 /// A zone's folder, opened.
 pub struct SledEngine {
     // Databases before the folder: they are closed before its lock is given up.
-    buckets: RwLock<BTreeMap<Bucket, Arc<Database>>>,
+    buckets: Shelf,
     state: Database,
     folder: Folder,
     disk: Arc<dyn Disk>,
@@ -52,28 +50,20 @@ pub fn open_with(
 }
 
 impl SledEngine {
-    /// Opens every database in the folder.
+    /// Takes the folder and opens its state and newest bucket.
     ///
     /// # Errors
     /// As [`open`].
     pub fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         let folder = Folder::open(folder, &*disk)?;
-        let mut buckets = BTreeMap::new();
-        for bucket in folder.list()? {
-            buckets.insert(bucket, Arc::new(Database::open(folder.bucket(bucket))?));
-        }
+        let buckets = Shelf::open(folder.buckets(), folder.list()?)?;
         let state = open_state(&folder)?;
-        Ok(Self { buckets: RwLock::new(buckets), state, folder, disk })
-    }
-
-    fn bucket(&self, bucket: Bucket) -> Result<Arc<Database>, StoreError> {
-        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-        buckets.get(&bucket).map(Arc::clone).ok_or(StoreError::Damaged { what: "zone folder (a bucket is missing)" })
+        Ok(Self { buckets, state, folder, disk })
     }
 
     fn with<T>(&self, space: Space, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match space {
-            Space::Bucket(bucket) => read(&*self.bucket(bucket)?),
+            Space::Bucket(bucket) => read(&*self.buckets.take(bucket)?),
             Space::State => read(&self.state),
         }
     }
@@ -102,10 +92,13 @@ impl Engine for SledEngine {
     }
 
     fn buckets(&self) -> Result<Vec<Bucket>, StoreError> {
-        Ok(self.buckets.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect())
+        Ok(self.buckets.list())
     }
 
     fn create_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        if self.buckets.list().contains(&bucket) {
+            return Ok(());
+        }
         let path = self.folder.bucket(bucket);
         let database = Database::open(path.clone())?;
         database.settle(&*self.disk)?;
@@ -115,12 +108,12 @@ impl Engine for SledEngine {
         for path in [ready, path, self.folder.buckets()] {
             self.disk.sync_all(&path).map_err(io_error("sync", &path))?;
         }
-        self.buckets.write().unwrap_or_else(PoisonError::into_inner).insert(bucket, Arc::new(database));
+        self.buckets.push(bucket, database);
         Ok(())
     }
 
     fn append(&self, bucket: Bucket, rows: Vec<Row>) -> Result<(), StoreError> {
-        let database = self.bucket(bucket)?;
+        let database = self.buckets.take(bucket)?;
         database.apply(rows)?;
         database.sync(&*self.disk)
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use lianxin_store::{Bucket, StoreError};
 
 use crate::disk::Disk;
+use crate::shelf::bucket_name;
 
 /// The newest format of a zone's folder that this build knows.
 pub const FORMAT: u32 = 1;
@@ -61,7 +62,7 @@ impl Folder {
     }
 
     pub(crate) fn bucket(&self, bucket: Bucket) -> PathBuf {
-        self.buckets().join(format!("{:08}-{:05}", bucket.number, bucket.week))
+        self.buckets().join(bucket_name(bucket))
     }
 
     /// Buckets that may hold something, ascending. One that was being made when the power went is removed: nothing in it
@@ -124,7 +125,9 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 fn read_number(path: &Path) -> Result<Option<u64>, StoreError> {
     match fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| StoreError::Damaged { what: "number in the zone folder" }),
+        Ok(text) => {
+            text.trim().parse().map(Some).map_err(|_| StoreError::Damaged { what: "number in the zone folder" })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error("read", path)(error)),
     }

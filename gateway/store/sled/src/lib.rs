@@ -13,6 +13,7 @@ mod database;
 mod disk;
 mod engine;
 mod folder;
+mod shelf;
 
 pub use disk::{Disk, RealDisk};
 pub use engine::{SledEngine, open, open_with};

@@ -163,7 +163,8 @@ impl Place {
     fn bucket_named(&self, number: &str) -> PathBuf {
         let buckets = fs::read_dir(self.folder().join("buckets")).expect("readable");
         let paths = buckets.map(|entry| entry.expect("readable").path());
-        let mut named = paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(number)));
+        let mut named =
+            paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(number)));
         named.next().expect("the bucket")
     }
 }
@@ -189,7 +190,7 @@ fn files_beside_a_database_are_refused() {
     place.write(0, 3);
     let blob = place.bucket().join("blobs").join("123");
     fs::write(&blob, b"a page that was never synced").expect("a temporary folder");
-    assert_eq!(blob_files(&place.folder()).expect("readable"), [blob.clone()]);
+    assert_eq!(blob_files(&place.folder()).expect("readable"), std::slice::from_ref(&blob));
     assert!(matches!(place.refused(), StoreError::Damaged { .. }));
     fs::remove_file(blob).expect("a temporary folder");
     drop(place.open());
@@ -216,7 +217,11 @@ struct Failing(AtomicBool);
 
 impl Disk for Failing {
     fn sync_data(&self, file: &File, path: &Path) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::Error::other("the disk is gone")) } else { RealDisk.sync_data(file, path) }
+        if self.0.load(Ordering::SeqCst) {
+            Err(io::Error::other("the disk is gone"))
+        } else {
+            RealDisk.sync_data(file, path)
+        }
     }
 
     fn sync_all(&self, path: &Path) -> io::Result<()> {

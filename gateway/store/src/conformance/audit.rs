@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lianxin_tlog::{Audience, ChainLink, DepartmentHeader, Leaf, SharedHeader, chain_next, chain_start, leaf_commitment, part_commitment};
+use lianxin_tlog::{
+    Audience, ChainLink, DepartmentHeader, Leaf, SharedHeader, chain_next, chain_start, leaf_commitment,
+    part_commitment,
+};
 use lianxin_types::{ChannelId, Digest, Reader, Sequence, Timestamp};
 
 use crate::zone_store::{AuditRecord, ZoneStore};
@@ -30,7 +33,11 @@ pub fn check_audit(store: &dyn ZoneStore, channels: &[ChannelId]) -> u64 {
             assert!(slots.insert(leaf.slot), "slot of leaf {next} is new");
             if header.sequence > Sequence(0) {
                 let place = (header.channel, header.sequence);
-                assert_eq!(events.insert(place, (next, leaf.hash(), header.chain_hash)), None, "one record for an event");
+                assert_eq!(
+                    events.insert(place, (next, leaf.hash(), header.chain_hash)),
+                    None,
+                    "one record for an event"
+                );
             }
             next += 1;
         }

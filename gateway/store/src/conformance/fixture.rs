@@ -106,8 +106,7 @@ pub(super) fn audit(caller: &DeviceUri, channel: Option<ChannelId>) -> AuditDraf
         PartDraft { audience, salt, body_hash: Digest::sha256(&body), body }
     };
     let department = caller.department();
-    let parts =
-        vec![part(Audience::Shared, "x"), part(Audience::Department(department.clone()), department.as_str())];
+    let parts = vec![part(Audience::Shared, "x"), part(Audience::Department(department.clone()), department.as_str())];
     let mut slot = [0; 16];
     slot.copy_from_slice(&salt[..16]);
     AuditDraft { family: EventFamily::Message, retention_class: RetentionClass::AUDIT, slot, channel, parts }

@@ -150,7 +150,13 @@ impl Model {
         let channel = self.channels.entry(write.channel).or_default();
         let event = &write.event;
         let epoch = channel.epoch;
-        channel.events.push(ModelEvent { sender: event.sender.clone(), mls: event.mls.clone(), kind: event.kind, epoch, time });
+        channel.events.push(ModelEvent {
+            sender: event.sender.clone(),
+            mls: event.mls.clone(),
+            kind: event.kind,
+            epoch,
+            time,
+        });
         let sequence = channel.events.len() as u64;
         if sequence == 1 {
             channel.epoch_sequence = 1;

@@ -84,7 +84,8 @@ impl Play {
             assert_eq!(shape(outcome), predicted, "seed {} round {round}: {unit:?}", self.seed);
         }
         self.sent.extend(units);
-        let (who, where_to) = (device(self.random.random_range(0..DEVICES)), channel(self.random.random_range(0..CHANNELS)));
+        let (who, where_to) =
+            (device(self.random.random_range(0..DEVICES)), channel(self.random.random_range(0..CHANNELS)));
         let cursor = self.random.random_range(0..50);
         store.cursor_merge(&who, &[(where_to, Sequence(cursor))]).expect("writable");
         let known = self.model.cursors.entry((who, where_to)).or_default();
@@ -147,7 +148,8 @@ impl Play {
     }
 
     fn change_group(&mut self, to: ChannelId, who: usize, epoch: u64) -> Unit {
-        let mut some = |max| (0..self.random.random_range(0..max)).map(|_| self.random.random_range(0..DEVICES)).collect();
+        let mut some =
+            |max| (0..self.random.random_range(0..max)).map(|_| self.random.random_range(0..DEVICES)).collect();
         let (mut seated, mut unseated): (Vec<usize>, Vec<usize>) = (some(4), some(2));
         seated.sort_unstable();
         seated.dedup();
@@ -163,7 +165,8 @@ impl Play {
         if self.random.random_range(0..2) == 0 {
             unit.effects.push(Effect::GroupSnapshot { state: bytes });
         }
-        let claims: Vec<Digest> = self.model.claims.iter().filter(|(id, _)| *id == to).map(|(_, claim)| *claim).collect();
+        let claims: Vec<Digest> =
+            self.model.claims.iter().filter(|(id, _)| *id == to).map(|(_, claim)| *claim).collect();
         if let Some(reference) = claims.choose(&mut self.random) {
             unit.effects.push(Effect::UseClaims { channel: to, references: vec![*reference] });
         }
@@ -172,7 +175,9 @@ impl Play {
 
     fn publish(&mut self, who: usize) -> Unit {
         let now = self.clock.now().0;
-        let mut some = || item(who, self.random.random_range(0..PACKAGES), Timestamp(now + self.random.random_range(0..900_000_000)));
+        let mut some = || {
+            item(who, self.random.random_range(0..PACKAGES), Timestamp(now + self.random.random_range(0..900_000_000)))
+        };
         let items = (0..4).map(|_| some()).collect();
         let last_resort = some();
         publish(who, items, Some(last_resort).filter(|_| self.random.random_range(0..4) == 0))
@@ -192,11 +197,17 @@ impl Play {
         }
         for number in 0..DEVICES {
             let who = device(number);
-            let member: Vec<ChannelId> =
-                self.model.channels.iter().filter(|(_, channel)| channel.members.contains_key(&who)).map(|(id, _)| *id).collect();
+            let member: Vec<ChannelId> = self
+                .model
+                .channels
+                .iter()
+                .filter(|(_, channel)| channel.members.contains_key(&who))
+                .map(|(id, _)| *id)
+                .collect();
             assert_eq!(store.channels_of(&who, None, 100).expect("readable"), member, "seed {seed}");
             let entries = self.model.inboxes.get(&who).into_iter().flatten().enumerate();
-            let waiting: Vec<_> = entries.filter(|(_, entry)| !entry.3).map(|(index, entry)| (index as u64 + 1, entry.clone())).collect();
+            let waiting: Vec<_> =
+                entries.filter(|(_, entry)| !entry.3).map(|(index, entry)| (index as u64 + 1, entry.clone())).collect();
             let inbox = store.inbox(&who, 0, 1_000).expect("readable");
             let inbox: Vec<_> = inbox
                 .into_iter()
@@ -230,17 +241,24 @@ impl Play {
         };
         let head = head.unwrap_or_else(|| panic!("seed {seed}: a channel is missing"));
         let members = model.members.iter();
-        let members = members.map(|(who, (leaf, joined))| (who.clone(), Member { leaf: *leaf, joined: Sequence(*joined) }));
+        let members =
+            members.map(|(who, (leaf, joined))| (who.clone(), Member { leaf: *leaf, joined: Sequence(*joined) }));
         assert_eq!(head.members, members.collect(), "seed {seed}");
         assert_eq!((head.epoch, head.epoch_sequence.0), (model.epoch, model.epoch_sequence), "seed {seed}");
-        assert_eq!((&head.leaving, &head.known, head.proposal_sequence.0), (&model.leaving, &model.known, model.proposal), "seed {seed}");
+        assert_eq!(
+            (&head.leaving, &head.known, head.proposal_sequence.0),
+            (&model.leaving, &model.known, model.proposal),
+            "seed {seed}"
+        );
         assert_eq!(store.group_info(id).expect("readable"), Some(model.group_info.clone()), "seed {seed}");
         let snapshot = store.group_snapshot(id).expect("readable");
         let snapshot = snapshot.map(|snapshot| (snapshot.epoch, snapshot.sequence.0, snapshot.state));
         assert_eq!(snapshot, model.snapshot, "seed {seed}");
         let page = store.read(id, Sequence(0), usize::MAX, usize::MAX).expect("readable");
-        let events: Vec<_> = page.events.iter().map(|event| (&event.sender, &event.mls, event.kind, event.gateway_time)).collect();
-        let expect: Vec<_> = model.events.iter().map(|event| (&event.sender, &event.mls, event.kind, event.time)).collect();
+        let events: Vec<_> =
+            page.events.iter().map(|event| (&event.sender, &event.mls, event.kind, event.gateway_time)).collect();
+        let expect: Vec<_> =
+            model.events.iter().map(|event| (&event.sender, &event.mls, event.kind, event.time)).collect();
         assert_eq!(events, expect, "seed {seed}");
     }
 }

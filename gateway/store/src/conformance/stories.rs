@@ -39,11 +39,10 @@ pub(super) fn a_channel_orders_its_events(home: &impl Home) {
     assert_eq!(commit(&*store, start(one, &bob)), Err(Refused::ChannelExists));
     let units = vec![message(one, &alice, 0, b"a"), message(one, &bob, 0, b"b"), message(one, &alice, 0, b"c")];
     let outcomes = block_on(store.commit_many(units));
-    assert_eq!(outcomes.iter().map(|outcome| outcome.as_ref().map(|accepted| accepted.sequence.0)).collect::<Vec<_>>(), [
-        Ok(2),
-        Err(&Refused::NotMember),
-        Ok(3)
-    ]);
+    assert_eq!(
+        outcomes.iter().map(|outcome| outcome.as_ref().map(|accepted| accepted.sequence.0)).collect::<Vec<_>>(),
+        [Ok(2), Err(&Refused::NotMember), Ok(3)]
+    );
     let head = store.head(&one).expect("readable").expect("exists");
     assert_eq!(head.members.get(&alice), Some(&Member { leaf: 0, joined: Sequence(1) }));
     assert_eq!((head.epoch, head.epoch_sequence, head.first_retained), (Epoch(0), Sequence(1), Sequence(1)));
@@ -258,7 +257,10 @@ pub(super) fn welcomes_wait_in_inboxes(home: &impl Home) {
         assert_eq!(ids(1, 10), [(2, 10)]);
         let entry = store.inbox(&bob, 0, 1).expect("readable").remove(0);
         let head = Head { sequence: first.sequence, chain_hash: first.chain_hash };
-        assert_eq!((entry.channel, entry.head, &entry.inviter, entry.gateway_time), (one, head, &alice, first.gateway_time));
+        assert_eq!(
+            (entry.channel, entry.head, &entry.inviter, entry.gateway_time),
+            (one, head, &alice, first.gateway_time)
+        );
         let tree = store.welcome_tree(&one, first.sequence).expect("readable");
         assert_eq!(tree, Some(Bytes::from(vec![0x78; size])));
         assert_eq!(store.group_info(&one).expect("readable"), Some(Bytes::from_static(b"group info 2")));
@@ -337,7 +339,8 @@ pub(super) fn time_and_buckets_never_go_back(home: &impl Home) {
     // What is not in the channel has no reason to be later than the clock.
     let free = accepted(commit(&*store, effects(&alice, Vec::new())));
     assert_eq!(free.gateway_time, clock.now());
-    let numbers: Vec<_> = (0..8).map(|after| store.read(&one, Sequence(after), 1, 1).expect("readable").events.len()).collect();
+    let numbers: Vec<_> =
+        (0..8).map(|after| store.read(&one, Sequence(after), 1, 1).expect("readable").events.len()).collect();
     assert_eq!(numbers, [1; 8]);
     assert_eq!(check_audit(&*store, &[one]), 9);
 }
@@ -347,7 +350,12 @@ pub(super) fn the_tail_is_in_order(home: &impl Home) {
     let (one, two, alice) = (channel(1), channel(2), device(1));
     let mut tail = store.tail();
     accepted(commit(&*store, start(one, &alice)));
-    let units = vec![start(two, &alice), message(one, &alice, 0, b"a"), message(one, &alice, 9, b"b"), message(two, &alice, 0, b"c")];
+    let units = vec![
+        start(two, &alice),
+        message(one, &alice, 0, b"a"),
+        message(one, &alice, 9, b"b"),
+        message(two, &alice, 0, b"c"),
+    ];
     let _ = block_on(store.commit_many(units));
     let mut seen = Vec::new();
     while let Ok(event) = tail.try_recv() {

@@ -24,7 +24,20 @@ impl HandClock {
             tokio::task::yield_now().await;
         }
     }
+
+    /// The most sleeps that were waited for at once while everybody had many turns to act.
+    pub(crate) async fn sleepers_max(&self) -> usize {
+        let mut most = 0;
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+            most = most.max(self.0.receiver_count());
+        }
+        most
+    }
 }
+
+/// Enough for some hundred looks at the sockets.
+const TURNS: usize = 20_000;
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {

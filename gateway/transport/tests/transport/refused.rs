@@ -27,7 +27,7 @@ async fn every_bad_certificate_gets_the_alert_that_tells_why() {
         (Specimen::WrongCa, AlertDescription::UnknownCA, CertificateError::UnknownAuthority),
         (Specimen::OtherDepartment, AlertDescription::AccessDenied, other_department),
         (Specimen::WrongUsageMls, AlertDescription::UnsupportedCertificate, CertificateError::WrongUsage),
-        (Specimen::WrongKindOfficer, AlertDescription::UnsupportedCertificate, CertificateError::WrongUsage),
+        (Specimen::WrongKindOfficer, AlertDescription::UnsupportedCertificate, CertificateError::WrongKind),
     ] {
         assert_eq!(stage.specimen(specimen).end(stage.address).await, End::Alert(alert), "{specimen:?}");
         assert_eq!(stage.refusal().await, RefusalReason::Certificate(error), "{specimen:?}");

@@ -64,10 +64,13 @@ impl Stage {
         refusal.reason
     }
 
-    /// The next connection that was let in.
+    /// The next connection that was let in; a refusal in its stead fails the test.
     pub(crate) async fn accepted(&mut self) -> Accepted {
         let incoming = self.incoming.as_mut().expect("not handed to a server");
-        incoming.next().await.expect("it never ends").expect("it never errs")
+        tokio::select! {
+            accepted = incoming.next() => accepted.expect("it never ends").expect("it never errs"),
+            refusal = self.refusals.recv() => panic!("refused: {refusal:?}"),
+        }
     }
 
     /// An application of a department with its TLS certificate.

@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
-use lianxin_store::conformance::{ManualClock, block_on, channel, check_audit, commit, device, message, seed, start, times};
+use lianxin_store::conformance::{
+    ManualClock, block_on, channel, check_audit, commit, device, message, seed, start, times,
+};
 use lianxin_store::{Accepted, Unit, ZoneOptions, ZoneStore};
 use lianxin_store_sled::{Disk, RealDisk, blob_files, open_with};
 use lianxin_types::Sequence;
@@ -25,7 +27,7 @@ type Acknowledged = (Unit, Accepted);
 
 /// What a cut left, and what had been acknowledged before it.
 struct Cut {
-    acknowledged: Vec<Acknowledged>,
+    acknowledged: Vec<Arc<Acknowledged>>,
     kept: Kept,
     /// A copy of the state as it was some time before, file by file.
     old_state: Vec<(String, Vec<u8>)>,
@@ -33,17 +35,17 @@ struct Cut {
 
 #[derive(Default)]
 struct Progress {
-    acknowledged: Mutex<Vec<Acknowledged>>,
+    acknowledged: Mutex<Vec<Arc<Acknowledged>>>,
     more: Condvar,
 }
 
 impl Progress {
     fn add(&self, unit: Unit, accepted: Accepted) {
-        self.acknowledged.lock().expect("no writer panics with it").push((unit, accepted));
+        self.acknowledged.lock().expect("no writer panics with it").push(Arc::new((unit, accepted)));
         self.more.notify_all();
     }
 
-    fn wait_for(&self, count: usize) -> Vec<Acknowledged> {
+    fn wait_for(&self, count: usize) -> Vec<Arc<Acknowledged>> {
         let guard = self.acknowledged.lock().expect("no writer panics with it");
         self.more.wait_while(guard, |done| done.len() < count).expect("no writer panics with it").clone()
     }
@@ -55,7 +57,11 @@ fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Arc<dyn ZoneStore>, String
 }
 
 fn body(random: &mut StdRng, number: usize) -> Vec<u8> {
-    let size = if random.random_range(0..10) == 0 { random.random_range(4_000..70_000) } else { random.random_range(0..2_000) };
+    let size = if random.random_range(0..10) == 0 {
+        random.random_range(4_000..70_000)
+    } else {
+        random.random_range(0..2_000)
+    };
     let mut bytes = vec![0; size];
     random.fill(&mut bytes[..]);
     bytes.extend_from_slice(&number.to_be_bytes());
@@ -100,7 +106,8 @@ fn cuts(folder: &Path, recorder: &Arc<Recorder>, seed: u64) -> Vec<Cut> {
     let count = times(60);
     let progress = Progress::default();
     let total = count * WRITERS as usize;
-    let mut moments: Vec<usize> = (0..times(6)).map(|_| random.random_range(WRITERS as usize..total)).collect();
+    let mut moments: Vec<usize> =
+        (0..5 + times(10) / 10).map(|_| random.random_range(WRITERS as usize..total)).collect();
     moments.sort_unstable();
     let mut cuts = Vec::new();
     std::thread::scope(|scope| {
@@ -117,13 +124,15 @@ fn cuts(folder: &Path, recorder: &Arc<Recorder>, seed: u64) -> Vec<Cut> {
             old_state = copy_state(folder);
         }
     });
+    // The last one when nothing more comes that could cover for an acknowledgement given too early.
+    cuts.push(Cut { acknowledged: progress.wait_for(0), kept: recorder.cut(), old_state: copy_state(folder) });
     cuts
 }
 
 /// Opens what is left and looks for every acknowledged unit.
-fn check(folder: &Path, acknowledged: &[Acknowledged]) -> Result<(), String> {
+fn check(folder: &Path, acknowledged: &[Arc<Acknowledged>]) -> Result<(), String> {
     let store = open(folder, Arc::new(RealDisk))?;
-    for (unit, accepted) in acknowledged {
+    for (unit, accepted) in acknowledged.iter().map(|acknowledged| &**acknowledged) {
         let (place, sequence) = (unit.channel.as_ref().expect("all have events"), accepted.sequence);
         let page = store.read(&place.channel, Sequence(sequence.0 - 1), 1, 1).map_err(|error| error.to_string())?;
         let event = page.events.first().ok_or_else(|| format!("event {} is lost", sequence.0))?;
@@ -133,7 +142,8 @@ fn check(folder: &Path, acknowledged: &[Acknowledged]) -> Result<(), String> {
         if !is_same {
             return Err(format!("event {} is another one", sequence.0));
         }
-        let repeat = store.repeat(unit.idempotency.as_ref().expect("all are calls")).map_err(|error| error.to_string())?;
+        let repeat =
+            store.repeat(unit.idempotency.as_ref().expect("all are calls")).map_err(|error| error.to_string())?;
         if repeat != Some(Ok(accepted.clone().as_repeat())) {
             return Err(format!("event {} is not remembered", sequence.0));
         }
@@ -146,7 +156,8 @@ fn check(folder: &Path, acknowledged: &[Acknowledged]) -> Result<(), String> {
     }
     // And it goes on: the next unit follows without a gap.
     let next = message(channels[0], &device(0), 0, b"after the cut");
-    let head = store.head(&channels[0]).map_err(|error| error.to_string())?.map_or(Sequence(0), |head| head.head.sequence);
+    let head =
+        store.head(&channels[0]).map_err(|error| error.to_string())?.map_or(Sequence(0), |head| head.head.sequence);
     match commit(&*store, next) {
         Ok(accepted) if accepted.sequence == head.next() && accepted.leaf_index == leaves => {}
         other => return Err(format!("the zone does not go on: {other:?}")),
@@ -202,4 +213,20 @@ fn an_acknowledgement_before_the_sync_is_found_out() {
             fs::remove_dir_all(&target).expect("a temporary folder");
         }
     }
+}
+
+#[test]
+fn an_acknowledgement_one_sync_too_early_is_found_out() {
+    let seed = seed();
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let folder = root.path().join("zone");
+    let recorder = Arc::new(Recorder::new(Honesty::Late));
+    let cuts = cuts(&folder, &recorder, seed);
+    let last = cuts.last().expect("there is a last cut");
+    let target = root.path().join("cut");
+    restore(last, &folder, &target, false);
+    assert!(
+        check(&target, &last.acknowledged).is_err(),
+        "seed {seed}: the last batch was not synced and nobody noticed"
+    );
 }

@@ -24,16 +24,19 @@ pub(crate) enum Honesty {
     Honest,
     /// `sync_data` returns without syncing: an engine on it acknowledges before the sync.
     Lying,
+    /// `sync_data` does the work of the call before: everything becomes durable, one acknowledgement too late.
+    Late,
 }
 
 pub(crate) struct Recorder {
     honesty: Honesty,
     kept: Mutex<Kept>,
+    late: Mutex<Option<(u64, Arc<Vec<u8>>)>>,
 }
 
 impl Recorder {
     pub(crate) fn new(honesty: Honesty) -> Self {
-        Self { honesty, kept: Mutex::default() }
+        Self { honesty, kept: Mutex::default(), late: Mutex::default() }
     }
 
     /// What the disk would hold if the power went now.
@@ -51,6 +54,13 @@ impl Disk for Recorder {
         let bytes = Arc::new(fs::read(path)?);
         let inode = file.metadata()?.ino();
         file.sync_data()?;
+        let (inode, bytes) = if self.honesty == Honesty::Late {
+            let before = self.late.lock().expect("no test thread panics with it").replace((inode, bytes));
+            let Some(before) = before else { return Ok(()) };
+            before
+        } else {
+            (inode, bytes)
+        };
         self.kept.lock().expect("no test thread panics with it").files.insert(inode, bytes);
         Ok(())
     }
@@ -59,7 +69,8 @@ impl Disk for Recorder {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         if metadata.is_dir() {
-            let names = fs::read_dir(path)?.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?.ino()))));
+            let names = fs::read_dir(path)?
+                .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?.ino()))));
             let names = names.collect::<io::Result<_>>()?;
             file.sync_all()?;
             self.kept.lock().expect("no test thread panics with it").folders.insert(metadata.ino(), names);

@@ -1,0 +1,86 @@
+//! The calls with one answer. Each has a bound in time; who drops a call in flight does not know its outcome.
+
+use lianxin_proto::channels::v1::channels_client::ChannelsClient;
+use lianxin_proto::channels::{ChannelPage, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List};
+use lianxin_proto::channels::{WelcomeTree, v1 as channels};
+use lianxin_proto::directory::v1::directory_client::DirectoryClient;
+use lianxin_proto::directory::{Hello, HelloAnswer, Trust, v1 as directory};
+use lianxin_proto::key_packages::v1::key_packages_client::KeyPackagesClient;
+use lianxin_proto::key_packages::{Claim, Claimed, Count, Publish, v1 as key_packages};
+use lianxin_proto::messages::v1::messages_client::MessagesClient;
+use lianxin_proto::messages::{History, HistoryPage, v1 as messages};
+use lianxin_proto::{ParseError, Receipt};
+use tonic::transport::Channel;
+
+use crate::{CallError, Connection};
+
+/// Longest answer: a full page or bundle of 1 MiB and what is around it; the trust bundle with its lists.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident: $client:ident . $call:ident ($request:ty => $wire:ty) -> $answer:ty;)*) => {
+        impl Connection {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// [`CallError`]; the reasons of refusals stand in the contract beside the call.
+            pub async fn $name(&self, request: $request) -> Result<$answer, CallError> {
+                let mut client = $client::<Channel>::new(self.channel.clone())
+                    .max_decoding_message_size(ANSWER_BYTES_MAX);
+                self.bounded(async move {
+                    let wire = client.$call(<$wire>::from(request)).await?.into_inner();
+                    <$answer>::try_from(wire).map_err(|error: ParseError| CallError::BadAnswer(error))
+                })
+                .await
+            }
+        )*}
+    };
+}
+
+calls! {
+    /// Exchanges versions; [`Connection::connect`] has done it.
+    hello: DirectoryClient.hello(Hello => directory::HelloRequest) -> HelloAnswer;
+    /// Starts a channel with the caller as its only member.
+    create: ChannelsClient.create(Create => channels::CreateRequest) -> Receipt;
+    /// Changes the group.
+    commit: ChannelsClient.commit(Commit => channels::CommitRequest) -> Receipt;
+    /// Puts the caller's proposal to remove itself into the log.
+    leave: ChannelsClient.leave(Leave => channels::LeaveRequest) -> Receipt;
+    /// The public tree that goes with a Welcome.
+    welcome_tree: ChannelsClient.get_welcome_tree(GetWelcomeTree => channels::GetWelcomeTreeRequest) -> WelcomeTree;
+    /// The public part of a channel's current epoch; audited.
+    group_info: ChannelsClient.get_group_info(GetGroupInfo => channels::GetGroupInfoRequest) -> GroupInfo;
+    /// A page of the caller's channels.
+    list: ChannelsClient.list(List => channels::ListRequest) -> ChannelPage;
+    /// Stores key packages of the caller.
+    publish: KeyPackagesClient.publish(Publish => key_packages::PublishRequest) -> Receipt;
+    /// Takes one key package of each owner for one channel; all or none.
+    claim: KeyPackagesClient.claim(Claim => key_packages::ClaimRequest) -> Claimed;
+    /// One page of a channel's log.
+    history: MessagesClient.history(History => messages::HistoryRequest) -> HistoryPage;
+}
+
+impl Connection {
+    /// The trust bundle and revocation lists in use, as signed and not yet verified.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn trust(&self) -> Result<Trust, CallError> {
+        let client = DirectoryClient::new(self.channel.clone());
+        let mut client = client.max_decoding_message_size(ANSWER_BYTES_MAX);
+        self.bounded(async move {
+            let wire = client.get_trust(directory::GetTrustRequest {}).await?.into_inner();
+            Trust::try_from(wire).map_err(CallError::BadAnswer)
+        })
+        .await
+    }
+
+    /// What is left of the caller's key packages.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn count(&self) -> Result<Count, CallError> {
+        let mut client = KeyPackagesClient::new(self.channel.clone());
+        self.bounded(async move { Ok(client.count(key_packages::CountRequest {}).await?.into_inner().into()) }).await
+    }
+}

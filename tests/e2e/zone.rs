@@ -1,0 +1,184 @@
+//! A gateway for one story: minted federation, real listener, real store, all in a folder that goes away.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lianxin_certs_dev::{AppPaths, FederationPlan, Minted, Specimen, mint};
+use lianxin_connection::{ConnectError, Connection, Target, TlsIdentity};
+use lianxin_gateway::{Config, Gateway};
+use lianxin_store::{AuditRecord, ZoneStore};
+use lianxin_types::{SystemClock, ZoneId};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A gateway that serves.
+pub(crate) struct Zone {
+    pub(crate) minted: Minted,
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+/// What is left of a zone whose gateway has stopped.
+pub(crate) struct Closed {
+    pub(crate) store: Arc<dyn ZoneStore>,
+    _folder: tempfile::TempDir,
+}
+
+impl Zone {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(FederationPlan::default()).await
+    }
+
+    pub(crate) async fn start_with(plan: FederationPlan) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = free_address();
+        let plan = FederationPlan { port: address.port(), ..plan };
+        let minted = mint(&plan, &folder.path().join("federation"), &SystemClock).expect("mints");
+        let (stop, served) = serve(&configuration(&minted, folder.path(), address)).await;
+        Self { minted, folder, address, stop, served }
+    }
+
+    /// A folder of the story's own, for SDK states and the like.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops the gateway in order and opens what it left.
+    pub(crate) async fn close(self) -> Closed {
+        self.stop.send(()).expect("the gateway listens");
+        self.served.await.expect("the gateway stops");
+        let store = open_store(self.folder.path());
+        Closed { store, _folder: self.folder }
+    }
+
+    pub(crate) fn app(&self, department: &str, name: &str) -> AppPaths {
+        self.minted.app(department, name).expect("minted")
+    }
+
+    /// A connection as this application.
+    pub(crate) async fn connect(&self, app: &AppPaths) -> Result<Connection, ConnectError> {
+        self.connect_with(&app.tls_certificate, &app.tls_key).await
+    }
+
+    /// A connection with the certificate of a specimen.
+    pub(crate) async fn connect_as(&self, specimen: Specimen) -> Result<Connection, ConnectError> {
+        let paths = self.minted.specimen(specimen);
+        self.connect_with(&paths.tls_certificate, &paths.tls_key).await
+    }
+
+    async fn connect_with(&self, certificate: &Path, key: &Path) -> Result<Connection, ConnectError> {
+        let read = |path| std::fs::read(path).expect("minted");
+        let identity = TlsIdentity::from_pem(&read(certificate), &read(key)).expect("a certificate and its key");
+        let federation = Arc::new(self.minted.federation().expect("verifies"));
+        let target = Target {
+            zone: zone_id(),
+            operator: "jiwei".parse().expect("well formed"),
+            address: lianxin_trust::Endpoint { host: "127.0.0.1".into(), port: self.address.port() },
+        };
+        let (connection, _) =
+            Connection::connect(&target, &identity, federation, Arc::new(SystemClock), "lianxin-e2e").await?;
+        Ok(connection)
+    }
+}
+
+impl Closed {
+    /// The whole audit log, after checking that it is dense and that every leaf follows from its parts.
+    pub(crate) fn audit(&self) -> Vec<AuditRecord> {
+        let mut records: Vec<AuditRecord> = Vec::new();
+        loop {
+            let page = self.store.audit_read(records.len() as u64, 500).expect("readable");
+            if page.is_empty() {
+                break;
+            }
+            records.extend(page);
+        }
+        for (index, record) in records.iter().enumerate() {
+            assert_eq!(record.leaf_index, index as u64);
+            check_leaf(record);
+        }
+        records
+    }
+
+    /// The JCS bodies of all shared parts, in order.
+    pub(crate) fn shared_bodies(&self) -> Vec<serde_json::Value> {
+        let parts = self.audit().into_iter().map(|record| record.parts[0].body.clone());
+        parts.map(|body| serde_json::from_slice(&body).expect("JSON")).collect()
+    }
+}
+
+/// The commitment in the leaf is recomputed from what is stored beside it.
+fn check_leaf(record: &AuditRecord) {
+    use lianxin_tlog::{Leaf, leaf_commitment, part_commitment};
+    let commitments: Vec<_> = record
+        .parts
+        .iter()
+        .map(|part| {
+            let body_hash = lianxin_types::Digest::sha256(&part.body);
+            part_commitment(&part.salt, &part.audience, &part.header, &body_hash)
+        })
+        .collect();
+    let leaf = Leaf::from_bytes(&record.leaf).expect("a leaf");
+    assert_eq!(leaf.commitment, leaf_commitment(&commitments), "leaf {}", record.leaf_index);
+}
+
+fn zone_id() -> ZoneId {
+    "cn-zj-1".parse().expect("well formed")
+}
+
+/// Opens the store of a stopped gateway; nothing may be left in a `blobs` folder (PROTOCOL 10).
+pub(crate) fn open_store(folder: &Path) -> Arc<dyn ZoneStore> {
+    let zone = folder.join("data/zone");
+    let blobs = lianxin_store_sled::blob_files(&zone).expect("readable");
+    assert!(blobs.is_empty(), "sled wrote values outside its log: {blobs:?}");
+    let disk = Arc::new(lianxin_store_sled::RealDisk);
+    lianxin_store_sled::open(&zone, zone_id(), Arc::new(SystemClock), disk).expect("opens")
+}
+
+fn configuration(minted: &Minted, folder: &Path, address: SocketAddr) -> Config {
+    let lists: Vec<_> = minted.revocation_list_files().expect("minted");
+    let lists: Vec<_> = lists.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
+    let text = format!(
+        r#"
+            zone = "cn-zj-1"
+            listen = "{address}"
+            [tls]
+            certificate = "federation/gateway/tls.pem"
+            key = "federation/gateway/tls.key"
+            [trust]
+            roots = "federation/roots.json"
+            bundle = "federation/trust-bundle.note"
+            revocation_lists = [{lists}]
+            [store]
+            engine = "sled"
+            folder = "data/zone"
+            [audit]
+            pseudonym_key = "keys/pseudonym.key"
+        "#,
+        lists = lists.join(", "),
+    );
+    Config::parse(&text, &folder.join("gateway.toml")).expect("a good configuration")
+}
+
+async fn serve(config: &Config) -> (oneshot::Sender<()>, JoinHandle<()>) {
+    let gateway = Gateway::open(config).await.expect("opens");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(async move {
+        let told = async move {
+            let _dropped_or_told = stopped.await;
+        };
+        gateway.serve(told).await.expect("serves");
+    });
+    (stop, served)
+}
+
+fn free_address() -> SocketAddr {
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    probe.local_addr().expect("bound")
+}
