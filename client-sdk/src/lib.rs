@@ -1,1 +1,62 @@
-//! the crate that department applications embed
+//! The crate that a department's application embeds: end-to-end encrypted channels with other departments, through a
+//! gateway that cannot read them.
+//!
+//! For: application developers; [`Client`] is the door. Above: bindings and the local daemon. Below: `lianxin-mls`,
+//! `lianxin-connection`, `lianxin-keystore`. Must never know: how MLS works inside, wire formats, SQL. What it promises: a
+//! message that `send` has stored is sent exactly once and in order, whatever breaks; what was received is kept until it is
+//! read; every change of members is an event before any message that they could read.
+//!
+//! ```no_run
+//! use lianxin_sdk::{Classification, Client, Config, Label};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::from_certs_dev("federation".as_ref(), "jiwei", "app-1", "state/jiwei")?;
+//! let client = Client::open(config).await?;
+//! let label = Label::new(Classification::General3, "联合核查", "审计法", None)?;
+//! let channel = client.create(label, &["jiwei".parse()?, "shenji".parse()?]).await?;
+//! channel.invite(&["lianxin://shenji/app/a7f3/app-1".parse()?]).await?;
+//! let receipt = channel.send("材料已收到").await?;
+//! println!("durable, in order and audited at {:?}", receipt.sequence);
+//! let mut messages = channel.receive();
+//! while let Some(message) = messages.next().await {
+//!     let message = message?;
+//!     println!("{:?}: {}", message.sender, message.text().unwrap_or("(not text)"));
+//! }
+//! client.close().await?;
+//! # Ok(()) }
+//! ```
+
+mod calls;
+mod changes;
+mod channel;
+mod client;
+mod config;
+mod drive;
+mod error;
+mod event;
+mod lane;
+mod outbox;
+mod pump;
+mod readers;
+mod rows;
+mod session;
+mod shared;
+mod sync;
+mod trust;
+mod waiters;
+
+pub use channel::{Channel, ChannelInfo};
+pub use client::{Client, Invitation};
+pub use config::{Config, StateKeySource};
+pub use error::{ClientError, ConfigError, TrustError};
+pub use event::Event;
+pub use readers::{Events, Invitations, Message, Messages};
+pub use rows::Origin;
+
+pub use lianxin_connection::{ConnectError, GatewayFault, RefusedReason};
+pub use lianxin_keystore::{KeystoreError, StateKey};
+pub use lianxin_mls::MlsError;
+pub use lianxin_proto::{Problem, ReasonCode, Receipt};
+pub use lianxin_types::{
+    ChannelId, Classification, DepartmentId, DeviceUri, Digest, Epoch, Label, Sequence, Timestamp, ZoneId,
+};

@@ -17,7 +17,7 @@ use lianxin_transport::{
 use lianxin_types::{Clock, LIMITS, SystemClock, SystemRandom};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::service::InterceptorLayer;
 
 use crate::config::Config;
@@ -88,12 +88,15 @@ pub struct Gateway {
     incoming: Incoming,
     address: SocketAddr,
     tasks: JoinSet<()>,
+    refusals: JoinHandle<()>,
     clock: Arc<dyn Clock>,
     drain: Duration,
 }
 
 /// Handshake refusals waiting to be recorded; a flood beyond it is counted by the transport's own log only.
 const REFUSALS_WAITING_MAX: usize = 1_024;
+/// Longest wait for refusals of handshakes that were under way when the listener closed.
+const REFUSALS_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often finished minutes of refusal counts are written.
 const COUNTS_EVERY: Duration = Duration::from_secs(15);
 
@@ -130,8 +133,8 @@ impl Gateway {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(fanout.run(Arc::clone(&store)));
-        let refusals = record_refusals(&mut tasks, &operations, &clock);
-        let listener = listen(config, callers, Arc::clone(&clock), refusals).await?;
+        let (sender, refusals) = record_refusals(&operations, &clock);
+        let listener = listen(config, callers, Arc::clone(&clock), sender).await?;
         let address = listener.address();
         if let Some(address) = config.metrics {
             let listener = tokio::net::TcpListener::bind(address).await;
@@ -139,7 +142,7 @@ impl Gateway {
             tasks.spawn(crate::metrics::serve(listener, operations.clone(), Arc::clone(&store)));
         }
         let drain = Duration::from_secs(config.drain_seconds_max);
-        Ok(Self { operations, store, incoming: listener.incoming(), address, tasks, clock, drain })
+        Ok(Self { operations, store, incoming: listener.incoming(), address, tasks, refusals, clock, drain })
     }
 
     /// Where departments connect.
@@ -200,6 +203,11 @@ impl Gateway {
                 Ok(())
             }
         };
+        // The listener is gone, so the recorder ends once it has written what waits.
+        tokio::select! {
+            _ended = &mut self.refusals => {}
+            () = self.clock.sleep(REFUSALS_WAIT_MAX) => self.refusals.abort(),
+        }
         self.operations.stopped().await;
         self.tasks.shutdown().await;
         drop((self.operations, self.store));
@@ -226,17 +234,17 @@ async fn listen(
     Ok(Listener::bind(config.listen, Arc::new(tls), Bounds::default(), clock, observer).await?)
 }
 
-/// Runs the task that records refused connections, and gives its inbox.
+/// Runs the task that records refused connections, and gives its inbox; it ends when the inbox closes.
 fn record_refusals(
-    tasks: &mut JoinSet<()>,
     operations: &Operations,
     clock: &Arc<dyn Clock>,
-) -> mpsc::Sender<HandshakeRefusal> {
+) -> (mpsc::Sender<HandshakeRefusal>, JoinHandle<()>) {
     let (sender, mut refusals) = mpsc::channel::<HandshakeRefusal>(REFUSALS_WAITING_MAX);
     let (operations, clock) = (operations.clone(), Arc::clone(clock));
-    tasks.spawn(async move {
+    let task = tokio::spawn(async move {
         loop {
             tokio::select! {
+                biased;
                 refusal = refusals.recv() => match refusal {
                     Some(refusal) => operations.connection_refused(refusal.source, refusal.reason.code()).await,
                     None => return,
@@ -245,11 +253,10 @@ fn record_refusals(
             }
         }
     });
-    sender
+    (sender, task)
 }
 
 /// Hands the connection's certificate to the face, in the face's own word for it.
-#[expect(clippy::result_large_err, reason = "the signature is tonic's interceptor")]
 fn name_peer(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
     if let Some(peer) = request.extensions().get::<PeerCertificate>() {
         let peer = Peer(Arc::clone(&peer.chain));

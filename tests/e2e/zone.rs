@@ -33,6 +33,7 @@ impl Zone {
     }
 
     pub(crate) async fn start_with(plan: FederationPlan) -> Self {
+        show_logs();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = free_address();
         let plan = FederationPlan { port: address.port(), ..plan };
@@ -176,6 +177,14 @@ async fn serve(config: &Config) -> (oneshot::Sender<()>, JoinHandle<()>) {
         gateway.serve(told).await.expect("serves");
     });
     (stop, served)
+}
+
+/// `LIANXIN_LOG=debug` shows the gateway's and the SDKs' log beside a failing story.
+fn show_logs() {
+    if let Ok(filter) = std::env::var("LIANXIN_LOG") {
+        // A second story of the same run finds the subscriber in place.
+        let _placed = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
 }
 
 fn free_address() -> SocketAddr {

@@ -1,1 +1,35 @@
-//! the SDK's MLS engine: bytes in, effects out; no network
+//! The SDK's MLS engine: bytes in, effects out. It holds a device's groups, makes commits and messages for the gateway's
+//! log, and judges every event of that log by itself: who sent it, whether the log is the one that the sender saw, whether
+//! a commit keeps the profile.
+//!
+//! For: `client-sdk/src`, which moves the bytes. Above: that. Below: `keystore`, `profile`, `trust`, `tlog`, `types`,
+//! openmls. Must never know: the network, gRPC, files, what an application does with a message.
+//!
+//! Every call runs inside one keystore transaction that the caller opens and that carries its own rows too (cursor,
+//! outbox). After an error the caller rolls that transaction back; nothing of a group is kept in memory between calls.
+
+mod channel;
+mod commit;
+mod create;
+mod engine;
+mod error;
+mod event;
+mod identity;
+mod join;
+mod key_packages;
+mod process;
+mod provider;
+mod record;
+mod send;
+mod view;
+
+pub use commit::CommitBundle;
+pub use create::{NewChannel, StartBundle};
+pub use engine::Mls;
+pub use error::{MlsError, Violation};
+pub use event::{LogEvent, Processed};
+pub use identity::MlsIdentity;
+pub use join::Invitation;
+pub use key_packages::NewKeyPackages;
+pub use send::Encrypted;
+pub use view::ChannelView;

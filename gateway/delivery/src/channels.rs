@@ -368,7 +368,7 @@ impl PreparedCommit {
             effects.push(Effect::UseClaims { channel, references });
         }
         let state = self.verified.next.to_snapshot();
-        if state.len() <= SNAPSHOT_BYTES_ALWAYS || epoch.0 % SNAPSHOT_EVERY_COMMITS == 0 {
+        if state.len() <= SNAPSHOT_BYTES_ALWAYS || epoch.0.is_multiple_of(SNAPSHOT_EVERY_COMMITS) {
             effects.push(Effect::GroupSnapshot { state });
         }
         let write = ChannelWrite { channel, expect: Expect::Epoch(self.before.epoch), event };

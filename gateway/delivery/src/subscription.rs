@@ -166,7 +166,7 @@ impl Subscription {
             .await
             .map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
         let Some(followed) = self.followed.get_mut(&channel) else { return Ok(()) };
-        if page.first_retained > followed.sent.next() && page.events.first().is_some() {
+        if page.first_retained > followed.sent.next() && !page.events.is_empty() {
             self.ready.push_back(Delivery::Gap { channel, first_retained: page.first_retained });
         }
         let reached = page.events.last().map_or(followed.sent, |event| event.head.sequence);

@@ -11,7 +11,7 @@ pub(crate) fn to_status(refusal: &Refusal) -> Status {
 
 /// A request that does not parse.
 pub(crate) fn from_parse_error(error: &ParseError) -> Refusal {
-    let problem = Problem::from(error.clone());
+    let problem = Problem::from(*error);
     match problem.code {
         ReasonCode::TooLarge => Refusal::TooLarge { field: error.field(), limit: problem.limit, found: problem.found },
         _ => Refusal::Malformed { field: error.field() },

@@ -150,3 +150,37 @@ fn buckets_of<E: Engine>(engine: &E, channel: &ChannelId, first: Sequence) -> Re
     })?;
     Ok(numbers)
 }
+
+#[cfg(test)]
+mod tests {
+    use lianxin_types::Timestamp;
+
+    use super::*;
+    use crate::conformance::{device, message, start};
+    use crate::memory::MemoryEngine;
+    use crate::{Committer, ZoneOptions};
+
+    #[test]
+    fn a_bucket_ends_when_it_is_full_or_a_week_old_and_weeks_never_fall() {
+        let engine = MemoryEngine::new();
+        let options = ZoneOptions { bucket_records_max: 3, ..ZoneOptions::default() };
+        let zone = "weeks".parse().expect("well formed");
+        let mut committer = Committer::open(zone, engine.clone(), options).expect("the zone opens");
+        let (one, alice) = (crate::conformance::channel(1), device(1));
+        let in_week = |week: u64| Timestamp::from_seconds(week * 7 * 24 * 3600 + 5);
+        let mut step = |units, week| {
+            assert!(committer.step(units, in_week(week)).iter().all(Result::is_ok));
+            let buckets = engine.buckets().expect("memory");
+            buckets.iter().map(|bucket| (bucket.number, bucket.week)).collect::<Vec<_>>()
+        };
+        let send =
+            |from: u8, count: u8| (from..from + count).map(|n| message(one, &alice, 0, &[n])).collect::<Vec<_>>();
+        assert_eq!(step(vec![start(one, &alice)], 100), [(1, 100)]);
+        assert_eq!(step(send(0, 2), 100), [(1, 100)]);
+        assert_eq!(step(send(2, 1), 100), [(1, 100), (2, 100)], "full");
+        assert_eq!(step(send(3, 1), 102), [(1, 100), (2, 100), (3, 102)], "old");
+        assert_eq!(step(send(4, 2), 90), [(1, 100), (2, 100), (3, 102)], "the clock went back, the bucket did not");
+        let all = [(1, 100), (2, 100), (3, 102), (4, 102), (5, 102)];
+        assert_eq!(step(send(6, 4), 90), all, "one batch fills a bucket and goes on in the next");
+    }
+}

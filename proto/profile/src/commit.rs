@@ -1,5 +1,7 @@
 //! What a commit may do: the rules beyond RFC 9420 that gateway and SDKs check alike before they merge (PROTOCOL 1, 3, 5).
 
+use std::fmt;
+
 use lianxin_trust::Federation;
 use lianxin_types::{DeviceUri, Digest, Epoch, LIMITS, Timestamp};
 use openmls::prelude::{GroupContext, OpenMlsCrypto, Proposal, QueuedProposal, Sender, StagedCommit};
@@ -11,12 +13,19 @@ use crate::{
 };
 
 /// The epoch that a commit starts from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Before<'a> {
     /// Its members.
     pub roster: &'a Roster,
     /// Its group context.
     pub context: &'a GroupContext,
+}
+
+impl fmt::Debug for Before<'_> {
+    /// Without the group context: it holds the slot key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Before").field("members", &self.roster.len()).finish_non_exhaustive()
+    }
 }
 
 /// A member that a commit seats.

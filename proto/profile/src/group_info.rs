@@ -1,5 +1,7 @@
 //! The GroupInfo that comes with a commit or starts a group (PROTOCOL 5).
 
+use std::fmt;
+
 use lianxin_tlog::Head;
 use openmls::messages::group_info::{GroupInfo, VerifiableGroupInfo};
 use openmls::prelude::tls_codec::{Serialize, Size};
@@ -19,12 +21,19 @@ pub struct GroupInfoSigner<'a> {
 }
 
 /// A GroupInfo that belongs to its commit.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CheckedGroupInfo {
     /// As received, signature verified.
     pub group_info: VerifiableGroupInfo,
     /// The head that the committer had processed.
     pub head: Head,
+}
+
+impl fmt::Debug for CheckedGroupInfo {
+    /// Without the GroupInfo: it holds the group context, and with it the slot key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckedGroupInfo").field("head", &self.head).finish_non_exhaustive()
+    }
 }
 
 /// Checks an MLSMessage with a GroupInfo: context equal to `expected`, signed by `signer`, with exactly `external_pub` and

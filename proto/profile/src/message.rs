@@ -1,5 +1,7 @@
 //! Bytes to MLS messages: size first, the whole of it, and only the kind that belongs in the place.
 
+use std::fmt;
+
 use lianxin_types::{Epoch, GroupId, LIMITS};
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::{
@@ -19,7 +21,7 @@ pub enum HandshakeKind {
 }
 
 /// A commit or proposal that is not verified yet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HandshakeFrame {
     /// The group that it names.
     pub group: GroupId,
@@ -44,6 +46,16 @@ pub struct ApplicationFrame {
     pub authenticated: AuthenticatedData,
     /// For `process_message` of a group.
     pub message: ProtocolMessage,
+}
+
+impl fmt::Debug for HandshakeFrame {
+    /// Without the message: it may hold a group context, and with it the slot key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, epoch, kind, sender, message: _ } = self;
+        let mut shown = f.debug_struct("HandshakeFrame");
+        shown.field("group", group).field("epoch", epoch).field("kind", kind).field("sender", sender);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// A commit or proposal: an MLSMessage with a PublicMessage, at most 1 MiB.

@@ -43,9 +43,10 @@ impl Folder {
                 return Err(StoreError::Damaged { what: "zone folder (it has buckets and no format)" });
             }
             write_number(path, "format", u64::from(FORMAT), disk)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                disk.sync_all(parent).map_err(io_error("sync", parent))?;
-            }
+        }
+        // At each open, since the one that made the folder may have been cut short of this.
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            disk.sync_all(parent).map_err(io_error("sync", parent))?;
         }
         let fencing_number = read_number(&path.join("fencing"))?.unwrap_or(0) + 1;
         write_number(path, "fencing", fencing_number, disk)?;

@@ -13,6 +13,7 @@ use super::stories::{accepted, open};
 use super::suite::{Home, times};
 use crate::unit::Refused;
 use crate::zone::ZoneOptions;
+use crate::zone_store::ZoneStore;
 
 const CALLERS: usize = 8;
 
@@ -57,6 +58,8 @@ pub(super) fn one_commit_wins_an_epoch(home: &impl Home) {
     accepted(commit(&*store, change_group(one, &device(0), 0, &everybody, &[])));
     let (wins, messages) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let reader = Arc::clone(&store);
+        scope.spawn(move || read_along(&*reader, epochs));
         for number in 0..CALLERS {
             let (store, wins, messages) = (Arc::clone(&store), &wins, &messages);
             scope.spawn(move || {
@@ -87,4 +90,17 @@ pub(super) fn one_commit_wins_an_epoch(home: &impl Home) {
     assert_eq!((wins, head.epoch.0), (epochs, epochs + 1), "one winner for each epoch");
     assert_eq!(head.head.sequence, Sequence(2 + wins + messages), "nothing lost, nothing twice");
     assert_eq!(check_audit(&*store, &[one]), 2 + wins + messages);
+}
+
+/// Reads while others write: a page is dense and ends at the head that it names, whatever is being committed.
+fn read_along(store: &dyn ZoneStore, epochs: u64) {
+    loop {
+        let is_over = store.head(&channel(1)).expect("readable").expect("exists").epoch.0 > epochs;
+        let page = store.read(&channel(1), Sequence(0), usize::MAX, usize::MAX).expect("readable at any moment");
+        let sequences = page.events.iter().map(|event| event.head.sequence.0);
+        assert!(sequences.eq(1..=page.head.0), "dense up to the head {:?}", page.head);
+        if is_over {
+            break;
+        }
+    }
 }

@@ -1,0 +1,101 @@
+//! A channel's group, loaded for one call.
+
+use lianxin_keystore::Transaction;
+use lianxin_profile::{AuthenticatedData, Roster, check_leave};
+use lianxin_types::{ChannelId, DeviceUri, GroupId};
+use openmls::prelude::{LeafNodeIndex, MlsGroup, Proposal, QueuedProposal, Sender};
+use openmls_traits::OpenMlsProvider;
+
+use crate::provider::Provider;
+use crate::record::{ChannelRecord, Records, Standing};
+use crate::{Mls, MlsError};
+
+/// Everything of one channel that a call needs.
+pub(crate) struct OpenChannel<'a> {
+    pub(crate) provider: Provider<'a>,
+    pub(crate) records: Records<'a>,
+    pub(crate) record: ChannelRecord,
+    pub(crate) roster: Roster,
+    pub(crate) group: MlsGroup,
+}
+
+impl Mls {
+    /// Loads a channel in which the device can act.
+    pub(crate) fn open_active<'a>(
+        &'a self,
+        tx: &'a Transaction<'a>,
+        channel: ChannelId,
+    ) -> Result<OpenChannel<'a>, MlsError> {
+        let records = Records::new(tx, channel);
+        let record = records.load()?.ok_or(MlsError::NotMember)?;
+        match record.standing {
+            Standing::Active => self.open(tx, records, record),
+            Standing::Broken => Err(MlsError::Broken),
+            Standing::Ended => Err(MlsError::NotMember),
+        }
+    }
+
+    /// Loads the group that belongs to `record`.
+    pub(crate) fn open<'a>(
+        &'a self,
+        tx: &'a Transaction<'a>,
+        records: Records<'a>,
+        record: ChannelRecord,
+    ) -> Result<OpenChannel<'a>, MlsError> {
+        let provider = Provider::new(&self.crypto, tx);
+        let group = MlsGroup::load(provider.storage(), &mls_group_id(record.group))?.ok_or(MlsError::NotMember)?;
+        let roster = records.roster()?;
+        Ok(OpenChannel { provider, records, record, roster, group })
+    }
+
+    /// Forgets a channel: a creation that the gateway refused, or one that the device has left. No error if there is
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn discard(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<(), MlsError> {
+        let records = Records::new(tx, channel);
+        let Some(record) = records.load()? else { return Ok(()) };
+        delete_group(&Provider::new(&self.crypto, tx), record.group)?;
+        records.clear()?;
+        records.delete()
+    }
+}
+
+impl OpenChannel<'_> {
+    /// The authenticated data of whatever is sent next: the head processed.
+    pub(crate) fn set_authenticated(&mut self) {
+        let data = AuthenticatedData { head: self.record.head };
+        self.group.set_aad(data.to_bytes().to_vec());
+    }
+
+    /// Members who wait to leave, this device included.
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = &DeviceUri> {
+        let seats = self.group.pending_proposals().filter_map(|queued| check_leave(queued, &self.roster).ok());
+        seats.map(|seat| &seat.uri)
+    }
+
+    /// Whether this device waits to leave.
+    pub(crate) fn is_leaving(&self) -> bool {
+        let own = self.group.own_leaf_index();
+        self.group.pending_proposals().any(|queued| removes_itself(queued, own))
+    }
+}
+
+fn removes_itself(queued: &QueuedProposal, own: LeafNodeIndex) -> bool {
+    let by_us = matches!(queued.sender(), Sender::Member(leaf) if *leaf == own);
+    by_us && matches!(queued.proposal(), Proposal::Remove(remove) if remove.removed() == own)
+}
+
+/// openmls' form of a group id.
+pub(crate) fn mls_group_id(group: GroupId) -> openmls::prelude::GroupId {
+    openmls::prelude::GroupId::from_slice(&group.to_bytes())
+}
+
+/// Deletes a group and its secrets, if it is there.
+pub(crate) fn delete_group(provider: &Provider<'_>, group: GroupId) -> Result<(), MlsError> {
+    if let Some(mut found) = MlsGroup::load(provider.storage(), &mls_group_id(group))? {
+        found.delete(provider.storage())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The engine's door.
+
+use std::sync::Arc;
+
+use lianxin_profile::{ProfileError, Validity, check_leaf, x509_credential};
+use lianxin_trust::{Federation, Identity};
+use lianxin_types::{Clock, DeviceUri, Random};
+use openmls::prelude::{
+    CredentialWithKey, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, SenderRatchetConfiguration,
+};
+use openmls_rust_crypto::RustCrypto;
+
+use crate::identity::DeviceSigner;
+use crate::{MlsError, MlsIdentity};
+
+/// The MLS engine of one device. Holds its identity and no group; every call takes the keystore's transaction.
+pub struct Mls {
+    pub(crate) crypto: RustCrypto,
+    pub(crate) signer: DeviceSigner,
+    pub(crate) credential: CredentialWithKey,
+    pub(crate) device: DeviceUri,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Mls {
+    /// An engine for `device`. That certificate, key and name belong together is checked by the first call that takes the
+    /// federation.
+    ///
+    /// # Errors
+    /// [`MlsError::Profile`] if the chain is not one certificate.
+    pub fn new(
+        identity: MlsIdentity,
+        device: DeviceUri,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, MlsError> {
+        let credential = x509_credential(&identity.chain)?;
+        let signer = DeviceSigner::new(&identity.key);
+        let signature_key = signer.public_key().to_vec().into();
+        let credential = CredentialWithKey { credential, signature_key };
+        Ok(Self { crypto: RustCrypto::default(), signer, credential, device, clock, random })
+    }
+
+    /// The device's own identity, valid now.
+    pub(crate) fn own_identity(&self, federation: &Federation) -> Result<Identity, MlsError> {
+        let key = self.signer.public_key();
+        let now = self.clock.now();
+        let identity = check_leaf(federation, &self.credential.credential, &key, now, Validity::MustBeValid)?;
+        if identity.uri != self.device {
+            return Err(ProfileError::SenderMismatch.into());
+        }
+        Ok(identity)
+    }
+}
+
+impl std::fmt::Debug for Mls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mls").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+/// Handshakes in the clear, so that the gateway can judge them; no tree in GroupInfos; no past epochs, because the log's
+/// order is the order of epochs. Padding is ours (profile), not MLS'.
+pub(crate) fn join_config() -> MlsGroupJoinConfig {
+    MlsGroupJoinConfig::builder()
+        .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(false)
+        .max_past_epochs(0)
+        .padding_size(0)
+        .sender_ratchet_configuration(sender_ratchet())
+        .build()
+}
+
+/// One device's messages come in the order of encryption, but some may never be accepted: at most 500 (PROTOCOL 6), so
+/// 1,000 may be skipped. Five may come late, for a retry that overtakes.
+pub(crate) fn sender_ratchet() -> SenderRatchetConfiguration {
+    SenderRatchetConfiguration::new(5, 1_000)
+}
+
+/// Wraps an error of openmls that says nothing a caller could act upon.
+pub(crate) fn library<E: std::fmt::Display>(action: &'static str) -> impl FnOnce(E) -> MlsError {
+    move |error| MlsError::Library { action, detail: error.to_string() }
+}

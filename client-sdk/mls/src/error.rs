@@ -1,0 +1,131 @@
+//! What can go wrong, and what others can do wrong.
+
+use lianxin_keystore::KeystoreError;
+use lianxin_profile::{ContextError, PayloadError, ProfileError};
+use lianxin_types::{DecodeError, DeviceUri, Sequence};
+use thiserror::Error;
+
+/// Why a call failed. The transaction it ran in must be rolled back.
+#[derive(Debug, Error)]
+pub enum MlsError {
+    /// The local state could not be read or written.
+    #[error("use the local state")]
+    Keystore(#[from] KeystoreError),
+    /// What was handed in, or what was made of it, does not keep the profile.
+    #[error("keep the profile")]
+    Profile(#[from] ProfileError),
+    /// A stored record is not of this version's format.
+    #[error("read a stored record")]
+    Record(#[from] DecodeError),
+    /// openmls refused.
+    #[error("{action}: {detail}")]
+    Library {
+        /// What was tried.
+        action: &'static str,
+        /// openmls' own words; they hold no secrets.
+        detail: String,
+    },
+    /// The message is longer than 64 KiB.
+    #[error("message cannot be sent")]
+    Payload(#[from] PayloadError),
+    /// The device has no group for this channel.
+    #[error("not a member of the channel")]
+    NotMember,
+    /// The device has a group for this channel already.
+    #[error("a member of the channel already")]
+    AlreadyMember,
+    /// A commit that the group had to refuse is in the log; the channel can be read no further.
+    #[error("the channel's group is broken")]
+    Broken,
+    /// An own commit waits for the gateway's answer.
+    #[error("an own commit is not confirmed yet")]
+    CommitPending,
+    /// Others wait to leave: commit that first (RFC 9420 section 12.4).
+    #[error("proposals must be committed first")]
+    ProposalsPending,
+    /// The device has proposed to leave, and may only wait.
+    #[error("the device is leaving the channel")]
+    Leaving,
+    /// There is nothing to commit.
+    #[error("no proposals are pending")]
+    NothingPending,
+    /// The device named is not a member.
+    #[error("a device named is not a member")]
+    UnknownDevice {
+        /// Which.
+        device: DeviceUri,
+    },
+    /// A member cannot remove itself by a commit; it leaves.
+    #[error("a member leaves and does not remove itself")]
+    OwnRemoval,
+    /// The invitation is not what it says.
+    #[error("invitation refused: {fault}")]
+    Invitation {
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// Events were left out before this one; read the log from the one expected.
+    #[error("event {} came where {} was expected", found.0, expected.0)]
+    Gap {
+        /// The next sequence of the channel.
+        expected: Sequence,
+        /// The event's.
+        found: Sequence,
+    },
+}
+
+impl From<ContextError> for MlsError {
+    fn from(error: ContextError) -> Self {
+        Self::Profile(error.into())
+    }
+}
+
+/// Something in the log that an honest gateway and honest members do not do. The event is counted into the chain and
+/// hidden; after a commit with a violation the channel is broken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// The gateway names another sender than the one whose leaf signed.
+    #[error("the gateway named another sender than the one who signed")]
+    SenderMismatch {
+        /// Whom the gateway named.
+        named: DeviceUri,
+        /// Whose leaf it is.
+        found: DeviceUri,
+    },
+    /// The sender saw another log than this device: a fork, an omission, or a false alarm that the gateway let through.
+    #[error("the sender's log differs at {sequence:?}")]
+    HeadMismatch {
+        /// The position that the sender named.
+        sequence: Sequence,
+    },
+    /// The bytes are not what the kind of the event says.
+    #[error("the event's bytes are not of its kind")]
+    Malformed,
+    /// The message opened, and its content is not of the format.
+    #[error("the message's content is malformed")]
+    BadPayload,
+    /// The message does not open: another epoch, altered bytes, or a sender who repeats itself.
+    #[error("the message does not open")]
+    Undecryptable,
+    /// The gateway says that this device sent something that it never did.
+    #[error("this device did not send that")]
+    NotSent,
+    /// The commit does not keep the profile; the channel is broken.
+    #[error("the commit does not keep the profile")]
+    InvalidCommit(#[source] ProfileError),
+    /// The commit does not verify against the group; the channel is broken.
+    #[error("the commit cannot be processed: {detail}")]
+    CannotProcess {
+        /// openmls' own words.
+        detail: String,
+    },
+    /// A proposal other than a member's to leave.
+    #[error("a proposal of a kind that may not stand alone")]
+    UnexpectedProposal,
+    /// An event of a kind that has no place there.
+    #[error("an event of a kind that has no place there")]
+    UnexpectedKind,
+    /// An earlier commit broke the channel, so this event cannot be judged.
+    #[error("the channel is broken")]
+    ChannelBroken,
+}

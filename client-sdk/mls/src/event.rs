@@ -1,0 +1,112 @@
+//! What comes in from the log, and what it means.
+
+use lianxin_tlog::EventKind;
+use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence, Timestamp};
+
+use crate::Violation;
+
+/// One accepted event of a channel, as the gateway delivers it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LogEvent {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Its position, dense from 1.
+    pub sequence: Sequence,
+    /// What it says it is.
+    pub kind: EventKind,
+    /// Whom the gateway names as its sender.
+    pub sender: DeviceUri,
+    /// When the gateway accepted it.
+    pub gateway_time: Timestamp,
+    /// When the zone stops keeping it.
+    pub expiry: Option<Timestamp>,
+    /// The MLS bytes as accepted.
+    pub mls: Vec<u8>,
+    /// The id that its sender chose for the call.
+    pub idempotency_id: IdempotencyId,
+}
+
+impl std::fmt::Debug for LogEvent {
+    /// Without the bytes: a start holds the group context, and with it the slot key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("LogEvent");
+        shown.field("channel", &self.channel).field("sequence", &self.sequence).field("kind", &self.kind);
+        shown.field("sender", &self.sender).field("mls_bytes", &self.mls.len()).finish_non_exhaustive()
+    }
+}
+
+/// What an event was.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Processed {
+    /// A message for the application.
+    Message {
+        /// Who sent it; name and MLS leaf agree.
+        sender: DeviceUri,
+        /// The sender's intent.
+        intent: IdempotencyId,
+        /// What the sender's application sent.
+        body: Vec<u8>,
+        /// The epoch it was sent in.
+        epoch: Epoch,
+    },
+    /// A message of this device; its content is in the outbox.
+    OwnMessage,
+    /// A message whose intent this device has had from the same sender; to be dropped.
+    RepeatedMessage,
+    /// The group changed.
+    Membership {
+        /// The epoch that began.
+        epoch: Epoch,
+        /// Who committed.
+        by: DeviceUri,
+        /// Who came.
+        added: Vec<DeviceUri>,
+        /// Who went.
+        removed: Vec<DeviceUri>,
+        /// Whether it is this device's own commit that was confirmed.
+        own_commit: bool,
+        /// Whether this device went; its group is deleted.
+        removed_self: bool,
+        /// Whether another's commit came first, so that an own one was dropped and must be made again.
+        discarded_own_commit: bool,
+    },
+    /// A member wants to leave; somebody must commit it.
+    LeaveProposed {
+        /// Who.
+        device: DeviceUri,
+    },
+    /// The channel's first event.
+    Start,
+    /// An event that was processed before.
+    AlreadyProcessed,
+    /// Not to be shown; something is wrong with it.
+    Hidden(Violation),
+}
+
+impl std::fmt::Debug for Processed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Message { sender, intent, body, epoch } => {
+                let mut shown = f.debug_struct("Message");
+                shown.field("sender", sender).field("intent", intent).field("epoch", epoch);
+                shown.field("body_bytes", &body.len()).finish()
+            }
+            Self::OwnMessage => f.write_str("OwnMessage"),
+            Self::RepeatedMessage => f.write_str("RepeatedMessage"),
+            Self::Membership { epoch, by, added, removed, own_commit, removed_self, discarded_own_commit } => f
+                .debug_struct("Membership")
+                .field("epoch", epoch)
+                .field("by", by)
+                .field("added", added)
+                .field("removed", removed)
+                .field("own_commit", own_commit)
+                .field("removed_self", removed_self)
+                .field("discarded_own_commit", discarded_own_commit)
+                .finish(),
+            Self::LeaveProposed { device } => f.debug_struct("LeaveProposed").field("device", device).finish(),
+            Self::Start => f.write_str("Start"),
+            Self::AlreadyProcessed => f.write_str("AlreadyProcessed"),
+            Self::Hidden(violation) => f.debug_tuple("Hidden").field(violation).finish(),
+        }
+    }
+}

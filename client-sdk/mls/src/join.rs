@@ -1,0 +1,129 @@
+//! Accepting an invitation: nothing in it is believed that cannot be checked.
+
+use lianxin_keystore::Transaction;
+use lianxin_profile::{Roster, Validity, parse_tree, parse_welcome, read_context, read_head};
+use lianxin_tlog::Head;
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DeviceUri, GroupId};
+use openmls::prelude::StagedWelcome;
+
+use crate::channel::delete_group;
+use crate::engine::{join_config, library};
+use crate::provider::Provider;
+use crate::record::{ChannelRecord, Records, Standing};
+use crate::{ChannelView, Mls, MlsError};
+
+/// An invitation as it comes out of the inbox, with the tree that belongs to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The commit that added this device, and the chain hash there. The first message of any member confirms it.
+    pub head: Head,
+    /// MLSMessage with the Welcome.
+    pub welcome: Vec<u8>,
+    /// The public tree of the epoch that the commit made.
+    pub tree: Vec<u8>,
+    /// Who the gateway says has invited.
+    pub inviter: DeviceUri,
+}
+
+impl std::fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Invitation");
+        shown.field("channel", &self.channel).field("head", &self.head).field("inviter", &self.inviter);
+        shown.field("welcome_bytes", &self.welcome.len()).field("tree_bytes", &self.tree.len()).finish()
+    }
+}
+
+impl Mls {
+    /// Joins. Verified are the tree and the group context against the signed GroupInfo, every member's credential (one
+    /// that has expired since it entered is taken), the departments, the external sender, and that the inviter is the
+    /// member who signed. A key package of one use is gone afterwards; after an error it is still there.
+    ///
+    /// # Errors
+    /// [`MlsError::AlreadyMember`] for an invitation that is not newer than the group at hand; [`MlsError::Invitation`],
+    /// [`MlsError::Profile`], [`MlsError::Library`] for what does not verify or is for nobody here;
+    /// [`MlsError::Keystore`].
+    pub fn join(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        invitation: &Invitation,
+    ) -> Result<ChannelView, MlsError> {
+        let records = Records::new(tx, invitation.channel);
+        let provider = Provider::new(&self.crypto, tx);
+        self.make_room(&provider, &records, invitation)?;
+        let (staged, group) = self.stage(&provider, invitation)?;
+        let context = read_context(staged.group_context(), federation)?;
+        if context.channel() != invitation.channel {
+            return Err(fault("it is for another channel"));
+        }
+        let roster = Roster::verify(federation, staged.members(), self.clock.now(), Validity::MayHaveExpired)?;
+        roster.check_departments(&context)?;
+        self.check_seats(&staged, &roster, invitation)?;
+        staged.into_group(&provider).map_err(library("join a group"))?;
+
+        let head = invitation.head;
+        records.save_roster(&roster)?;
+        records.save_head(&head)?;
+        let (standing, epoch_start) = (Standing::Active, head.sequence);
+        records.save(&ChannelRecord { group, standing, head, epoch_start, intents: 0 })?;
+        self.channel(tx, invitation.channel)?.ok_or(MlsError::NotMember)
+    }
+
+    /// An older group of the channel gives way to a newer invitation: the device was removed, or is seated anew.
+    fn make_room(
+        &self,
+        provider: &Provider<'_>,
+        records: &Records<'_>,
+        invitation: &Invitation,
+    ) -> Result<(), MlsError> {
+        let Some(record) = records.load()? else { return Ok(()) };
+        if invitation.head.sequence <= record.head.sequence {
+            return Err(MlsError::AlreadyMember);
+        }
+        delete_group(provider, record.group)?;
+        records.clear()
+    }
+
+    fn stage(&self, provider: &Provider<'_>, invitation: &Invitation) -> Result<(StagedWelcome, GroupId), MlsError> {
+        let welcome = parse_welcome(&invitation.welcome)?;
+        let tree = parse_tree(&invitation.tree)?;
+        let action = "open a welcome";
+        let builder = StagedWelcome::build_from_welcome(provider, &join_config(), welcome).map_err(library(action))?;
+        let processed = builder.processed_welcome();
+        if !processed.psks().is_empty() {
+            return Err(fault("it asks for a pre-shared key"));
+        }
+        let group_info = processed.unverified_group_info();
+        if group_info.extensions().ratchet_tree().is_some() {
+            return Err(fault("it has a tree inside"));
+        }
+        if read_head(group_info.extensions())?.sequence >= invitation.head.sequence {
+            return Err(fault("the inviter's head is not before the commit"));
+        }
+        let group =
+            GroupId::try_from(group_info.group_id().as_slice()).map_err(|_| fault("its group id is not ours"))?;
+        // Lifetimes only bind leaves that enter; one that has run out since is reported and not fatal (PROTOCOL 1).
+        let staged = builder.with_ratchet_tree(tree).skip_lifetime_validation().build().map_err(library(action))?;
+        Ok((staged, group))
+    }
+
+    /// The own seat is ours, and the inviter is the member who signed.
+    fn check_seats(&self, staged: &StagedWelcome, roster: &Roster, invitation: &Invitation) -> Result<(), MlsError> {
+        let own = roster.at(staged.own_leaf_index().u32()).ok_or(fault("it has no seat for this device"))?;
+        if own.uri != self.device || own.signature_key != self.signer.public_key() {
+            return Err(fault("the seat is not this device's"));
+        }
+        let inviter = roster.at(staged.welcome_sender_index().u32()).ok_or(fault("the inviter is no member"))?;
+        if inviter.uri != invitation.inviter {
+            return Err(fault("another than the one named has invited"));
+        }
+        Ok(())
+    }
+}
+
+const fn fault(fault: &'static str) -> MlsError {
+    MlsError::Invitation { fault }
+}

@@ -1,0 +1,71 @@
+//! Key packages: what others need to invite this device.
+
+use lianxin_keystore::Transaction;
+use lianxin_profile::{CIPHERSUITE, capabilities};
+use lianxin_trust::Federation;
+use lianxin_types::{LIMITS, Timestamp};
+use openmls::prelude::{KeyPackage, Lifetime, MlsMessageOut};
+
+use crate::engine::library;
+use crate::provider::Provider;
+use crate::{Mls, MlsError};
+
+/// How far back a lifetime begins, for readers whose clock is behind.
+const EARLIER_SECONDS: u64 = 3600;
+
+/// Fresh key packages; their private keys are in the keystore. Each is one MLSMessage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewKeyPackages {
+    /// To be used once each.
+    pub one_time: Vec<Vec<u8>>,
+    /// To be used when the others are gone, more than once.
+    pub last_resort: Option<Vec<u8>>,
+}
+
+impl Mls {
+    /// Makes key packages that live for 84 days at most and never longer than the certificate.
+    ///
+    /// # Errors
+    /// [`MlsError::Profile`] if the certificate is not valid now; [`MlsError::Library`], [`MlsError::Keystore`].
+    pub fn key_packages(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        one_time: usize,
+        last_resort: bool,
+    ) -> Result<NewKeyPackages, MlsError> {
+        let lifetime = self.lifetime(self.own_identity(federation)?.not_after);
+        let provider = Provider::new(&self.crypto, tx);
+        let mut made = NewKeyPackages::default();
+        for _ in 0..one_time {
+            made.one_time.push(self.key_package(&provider, lifetime, Use::Once)?);
+        }
+        if last_resort {
+            made.last_resort = Some(self.key_package(&provider, lifetime, Use::LastResort)?);
+        }
+        Ok(made)
+    }
+
+    fn key_package(&self, provider: &Provider<'_>, lifetime: Lifetime, usage: Use) -> Result<Vec<u8>, MlsError> {
+        let builder = KeyPackage::builder().key_package_lifetime(lifetime).leaf_node_capabilities(capabilities());
+        let builder = match usage {
+            Use::Once => builder,
+            Use::LastResort => builder.mark_as_last_resort(),
+        };
+        let built = builder.build(CIPHERSUITE, provider, &self.signer, self.credential.clone());
+        let bundle = built.map_err(library("make a key package"))?;
+        MlsMessageOut::from(bundle.into_key_package()).to_bytes().map_err(library("encode a key package"))
+    }
+
+    /// From an hour ago until 84 days after that, or the end of the certificate.
+    pub(crate) fn lifetime(&self, certificate_end: Timestamp) -> Lifetime {
+        let start = self.clock.now().seconds().saturating_sub(EARLIER_SECONDS);
+        let end = start.saturating_add(LIMITS.leaf_lifetime_max.as_secs());
+        Lifetime::init(start, end.min(certificate_end.seconds()))
+    }
+}
+
+enum Use {
+    Once,
+    LastResort,
+}

@@ -1,0 +1,294 @@
+//! Judging the log, event by event.
+
+use lianxin_keystore::Transaction;
+use lianxin_profile::{
+    AuthenticatedData, Before, CommitSummary, HandshakeKind, Payload, ProfileError, check_commit, check_leave,
+    check_sender, parse_application, parse_handshake,
+};
+use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
+use lianxin_trust::Federation;
+use lianxin_types::{DeviceUri, Digest, Epoch, Sequence};
+use openmls::prelude::{
+    ProcessMessageError, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender, StagedCommit,
+};
+use openmls_traits::OpenMlsProvider;
+
+use crate::channel::OpenChannel;
+use crate::engine::library;
+use crate::record::{Records, Standing};
+use crate::{LogEvent, Mls, MlsError, Processed, Violation};
+
+/// Why an event gives no result: others did wrong, or we could not.
+enum Stop {
+    Violation(Violation),
+    Error(MlsError),
+}
+
+impl<E: Into<MlsError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl Mls {
+    /// Takes the next event of a channel. Events must come in order; one that came before is
+    /// [`Processed::AlreadyProcessed`]. With every other answer the event is in the chain and the channel's head has
+    /// moved, also when the event is hidden.
+    ///
+    /// # Errors
+    /// [`MlsError::Gap`] for an event that is not the next one; [`MlsError::NotMember`]; [`MlsError::Library`],
+    /// [`MlsError::Keystore`], [`MlsError::Record`] for faults of this device. What others did wrong is no error.
+    pub fn process(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        event: &LogEvent,
+    ) -> Result<Processed, MlsError> {
+        let records = Records::new(tx, event.channel);
+        let record = records.load()?.ok_or(MlsError::NotMember)?;
+        let expected = record.head.sequence.next();
+        if event.sequence < expected {
+            return Ok(Processed::AlreadyProcessed);
+        }
+        if record.standing == Standing::Ended {
+            return Err(MlsError::NotMember);
+        }
+        if event.sequence > expected {
+            return Err(MlsError::Gap { expected, found: event.sequence });
+        }
+        let head = next_head(&record.head, event);
+        let mut open = self.open(tx, records, record)?;
+        let outcome = match open.record.standing {
+            Standing::Broken => Err(Violation::ChannelBroken.into()),
+            Standing::Active | Standing::Ended => self.judge(&mut open, federation, event),
+        };
+        let processed = match outcome {
+            Ok(processed) => processed,
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Violation(violation)) => {
+                tracing::warn!(channel = ?event.channel, sequence = event.sequence.0, %violation, "event hidden");
+                if event.kind == EventKind::Commit {
+                    open.record.standing = Standing::Broken;
+                }
+                Processed::Hidden(violation)
+            }
+        };
+        open.record.head = head;
+        if open.record.standing != Standing::Ended {
+            open.records.save_head(&head)?;
+        }
+        open.records.save(&open.record)?;
+        Ok(processed)
+    }
+
+    fn judge(&self, open: &mut OpenChannel<'_>, federation: &Federation, event: &LogEvent) -> Result<Processed, Stop> {
+        match event.kind {
+            EventKind::Start if open.record.head.sequence == Sequence(0) && event.sender == self.device => {
+                Ok(Processed::Start)
+            }
+            EventKind::Application => self.application(open, event),
+            EventKind::Proposal => self.proposal(open, event),
+            EventKind::Commit => self.commit_event(open, federation, event),
+            EventKind::Start | EventKind::Report | EventKind::Notice => Err(Violation::UnexpectedKind.into()),
+        }
+    }
+
+    fn application(&self, open: &mut OpenChannel<'_>, event: &LogEvent) -> Result<Processed, Stop> {
+        let frame = parse_application(&event.mls).map_err(|_| Violation::Malformed)?;
+        if frame.group != open.record.group || frame.epoch.0 != open.group.epoch().as_u64() {
+            return Err(Violation::Undecryptable.into());
+        }
+        let message = open.verify(frame.message, |_| Violation::Undecryptable)?;
+        let (sender, authenticated) = (message.sender().clone(), message.aad().to_vec());
+        let bytes = match message.into_content() {
+            ProcessedMessageContent::ApplicationMessage(content) => content.into_bytes(),
+            ProcessedMessageContent::OwnPrivateMessage => return self.own_message(open, event),
+            _ => return Err(Violation::Malformed.into()),
+        };
+        let sender = open.check_named(&sender, event)?;
+        open.check_head(&authenticated, event)?;
+        let payload = Payload::from_bytes(&bytes).map_err(|_| Violation::BadPayload)?;
+        if !open.records.note_intent(&mut open.record, &sender, &payload.intent, event.sequence)? {
+            return Ok(Processed::RepeatedMessage);
+        }
+        let epoch = Epoch(open.group.epoch().as_u64());
+        Ok(Processed::Message { sender, intent: payload.intent, body: payload.body, epoch })
+    }
+
+    /// A message whose encrypted sender is this device. Any member could have written that, so it must be one that we
+    /// remember.
+    fn own_message(&self, open: &OpenChannel<'_>, event: &LogEvent) -> Result<Processed, Stop> {
+        if event.sender != self.device {
+            let (named, found) = (event.sender.clone(), self.device.clone());
+            return Err(Violation::SenderMismatch { named, found }.into());
+        }
+        match open.records.take_sent(&Digest::sha256(&event.mls))? {
+            true => Ok(Processed::OwnMessage),
+            false => Err(Violation::NotSent.into()),
+        }
+    }
+
+    fn proposal(&self, open: &mut OpenChannel<'_>, event: &LogEvent) -> Result<Processed, Stop> {
+        let message = open.handshake(event, HandshakeKind::Proposal)?;
+        let (sender, authenticated) = (message.sender().clone(), message.aad().to_vec());
+        let ProcessedMessageContent::ProposalMessage(queued) = message.into_content() else {
+            return Err(Violation::UnexpectedProposal.into());
+        };
+        open.check_named(&sender, event)?;
+        open.check_head(&authenticated, event)?;
+        let seat = check_leave(&queued, &open.roster).map_err(|_| Violation::UnexpectedProposal)?;
+        let device = seat.uri.clone();
+        // Our own proposal is there since we made it.
+        let reference = queued.proposal_reference_ref();
+        if !open.group.pending_proposals().any(|known| known.proposal_reference_ref() == reference) {
+            open.group.store_pending_proposal(open.provider.storage(), *queued)?;
+        }
+        Ok(Processed::LeaveProposed { device })
+    }
+
+    fn commit_event(
+        &self,
+        open: &mut OpenChannel<'_>,
+        federation: &Federation,
+        event: &LogEvent,
+    ) -> Result<Processed, Stop> {
+        let message = open.handshake(event, HandshakeKind::Commit)?;
+        let (sender, authenticated) = (message.sender().clone(), message.aad().to_vec());
+        let had_pending = open.group.pending_commit().is_some();
+        open.check_named(&sender, event)?;
+        open.check_head(&authenticated, event)?;
+        let (summary, own_commit) = match message.into_content() {
+            ProcessedMessageContent::OwnPendingCommit => {
+                let staged = open.group.pending_commit().ok_or(Violation::NotSent)?;
+                let summary = self.judge_commit(open, federation, staged, &sender, event)?;
+                open.group.merge_pending_commit(&open.provider).map_err(library("merge the own commit"))?;
+                (summary, true)
+            }
+            ProcessedMessageContent::StagedCommitMessage(staged) => {
+                let summary = self.judge_commit(open, federation, &staged, &sender, event)?;
+                open.group.merge_staged_commit(&open.provider, *staged).map_err(library("merge a commit"))?;
+                (summary, false)
+            }
+            _ => return Err(Violation::Malformed.into()),
+        };
+        self.after_merge(open, event, summary, own_commit, had_pending)
+    }
+
+    /// The time of judgement is the gateway's: a leaf must have been valid when it entered.
+    fn judge_commit(
+        &self,
+        open: &OpenChannel<'_>,
+        federation: &Federation,
+        staged: &StagedCommit,
+        sender: &Sender,
+        event: &LogEvent,
+    ) -> Result<CommitSummary, Violation> {
+        let before = Before { roster: &open.roster, context: open.group.public_group().group_context() };
+        check_commit(federation, &self.crypto, staged, sender, before, event.gateway_time)
+            .map_err(Violation::InvalidCommit)
+    }
+
+    fn after_merge(
+        &self,
+        open: &mut OpenChannel<'_>,
+        event: &LogEvent,
+        summary: CommitSummary,
+        own_commit: bool,
+        had_pending: bool,
+    ) -> Result<Processed, Stop> {
+        let removed_self = !open.group.is_active();
+        if removed_self {
+            open.group.delete(open.provider.storage())?;
+            open.records.clear()?;
+            open.record.standing = Standing::Ended;
+        } else {
+            if !summary.roster.matches(open.group.members()) {
+                let detail = "the members are not those that the commit makes".to_owned();
+                return Err(MlsError::Library { action: "merge a commit", detail }.into());
+            }
+            open.records.save_roster(&summary.roster)?;
+            open.records.forget_sent()?;
+        }
+        open.record.epoch_start = event.sequence;
+        Ok(Processed::Membership {
+            epoch: summary.epoch,
+            by: summary.committer.uri,
+            added: summary.added.into_iter().map(|one| one.uri).collect(),
+            removed: summary.removed.into_iter().map(|one| one.uri).collect(),
+            own_commit,
+            removed_self,
+            discarded_own_commit: had_pending && !own_commit,
+        })
+    }
+}
+
+impl OpenChannel<'_> {
+    /// Parses and verifies a commit or proposal of this group's current epoch.
+    fn handshake(&mut self, event: &LogEvent, kind: HandshakeKind) -> Result<ProcessedMessage, Stop> {
+        let frame = parse_handshake(&event.mls).map_err(|_| Violation::Malformed)?;
+        if frame.kind != kind || frame.group != self.record.group {
+            return Err(Violation::Malformed.into());
+        }
+        if matches!(frame.sender, Sender::NewMemberCommit) {
+            return Err(Violation::InvalidCommit(ProfileError::ExternalCommit).into());
+        }
+        self.verify(frame.message, |detail| Violation::CannotProcess { detail })
+    }
+
+    fn verify(
+        &mut self,
+        message: ProtocolMessage,
+        violation: impl FnOnce(String) -> Violation,
+    ) -> Result<ProcessedMessage, Stop> {
+        self.group.process_message(&self.provider, message).map_err(|error| match error {
+            ProcessMessageError::StorageError(error) => Stop::Error(error.into()),
+            other => Stop::Violation(violation(other.to_string())),
+        })
+    }
+
+    /// The gateway's name for the sender is the one on the leaf that signed.
+    fn check_named(&self, sender: &Sender, event: &LogEvent) -> Result<DeviceUri, Violation> {
+        if let Ok(seat) = check_sender(&self.roster, sender, &event.sender) {
+            return Ok(seat.uri.clone());
+        }
+        match sender {
+            Sender::Member(leaf) => match self.roster.at(leaf.u32()) {
+                Some(seat) => Err(Violation::SenderMismatch { named: event.sender.clone(), found: seat.uri.clone() }),
+                None => Err(Violation::Malformed),
+            },
+            _ => Err(Violation::UnexpectedProposal),
+        }
+    }
+
+    /// The sender's head is one of this device's own chain, not older than the epoch and older than the event.
+    fn check_head(&self, authenticated: &[u8], event: &LogEvent) -> Result<(), Stop> {
+        let data = AuthenticatedData::from_bytes(authenticated).map_err(|_| Violation::Malformed)?;
+        let sequence = data.head.sequence;
+        let in_time = sequence >= self.record.epoch_start && sequence < event.sequence;
+        let known = match sequence {
+            _ if !in_time => None,
+            // A creator need not wait for its first event.
+            Sequence(0) => Some(chain_start(&event.channel).chain_hash),
+            _ => self.records.chain_hash(sequence)?,
+        };
+        if known == Some(data.head.chain_hash) { Ok(()) } else { Err(Violation::HeadMismatch { sequence }.into()) }
+    }
+}
+
+fn next_head(before: &Head, event: &LogEvent) -> Head {
+    let link = ChainLink {
+        sequence: event.sequence,
+        kind: event.kind,
+        gateway_time: event.gateway_time,
+        expiry: event.expiry,
+        sender: &event.sender,
+        mls_hash: Digest::sha256(&event.mls),
+    };
+    chain_next(&before.chain_hash, &link)
+}

@@ -1,0 +1,49 @@
+//! Application messages on their way out.
+
+use lianxin_keystore::Transaction;
+use lianxin_profile::Payload;
+use lianxin_types::{ChannelId, Digest, Epoch, IdempotencyId};
+
+use crate::engine::library;
+use crate::{Mls, MlsError};
+
+/// What the gateway's `Send` takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Encrypted {
+    /// MLSMessage with the PrivateMessage.
+    pub mls: Vec<u8>,
+    /// The epoch that it can be accepted in; in another one it must be encrypted again.
+    pub epoch: Epoch,
+}
+
+impl Mls {
+    /// Encrypts `body` (0 to 64 KiB) with the head processed as authenticated data. `intent` is the application's, and
+    /// the same when a message is encrypted again: recipients drop a repeat.
+    ///
+    /// # Errors
+    /// [`MlsError::Payload`] if the body is too long; [`MlsError::ProposalsPending`] if others wait to leave;
+    /// [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
+    /// [`MlsError::Keystore`].
+    pub fn encrypt(
+        &self,
+        tx: &Transaction<'_>,
+        channel: ChannelId,
+        intent: IdempotencyId,
+        body: &[u8],
+    ) -> Result<Encrypted, MlsError> {
+        let payload = Payload { intent, body: body.to_vec() }.to_bytes()?;
+        let mut open = self.open_active(tx, channel)?;
+        if open.is_leaving() {
+            return Err(MlsError::Leaving);
+        }
+        if open.group.has_pending_proposals() {
+            return Err(MlsError::ProposalsPending);
+        }
+        open.set_authenticated();
+        let epoch = Epoch(open.group.epoch().as_u64());
+        let message = open.group.create_message(&open.provider, &self.signer, &payload);
+        let mls = message.map_err(library("encrypt"))?.to_bytes().map_err(library("encode a message"))?;
+        open.records.save_sent(&Digest::sha256(&mls))?;
+        Ok(Encrypted { mls, epoch })
+    }
+}

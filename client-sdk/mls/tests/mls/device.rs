@@ -1,0 +1,74 @@
+//! A device: its folder, its key, and the engine that is made anew for every call.
+
+use std::sync::Arc;
+
+use lianxin_keystore::{Keystore, StateKey, Transaction};
+use lianxin_mls::{ChannelView, Encrypted, LogEvent, Mls, MlsError, MlsIdentity, Processed};
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DeviceUri, IdempotencyId, Random as _, SystemClock, SystemRandom};
+
+use crate::federation::office;
+
+pub(crate) struct Device {
+    pub(crate) uri: DeviceUri,
+    pub(crate) identity: MlsIdentity,
+    folder: tempfile::TempDir,
+    key: StateKey,
+}
+
+impl Device {
+    pub(crate) fn app(department: &str, name: &str) -> Self {
+        let (uri, identity) = office().app(department, name);
+        Self::with(uri, identity)
+    }
+
+    pub(crate) fn with(uri: DeviceUri, identity: MlsIdentity) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { uri, identity, folder, key: StateKey::generate(&SystemRandom) }
+    }
+
+    /// Opens the keystore, makes an engine, runs `f` in one transaction, closes everything.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Mls, &Transaction<'_>, &Federation) -> Result<T, MlsError> + Send + 'static,
+    ) -> Result<T, MlsError> {
+        let keystore = Keystore::open(&self.folder.path().join("state"), &self.key, Arc::new(SystemRandom))?;
+        let engine = Mls::new(self.identity.clone(), self.uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom))?;
+        let federation = Arc::clone(&office().federation);
+        keystore.transaction_blocking(move |tx| f(&engine, tx, &federation))
+    }
+
+    pub(crate) fn key_package(&self) -> Vec<u8> {
+        let made = self.run(|mls, tx, federation| mls.key_packages(tx, federation, 1, false));
+        made.expect("a key package").one_time.remove(0)
+    }
+
+    pub(crate) fn process(&self, event: &LogEvent) -> Result<Processed, MlsError> {
+        let event = event.clone();
+        self.run(move |mls, tx, federation| mls.process(tx, federation, &event))
+    }
+
+    pub(crate) fn encrypt(&self, channel: ChannelId, body: &[u8]) -> Result<Encrypted, MlsError> {
+        self.encrypt_as(channel, random_id(), body)
+    }
+
+    pub(crate) fn encrypt_as(
+        &self,
+        channel: ChannelId,
+        intent: IdempotencyId,
+        body: &[u8],
+    ) -> Result<Encrypted, MlsError> {
+        let body = body.to_vec();
+        self.run(move |mls, tx, _| mls.encrypt(tx, channel, intent, &body))
+    }
+
+    pub(crate) fn view(&self, channel: ChannelId) -> Option<ChannelView> {
+        self.run(move |mls, tx, _| mls.channel(tx, channel)).expect("a readable state")
+    }
+}
+
+pub(crate) fn random_id() -> IdempotencyId {
+    let mut bytes = [0; 16];
+    SystemRandom.fill(&mut bytes);
+    IdempotencyId(bytes)
+}

@@ -1,0 +1,49 @@
+//! One minted federation for all stories.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint, read_signing_key};
+use lianxin_mls::MlsIdentity;
+use lianxin_trust::Federation;
+use lianxin_types::{DeviceUri, SystemClock};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+pub(crate) struct Office {
+    minted: Minted,
+    pub(crate) federation: Arc<Federation>,
+    _folder: tempfile::TempDir,
+}
+
+pub(crate) fn office() -> &'static Office {
+    static OFFICE: OnceLock<Office> = OnceLock::new();
+    OFFICE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock).expect("minted");
+        let federation = Arc::new(minted.federation().expect("a federation"));
+        Office { minted, federation, _folder: folder }
+    })
+}
+
+impl Office {
+    pub(crate) fn app(&self, department: &str, name: &str) -> (DeviceUri, MlsIdentity) {
+        let app = self.minted.app(department, name).expect("minted");
+        (app.uri, identity(&app.mls_certificate, &app.mls_key))
+    }
+
+    pub(crate) fn removal_key(&self) -> ed25519_dalek::SigningKey {
+        read_signing_key(&self.minted.gateway().removal_key).expect("a key")
+    }
+
+    pub(crate) fn specimen(&self, specimen: Specimen) -> MlsIdentity {
+        let paths = self.minted.specimen(specimen);
+        identity(&paths.mls_certificate, &paths.mls_key)
+    }
+}
+
+fn identity(certificate: &Path, key: &Path) -> MlsIdentity {
+    let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
+    let key = read_signing_key(key).expect("a key").to_bytes();
+    MlsIdentity { chain: vec![certificate.to_vec()], key: key.into() }
+}

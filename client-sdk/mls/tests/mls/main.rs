@@ -1,0 +1,12 @@
+//! Stories of devices and a log, with a gateway that checks what the real one checks. Every call of a device runs on a
+//! freshly opened keystore and engine, so each step is also a restart.
+
+mod conversation;
+mod device;
+mod dishonest;
+mod federation;
+mod garbage;
+mod gateway;
+mod key_packages;
+mod membership;
+mod rules;

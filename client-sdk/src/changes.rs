@@ -1,0 +1,143 @@
+//! Changes of a channel that wait for the gateway (creation, commit, leave), inside a transaction. The staged MLS state and
+//! the bytes for the gateway are stored together; nothing is merged before its own bytes come back in the log.
+
+use lianxin_keystore::Transaction;
+use lianxin_mls::{CommitBundle, Mls, MlsError, StartBundle};
+use lianxin_types::{ChannelId, IdempotencyId};
+
+use crate::ClientError;
+use crate::rows::{INTENT, Intent, IntentKind};
+
+fn key(channel: ChannelId, kind: IntentKind) -> Vec<u8> {
+    [&channel.0[..], &[kind as u8]].concat()
+}
+
+pub(crate) fn get(tx: &Transaction<'_>, channel: ChannelId, kind: IntentKind) -> Result<Option<Intent>, ClientError> {
+    let stored = tx.get(INTENT, &key(channel, kind))?;
+    Ok(stored.map(|bytes| Intent::from_bytes(&bytes)).transpose()?)
+}
+
+fn put(tx: &Transaction<'_>, channel: ChannelId, intent: &Intent) -> Result<(), ClientError> {
+    Ok(tx.put(INTENT, &key(channel, intent.kind), &intent.to_bytes())?)
+}
+
+fn delete(tx: &Transaction<'_>, channel: ChannelId, kind: IntentKind) -> Result<(), ClientError> {
+    Ok(tx.delete(INTENT, &key(channel, kind))?)
+}
+
+/// Changes that have not been accepted yet, of one channel or of all.
+pub(crate) fn open(tx: &Transaction<'_>, only: Option<ChannelId>) -> Result<Vec<(ChannelId, Intent)>, ClientError> {
+    if let Some(channel) = only {
+        let found = IntentKind::ALL.into_iter().filter_map(|kind| get(tx, channel, kind).transpose());
+        let found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
+        return Ok(found.filter(|intent| !intent.accepted).map(|intent| (channel, intent)).collect());
+    }
+    let mut all = Vec::new();
+    for (key, bytes) in tx.list(INTENT)? {
+        let intent = Intent::from_bytes(&bytes)?;
+        if let Some(channel) = key.get(..16).and_then(|id| ChannelId::try_from(id).ok())
+            && !intent.accepted
+        {
+            all.push((channel, intent));
+        }
+    }
+    Ok(all)
+}
+
+pub(crate) fn put_create(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+    id: IdempotencyId,
+    start: StartBundle,
+) -> Result<(), ClientError> {
+    let parts = vec![start.group_info, start.ratchet_tree];
+    put(tx, channel, &Intent { id, kind: IntentKind::Create, accepted: false, parts })
+}
+
+/// What became of the wish to change a group.
+pub(crate) enum Staged {
+    /// Stored; the session sends it.
+    Ready,
+    /// Another own change waits; try again when there is news of the channel.
+    Busy,
+    /// Nothing to do: it is so already.
+    Done,
+}
+
+/// Stages a commit and stores its bundle.
+pub(crate) fn put_commit(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+    id: IdempotencyId,
+    bundle: Result<CommitBundle, MlsError>,
+) -> Result<Staged, ClientError> {
+    let bundle = match bundle {
+        Ok(bundle) => bundle,
+        Err(MlsError::CommitPending) => return Ok(Staged::Busy),
+        Err(MlsError::NotMember | MlsError::Leaving) => return Err(ClientError::NotMember),
+        Err(error) => return Err(error.into()),
+    };
+    let parts = vec![bundle.commit, bundle.welcome, bundle.group_info];
+    put(tx, channel, &Intent { id, kind: IntentKind::Commit, accepted: false, parts })?;
+    Ok(Staged::Ready)
+}
+
+/// Stages the proposal to leave.
+pub(crate) fn put_leave(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+    id: IdempotencyId,
+    proposal: Result<Vec<u8>, MlsError>,
+) -> Result<Staged, ClientError> {
+    let proposal = match proposal {
+        Ok(proposal) => proposal,
+        Err(MlsError::CommitPending) => return Ok(Staged::Busy),
+        Err(MlsError::NotMember) => return Err(ClientError::NotMember),
+        Err(error) => return Err(error.into()),
+    };
+    put(tx, channel, &Intent { id, kind: IntentKind::Leave, accepted: false, parts: vec![proposal] })?;
+    Ok(Staged::Ready)
+}
+
+/// The gateway has accepted. A creation and a leave are done with that; a commit waits for its echo.
+pub(crate) fn accepted(tx: &Transaction<'_>, channel: ChannelId, intent: &Intent) -> Result<(), ClientError> {
+    let current = get(tx, channel, intent.kind)?.is_some_and(|stored| stored.id == intent.id);
+    match intent.kind {
+        // The echo may have been processed before the answer came.
+        _ if !current => Ok(()),
+        IntentKind::Create | IntentKind::Leave => delete(tx, channel, intent.kind),
+        IntentKind::Commit => put(tx, channel, &Intent { accepted: true, ..intent.clone() }),
+    }
+}
+
+/// The gateway has definitely refused: what was staged is dropped. Says whether it was still there.
+pub(crate) fn refused(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    channel: ChannelId,
+    intent: &Intent,
+) -> Result<bool, ClientError> {
+    if get(tx, channel, intent.kind)?.is_none_or(|stored| stored.id != intent.id) {
+        return Ok(false);
+    }
+    delete(tx, channel, intent.kind)?;
+    match intent.kind {
+        IntentKind::Create => mls.discard(tx, channel)?,
+        IntentKind::Commit => mls.discard_commit(tx, channel)?,
+        // The proposal stays in the group's memory until the epoch ends: then it is void.
+        IntentKind::Leave => {}
+    }
+    Ok(true)
+}
+
+/// The epoch has changed: a commit or proposal of the old one is settled or void. Returns the ids of both.
+pub(crate) fn epoch_ended(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+) -> Result<(Option<IdempotencyId>, Option<IdempotencyId>), ClientError> {
+    let commit = get(tx, channel, IntentKind::Commit)?.map(|intent| intent.id);
+    let leave = get(tx, channel, IntentKind::Leave)?.map(|intent| intent.id);
+    delete(tx, channel, IntentKind::Commit)?;
+    delete(tx, channel, IntentKind::Leave)?;
+    Ok((commit, leave))
+}

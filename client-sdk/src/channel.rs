@@ -1,0 +1,230 @@
+//! One channel, as applications use it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianxin_keystore::Transaction;
+use lianxin_mls::{CommitBundle, Mls, MlsError};
+use lianxin_proto::key_packages::Claim;
+use lianxin_proto::{ReasonCode, Receipt};
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Epoch, LIMITS, Label, Sequence, ZoneId};
+
+use crate::changes::{self, Staged};
+use crate::readers::{self, Message, Messages};
+use crate::shared::{News, Shared, Task};
+use crate::waiters::Failure;
+use crate::{ClientError, outbox};
+
+/// How often a change is made anew because others changed the channel first.
+const CHANGE_ATTEMPTS_MAX: u32 = 20;
+/// Longest wait for news of the channel between two attempts.
+const NEWS_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// A channel of this device. Cheap to clone.
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+    id: ChannelId,
+}
+
+/// What this device knows of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// The channel.
+    pub id: ChannelId,
+    /// What it is for; all members agree on it cryptographically.
+    pub label: Label,
+    /// Where it lives.
+    pub zone: ZoneId,
+    /// Departments that may have members, ascending.
+    pub departments: Vec<DepartmentId>,
+    /// Members now, verified.
+    pub members: Vec<DeviceUri>,
+    /// The group's epoch.
+    pub epoch: Epoch,
+    /// The last event processed.
+    pub head: Sequence,
+    /// Whether a bad commit broke the channel; it can be read no further.
+    pub is_broken: bool,
+}
+
+impl Channel {
+    pub(crate) fn new(shared: Arc<Shared>, id: ChannelId) -> Self {
+        Self { shared, id }
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Label, members and state, as this device has verified them.
+    ///
+    /// # Errors
+    /// [`ClientError::NotMember`]; [`ClientError::State`], [`ClientError::Mls`].
+    pub async fn info(&self) -> Result<ChannelInfo, ClientError> {
+        let id = self.id;
+        let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, id)?)).await?;
+        let view = view.ok_or(ClientError::NotMember)?;
+        Ok(ChannelInfo {
+            id,
+            label: view.label,
+            zone: view.zone,
+            departments: view.departments,
+            members: view.members,
+            epoch: view.epoch,
+            head: view.head.sequence,
+            is_broken: view.is_broken,
+        })
+    }
+
+    /// Sends 0 to 64 KiB, end-to-end encrypted, and waits until the gateway has it durable, in order and audited. Once
+    /// the call has stored the message it is sent exactly once, over lost connections and restarts, even if the caller
+    /// stops waiting. Messages of one device keep the order of their calls.
+    ///
+    /// # Errors
+    /// [`ClientError::TooLarge`]; [`ClientError::NotMember`]; [`ClientError::Refused`] if the gateway will never accept
+    /// it; [`ClientError::OutboxFull`], [`ClientError::Mls`], [`ClientError::State`]; [`ClientError::Closed`], after which
+    /// the message may still be stored and goes on at the next opening.
+    pub async fn send(&self, body: impl Into<Vec<u8>>) -> Result<Receipt, ClientError> {
+        let (body, channel, shared) = (body.into(), self.id, &self.shared);
+        let (bytes, bytes_max) = (body.len(), LIMITS.message_body_bytes_max);
+        if bytes > bytes_max {
+            return Err(ClientError::TooLarge { bytes, bytes_max });
+        }
+        let _room = shared.room(channel).acquire_owned().await.map_err(|_| ClientError::Closed)?;
+        let id = shared.id();
+        let settled = shared.waiters.register(id);
+        let wake = shared.ask_later(Task::Send(channel));
+        shared.transaction(move |tx, mls| outbox::put(tx, mls, channel, id, body)).await?;
+        drop(wake);
+        outcome(settled.await.map_err(|_| ClientError::Closed)?)
+    }
+
+    /// Invites devices, at most 100: claims a key package of each and commits their addition. They are members from the
+    /// returned sequence on, and read from there when they accept.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] (among others DEPARTMENT_NOT_NAMED, NO_KEY_PACKAGE, NOT_MEMBER);
+    /// [`ClientError::Mls`] if a key package does not verify; [`ClientError::Contended`], [`ClientError::TrustExpired`],
+    /// [`ClientError::NotMember`], [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::Closed`].
+    pub async fn invite(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
+        let claim = Claim { id: self.shared.id(), channel: self.id, owners: devices.to_vec() };
+        let claimed = self.shared.call(|connection| {
+            let claim = claim.clone();
+            async move { connection.claim(claim).await }
+        });
+        let packages: Vec<Vec<u8>> = claimed.await?.key_packages.iter().map(|package| package.to_vec()).collect();
+        let channel = self.id;
+        self.change(move |tx, mls, federation| mls.invite(tx, federation, channel, &packages)).await
+    }
+
+    /// Takes devices out. They cannot read what comes after the returned sequence.
+    ///
+    /// # Errors
+    /// As [`Channel::invite`]; [`ClientError::Mls`] if a device is not a member, or the own one ([`Channel::leave`]).
+    pub async fn remove(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
+        let (channel, devices) = (self.id, devices.to_vec());
+        self.change(move |tx, mls, federation| mls.remove(tx, federation, channel, &devices)).await
+    }
+
+    /// Proposes that this device leaves. It can send nothing more; a member commits it within moments, told by
+    /// [`crate::Event::Removed`]. Messages received stay readable.
+    ///
+    /// # Errors
+    /// [`ClientError::NotMember`], [`ClientError::Refused`], [`ClientError::Contended`], [`ClientError::Connect`],
+    /// [`ClientError::Offline`], [`ClientError::Closed`].
+    pub async fn leave(&self) -> Result<(), ClientError> {
+        let channel = self.id;
+        let staged = move |tx: &Transaction<'_>, mls: &Mls, id| match mls.leave(tx, channel) {
+            Err(MlsError::Leaving) => Ok(Staged::Done),
+            proposal => changes::put_leave(tx, channel, id, proposal),
+        };
+        self.until_accepted(staged).await.map(|_| ())
+    }
+
+    /// Messages of others: those received since the application last read, then those that come, in the order of the
+    /// log. One stream at a time; a message counts as read when the next one is
+    /// asked for or the stream is dropped, so after a crash the last ones may come again.
+    pub fn receive(&self) -> Messages {
+        Messages::new(Arc::clone(&self.shared), self.id)
+    }
+
+    /// Messages received and sent behind a sequence, at most `limit`, in the order of the log; from this device's own
+    /// sealed log, so it works without a connection.
+    ///
+    /// # Errors
+    /// [`ClientError::State`], [`ClientError::Record`].
+    pub async fn history(&self, after: Sequence, limit: usize) -> Result<Vec<Message>, ClientError> {
+        readers::history(&self.shared, self.id, after, limit).await
+    }
+
+    async fn change(
+        &self,
+        stage: impl Fn(&Transaction<'_>, &Mls, &Federation) -> Result<CommitBundle, MlsError> + Clone + Send + 'static,
+    ) -> Result<Receipt, ClientError> {
+        let federation = self.shared.fresh_federation()?;
+        let channel = self.id;
+        let staged = move |tx: &Transaction<'_>, mls: &Mls, id| {
+            changes::put_commit(tx, channel, id, stage(tx, mls, &federation))
+        };
+        self.until_accepted(staged).await?.ok_or(ClientError::NotMember)
+    }
+
+    /// Stages a change, waits for its outcome, and stages it anew while others come first.
+    async fn until_accepted(
+        &self,
+        stage: impl Fn(&Transaction<'_>, &Mls, lianxin_types::IdempotencyId) -> Result<Staged, ClientError>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Result<Option<Receipt>, ClientError> {
+        let shared = &self.shared;
+        shared.connection().await?;
+        for _ in 0..CHANGE_ATTEMPTS_MAX {
+            let mut news = shared.bells.listen(News::Channel(self.id));
+            let id = shared.id();
+            let settled = shared.waiters.register(id);
+            let wake = shared.ask_later(Task::Change(self.id));
+            let stage = stage.clone();
+            let staged = shared.transaction(move |tx, mls| stage(tx, mls, id)).await?;
+            drop(wake);
+            match staged {
+                Staged::Done => return Ok(None),
+                Staged::Ready => match settled.await.map_err(|_| ClientError::Closed)? {
+                    Err(Failure::Superseded) => continue,
+                    Err(Failure::Refused(problem)) if is_overtaken(problem.code) => {}
+                    settled => return outcome(settled).map(Some),
+                },
+                Staged::Busy => {}
+            }
+            // The log will say what came first; then the change is made on top of it.
+            tokio::select! {
+                heard = news.changed() => heard.map_err(|_| ClientError::Closed)?,
+                () = shared.clock.sleep(NEWS_WAIT_MAX) => {}
+            }
+        }
+        Err(ClientError::Contended)
+    }
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Channel").field(&self.id).finish()
+    }
+}
+
+/// Whether a change was refused only because the log has moved on.
+fn is_overtaken(code: ReasonCode) -> bool {
+    matches!(code, ReasonCode::WrongEpoch | ReasonCode::PendingRemoves | ReasonCode::BadHead)
+}
+
+fn outcome(settled: Result<Receipt, Failure>) -> Result<Receipt, ClientError> {
+    settled.map_err(|failure| match failure {
+        Failure::Refused(problem) => ClientError::Refused(problem),
+        Failure::Superseded => ClientError::Contended,
+        Failure::NotMember => ClientError::NotMember,
+    })
+}

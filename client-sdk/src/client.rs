@@ -1,0 +1,237 @@
+//! The door for applications.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use lianxin_keystore::{Keystore, StateKey};
+use lianxin_mls::{Mls, NewChannel};
+use lianxin_proto::channels::GetWelcomeTree;
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Label, Sequence, Timestamp, ZoneId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::channel::Channel;
+use crate::config::StateKeySource;
+use crate::readers::{Events, Invitations};
+use crate::rows::{INVITATION, IntentKind, InvitationRow};
+use crate::session::Session;
+use crate::shared::{Link, News, Shared, Task};
+use crate::sync::invitation_key;
+use crate::waiters::Failure;
+use crate::{ClientError, Config, changes, trust};
+
+/// One device of a department: its channels, its connection, its state. Cheap to clone; all clones are the same device.
+///
+/// Every call may be dropped while it waits: what was stored goes on, what was not has not happened.
+///
+/// # Examples
+/// See `examples/two_departments.rs`.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    zone: ZoneId,
+    session: Mutex<Option<Running>>,
+}
+
+/// The session's task; dropping it ends the session.
+struct Running {
+    task: JoinHandle<()>,
+    /// Never sent to.
+    _closing: watch::Sender<()>,
+}
+
+/// An invitation to a channel, not yet accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Invitation {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Who invited; verified when the invitation is accepted.
+    pub inviter: DeviceUri,
+    /// When the gateway took the invitation.
+    pub gateway_time: Timestamp,
+    /// Position of the commit that made it.
+    pub sequence: Sequence,
+}
+
+impl Client {
+    /// Opens the state folder, or makes it, and starts to connect in the background. Works without a connection: what
+    /// was received can be read, what is sent waits. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] if a file is missing or does not fit; [`ClientError::State`] if the folder is in use, from
+    /// a newer version, or sealed with another key; [`ClientError::Trust`], [`ClientError::Mls`].
+    pub async fn open(config: Config) -> Result<Self, ClientError> {
+        let loaded = config.load()?;
+        let key = match &config.state_key {
+            StateKeySource::File(path) => StateKey::load_or_create(path, &*config.random)?,
+            StateKeySource::Key(key) => key.clone(),
+        };
+        let keystore = Keystore::open(&config.state_dir, &key, Arc::clone(&config.random))?;
+        let (federation, loaded) =
+            keystore.transaction(move |tx| Ok::<_, ClientError>((trust::at_start(tx, &loaded)?, loaded))).await?;
+        let device = config.device(&loaded, &federation)?;
+        let targets = config.targets(federation.bundle())?;
+        let zone = targets.first().map(|target| target.zone.clone()).ok_or(crate::ConfigError::Zone)?;
+        let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
+        let mls = Mls::new(loaded.mls, device.clone(), Arc::clone(&clock), Arc::clone(&random))?;
+        let shared = Arc::new(Shared::new(keystore, mls, device, federation, clock, random));
+        let session = Session { shared: Arc::clone(&shared), config, identity: loaded.tls, roots: loaded.roots };
+        let (closing, closed) = watch::channel(());
+        let task = tokio::spawn(session.run(closed));
+        let session = Mutex::new(Some(Running { task, _closing: closing }));
+        Ok(Self { inner: Arc::new(Inner { shared, zone, session }) })
+    }
+
+    /// Who this device is.
+    pub fn device(&self) -> &DeviceUri {
+        &self.inner.shared.device
+    }
+
+    /// Waits until there is a connection, the trust bundle is current and this device can be invited.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] as soon as the gateway refuses this device, or is not to be trusted;
+    /// [`ClientError::Offline`] after a minute; [`ClientError::Closed`].
+    pub async fn connected(&self) -> Result<(), ClientError> {
+        self.inner.shared.connection().await.map(|_| ())
+    }
+
+    /// Starts a channel in the client's zone, with this device as its only member. `departments` are those that may have
+    /// members, the own one included.
+    ///
+    /// # Errors
+    /// [`ClientError::Mls`] if a department is unknown or the label does not fit; [`ClientError::Refused`];
+    /// [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::TrustExpired`], [`ClientError::Closed`].
+    pub async fn create(&self, label: Label, departments: &[DepartmentId]) -> Result<Channel, ClientError> {
+        let shared = &self.inner.shared;
+        shared.connection().await?;
+        let federation = shared.fresh_federation()?;
+        let channel = ChannelId(shared.random.array());
+        let new = NewChannel { channel, zone: self.inner.zone.clone(), label, departments: departments.to_vec() };
+        let id = shared.id();
+        let settled = shared.waiters.register(id);
+        let wake = shared.ask_later(Task::Change(channel));
+        let stored = shared.transaction(move |tx, mls| {
+            let start = mls.create(tx, &federation, &new)?;
+            changes::put_create(tx, channel, id, start)
+        });
+        stored.await?;
+        drop(wake);
+        match settled.await.map_err(|_| ClientError::Closed)? {
+            Ok(_) => Ok(self.handle(channel)),
+            Err(Failure::Refused(problem)) => Err(ClientError::Refused(problem)),
+            Err(Failure::Superseded | Failure::NotMember) => Err(ClientError::NotMember),
+        }
+    }
+
+    /// Invitations: those that are open, then those that come. Each stream gives each once.
+    pub fn invitations(&self) -> Invitations {
+        Invitations::new(Arc::clone(&self.inner.shared))
+    }
+
+    /// Accepts an invitation: verifies everybody in the channel and joins. Earlier messages cannot be read.
+    ///
+    /// # Errors
+    /// [`ClientError::InvitationGone`] if it was accepted already; [`ClientError::Mls`] if it is not what it says, or a
+    /// member does not verify; [`ClientError::Refused`], [`ClientError::Connect`], [`ClientError::Offline`],
+    /// [`ClientError::TrustExpired`], [`ClientError::Closed`].
+    pub async fn accept(&self, invitation: Invitation) -> Result<Channel, ClientError> {
+        let shared = &self.inner.shared;
+        let (channel, sequence) = (invitation.channel, invitation.sequence);
+        let get = GetWelcomeTree { channel, sequence };
+        let tree: Bytes =
+            shared.call(move |connection| async move { connection.welcome_tree(get).await }).await?.ratchet_tree;
+        let federation = shared.fresh_federation()?;
+        let follow = shared.ask_later(Task::Follow(channel));
+        let joined = shared.transaction(move |tx, mls| {
+            let key = invitation_key(channel, sequence);
+            let row = tx.get(INVITATION, &key)?.ok_or(ClientError::InvitationGone)?;
+            let row = InvitationRow::from_bytes(&row)?;
+            let invitation = lianxin_mls::Invitation {
+                channel,
+                head: row.head,
+                welcome: row.welcome,
+                tree: tree.to_vec(),
+                inviter: row.inviter,
+            };
+            mls.join(tx, &federation, &invitation)?;
+            tx.delete(INVITATION, &key)?;
+            Ok(row.inbox_id)
+        });
+        let inbox_id = joined.await?;
+        drop(follow);
+        shared.ask(Task::Confirm(inbox_id));
+        shared.bells.ring(&News::Channel(channel));
+        Ok(self.handle(channel))
+    }
+
+    /// The channels that this device is a member of, ascending by id.
+    ///
+    /// # Errors
+    /// [`ClientError::State`], [`ClientError::Mls`].
+    pub async fn channels(&self) -> Result<Vec<Channel>, ClientError> {
+        let ids = self.inner.shared.transaction(|tx, mls| {
+            let mut ids = Vec::new();
+            for channel in mls.channels(tx)? {
+                if changes::get(tx, channel, IntentKind::Create)?.is_none() {
+                    ids.push(channel);
+                }
+            }
+            Ok(ids)
+        });
+        Ok(ids.await?.into_iter().map(|channel| self.handle(channel)).collect())
+    }
+
+    /// The channel of that id, whether this device is a member or was; messages received stay readable.
+    pub fn channel(&self, id: ChannelId) -> Channel {
+        self.handle(id)
+    }
+
+    /// Events: those kept since the application last read, then those that come. One stream at a time.
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.inner.shared))
+    }
+
+    /// Ends the session, stores how far the application has read, and releases the state folder. Calls that wait answer
+    /// [`ClientError::Closed`].
+    ///
+    /// # Errors
+    /// [`ClientError::State`] if something could not be stored; the client is closed all the same.
+    pub async fn close(self) -> Result<(), ClientError> {
+        let shared = Arc::clone(&self.inner.shared);
+        let running = self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { task, _closing }) = running {
+            drop(_closing);
+            // A panic of the session was printed where it happened; the state is released all the same.
+            let _panicked = task.await;
+        }
+        let saved = shared.save_read().await;
+        shared.keystore.clone().close().await;
+        match saved {
+            // Somebody else has closed it.
+            Err(ClientError::State(lianxin_keystore::KeystoreError::Closed)) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn handle(&self, channel: ChannelId) -> Channel {
+        Channel::new(Arc::clone(&self.inner.shared), channel)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let link = match *self.inner.shared.link.borrow() {
+            Link::Down => "down",
+            Link::Up(_) => "up",
+            Link::Refused(_) => "refused",
+            Link::Closed => "closed",
+        };
+        f.debug_struct("Client").field("device", self.device()).field("link", &link).finish()
+    }
+}

@@ -1,0 +1,314 @@
+//! One connection in use: a single loop that owns both streams and the calls in flight. It reads, stores, answers; whatever
+//! must survive is in the keystore before it is acted upon.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use lianxin_connection::{CallError, Connection};
+use lianxin_proto::Problem;
+use lianxin_proto::messages::{Event as LogEntry, Frame, InboxItem, Receive, Welcome};
+use lianxin_types::{ChannelId, Epoch, IdempotencyId, Monotonic, Sequence};
+
+use crate::calls::Call;
+use crate::event::keep;
+use crate::lane::Lane;
+use crate::rows::IntentKind;
+use crate::shared::{News, Shared, Task};
+use crate::sync::{self, Applied, Invited, Turn};
+use crate::{ClientError, Event, changes};
+
+/// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
+const TICK: Duration = Duration::from_secs(5);
+/// How long each member waits for those before it to commit what waits.
+const TURN: Duration = Duration::from_millis(200);
+const TURN_MAX: Duration = Duration::from_secs(30);
+
+pub(crate) struct Drive {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) connection: Connection,
+    pub(crate) lanes: HashMap<ChannelId, Lane>,
+    /// Channels whose lane may have something to hand over.
+    pub(crate) ready: BTreeSet<ChannelId>,
+    /// Messages without an answer, and of which channel.
+    pub(crate) in_flight: HashMap<IdempotencyId, ChannelId>,
+    pub(crate) calls: FuturesUnordered<Call>,
+    /// Changes being called.
+    pub(crate) calling: HashSet<IdempotencyId>,
+    /// Channels whose changes are to be called again.
+    pub(crate) retries: BTreeMap<ChannelId, Monotonic>,
+    pub(crate) replenishing: bool,
+    /// Channels in which this device will commit what waits, unless somebody does before.
+    turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,
+    /// Channels in which this device has something to send and so commits first (RFC 9420 section 12.4).
+    urgent: HashSet<ChannelId>,
+    /// For the Receive stream, in order.
+    requests: VecDeque<Receive>,
+    cursors: BTreeMap<ChannelId, Sequence>,
+    tick: Monotonic,
+}
+
+impl Drive {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
+        let tick = shared.clock.monotonic().plus(TICK);
+        Self {
+            shared,
+            connection,
+            lanes: HashMap::new(),
+            ready: BTreeSet::new(),
+            in_flight: HashMap::new(),
+            calls: FuturesUnordered::new(),
+            calling: HashSet::new(),
+            retries: BTreeMap::new(),
+            replenishing: false,
+            turns: BTreeMap::new(),
+            urgent: HashSet::new(),
+            requests: VecDeque::new(),
+            cursors: BTreeMap::new(),
+            tick,
+        }
+    }
+
+    /// Runs until the connection or the local state fails.
+    pub(crate) async fn run(mut self) -> Result<Infallible, ClientError> {
+        let (sends, mut outcomes) = self.connection.send_stream();
+        let (control, mut frames) = self.connection.receive_stream();
+        self.begin().await?;
+        loop {
+            self.pump(&sends).await?;
+            let wake = self.shared.clock.sleep_until(self.deadline());
+            let request = self.requests.front().cloned();
+            tokio::select! {
+                frame = frames.next() => self.frame(frame.unwrap_or_else(|| Err(ended()))?).await?,
+                outcome = outcomes.next() => self.outcome(outcome.unwrap_or_else(|| Err(ended()))?).await?,
+                Some(done) = self.calls.next() => self.call_done(done).await?,
+                sent = async { control.request(request.expect("the branch is guarded")).await }, if request.is_some() => {
+                    sent?;
+                    self.requests.pop_front();
+                }
+                () = self.shared.asked() => self.tasks().await?,
+                () = wake => self.woken().await?,
+            }
+        }
+    }
+
+    /// Follows every channel from where its group is, and takes up what was left.
+    async fn begin(&mut self) -> Result<(), ClientError> {
+        let device = self.shared.device.clone();
+        let standings = self.shared.transaction(move |tx, mls| {
+            let mut standings = Vec::new();
+            for channel in mls.channels(tx)? {
+                if changes::get(tx, channel, IntentKind::Create)?.is_none() {
+                    standings.push((channel, sync::standing(tx, mls, &device, channel)?));
+                }
+            }
+            Ok(standings)
+        });
+        for (channel, (head, turn)) in standings.await? {
+            self.requests.push_back(Receive::Follow { channel, after: head });
+            self.lanes.insert(channel, Lane::default());
+            self.note_turn(channel, turn);
+        }
+        self.start_changes(None).await
+    }
+
+    async fn tasks(&mut self) -> Result<(), ClientError> {
+        for task in self.shared.take_tasks() {
+            match task {
+                Task::Send(channel) => {
+                    self.ready.insert(channel);
+                }
+                Task::Change(channel) => self.start_changes(Some(channel)).await?,
+                Task::Follow(channel) => self.follow(channel).await?,
+                Task::Confirm(inbox_id) => {
+                    self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a channel from where its group is.
+    pub(crate) async fn follow(&mut self, channel: ChannelId) -> Result<(), ClientError> {
+        let device = self.shared.device.clone();
+        let standing = self.shared.transaction(move |tx, mls| sync::standing(tx, mls, &device, channel));
+        let (head, turn) = standing.await?;
+        self.requests.push_back(Receive::Follow { channel, after: head });
+        // A lane that is in use keeps its answers.
+        self.lanes.entry(channel).or_default();
+        self.note_turn(channel, turn);
+        Ok(())
+    }
+
+    async fn frame(&mut self, frame: Frame) -> Result<(), ClientError> {
+        match frame {
+            Frame::Events(events) => self.events(events).await?,
+            Frame::CaughtUp { channel, sequence } => {
+                if let Some(lane) = self.lanes.get_mut(&channel) {
+                    lane.caught_up();
+                    self.ready.insert(channel);
+                }
+                // Nobody need listen.
+                let _listeners = self.shared.moment.send(Event::CaughtUp { channel, sequence });
+            }
+            Frame::Gap { channel, first_retained } => {
+                let reason = format!("events before {} are kept no longer", first_retained.0);
+                self.gone(channel, reason).await?;
+                self.requests.push_back(Receive::Unfollow { channel });
+            }
+            Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } => self.invited(inbox_id, welcome).await?,
+            Frame::Closed { channel: Some(channel), reason } => self.closed(channel, reason).await?,
+            Frame::Closed { channel: None, reason } => return Err(ClientError::Refused(reason)),
+            Frame::Opened { .. } | Frame::Heartbeat { .. } | Frame::Unknown => {}
+            Frame::Inbox { item: InboxItem::Unknown, .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn events(&mut self, events: Vec<LogEntry>) -> Result<(), ClientError> {
+        let Some(channel) = events.first().map(|event| event.channel) else { return Ok(()) };
+        let (federation, device) = (self.shared.federation(), self.shared.device.clone());
+        let applied =
+            self.shared.transaction(move |tx, mls| sync::apply(tx, mls, &federation, &device, &events)).await?;
+        self.applied(channel, applied);
+        Ok(())
+    }
+
+    /// Memory follows what is stored.
+    fn applied(&mut self, channel: ChannelId, applied: Applied) {
+        if applied.epoch_changed {
+            self.turns.remove(&channel);
+            self.urgent.remove(&channel);
+            if let Some(lane) = self.lanes.get_mut(&channel) {
+                lane.epoch_changed();
+                self.ready.insert(channel);
+            }
+        }
+        if applied.removed {
+            self.forget(channel);
+            self.requests.push_back(Receive::Unfollow { channel });
+        } else {
+            self.cursors.insert(channel, applied.head);
+            self.note_turn(channel, applied.turn);
+            if applied.follow_again {
+                self.requests.push_back(Receive::Follow { channel, after: applied.head });
+            }
+        }
+        for (id, outcome) in applied.settled {
+            self.shared.waiters.settle(id, outcome);
+        }
+        self.shared.bells.ring(&News::Events);
+        self.shared.bells.ring(&News::Channel(channel));
+    }
+
+    fn forget(&mut self, channel: ChannelId) {
+        self.lanes.remove(&channel);
+        self.ready.remove(&channel);
+        self.turns.remove(&channel);
+        self.urgent.remove(&channel);
+        self.cursors.remove(&channel);
+        self.retries.remove(&channel);
+    }
+
+    async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {
+        let invited = self.shared.transaction(move |tx, mls| sync::invite(tx, mls, inbox_id, &welcome)).await?;
+        match invited {
+            Invited::New => {
+                self.shared.bells.ring(&News::Invitations);
+                self.shared.bells.ring(&News::Events);
+                self.replenish();
+            }
+            Invited::Known => {}
+            Invited::Used => self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] }),
+        }
+        Ok(())
+    }
+
+    /// The gateway follows a channel no more. What may pass by itself passes with the next connection.
+    async fn closed(&mut self, channel: ChannelId, reason: Problem) -> Result<(), ClientError> {
+        if reason.try_again {
+            return Err(ClientError::Refused(reason));
+        }
+        self.gone(channel, reason.to_string()).await
+    }
+
+    async fn gone(&mut self, channel: ChannelId, reason: String) -> Result<(), ClientError> {
+        self.forget(channel);
+        let member = self.shared.transaction(move |tx, mls| {
+            let member = mls.channel(tx, channel)?.is_some();
+            // After an own removal the end of the subscription is no news.
+            if member {
+                keep(tx, &Event::ChannelGone { channel, reason })?;
+            }
+            Ok(member)
+        });
+        if member.await? {
+            self.shared.bells.ring(&News::Events);
+        }
+        Ok(())
+    }
+
+    /// Plans the own turn to commit what waits: members go by their place in the tree, a little apart at random.
+    pub(crate) fn note_turn(&mut self, channel: ChannelId, turn: Option<Turn>) {
+        let Some(turn) = turn else {
+            self.turns.remove(&channel);
+            return;
+        };
+        let now = self.shared.clock.monotonic();
+        let planned = self.turns.get(&channel).is_some_and(|(_, epoch)| *epoch == turn.epoch);
+        if self.urgent.contains(&channel) {
+            self.turns.insert(channel, (now, turn.epoch));
+        } else if !planned {
+            let jitter = TURN * u32::from(self.shared.random.array::<1>()[0]) / 512;
+            let wait = (TURN * turn.rank.min(1000)).min(TURN_MAX) + jitter;
+            self.turns.insert(channel, (now.plus(wait), turn.epoch));
+        }
+    }
+
+    /// This device has something to send in the channel: it commits what waits without delay.
+    pub(crate) fn commit_soon(&mut self, channel: ChannelId) {
+        let now = self.shared.clock.monotonic();
+        self.urgent.insert(channel);
+        if let Some((moment, _)) = self.turns.get_mut(&channel) {
+            *moment = now;
+        }
+    }
+
+    fn deadline(&self) -> Monotonic {
+        let turns = self.turns.values().map(|(moment, _)| *moment);
+        let lanes = self.ready.iter().filter_map(|channel| self.lanes.get(channel)?.wakes());
+        turns.chain(lanes).chain(self.retries.values().copied()).fold(self.tick, Monotonic::min)
+    }
+
+    async fn woken(&mut self) -> Result<(), ClientError> {
+        let now = self.shared.clock.monotonic();
+        let due: Vec<ChannelId> =
+            self.turns.iter().filter(|(_, (moment, _))| *moment <= now).map(|(channel, _)| *channel).collect();
+        for channel in due {
+            self.turns.remove(&channel);
+            self.commit_pending(channel).await?;
+        }
+        let due: Vec<ChannelId> =
+            self.retries.iter().filter(|(_, moment)| **moment <= now).map(|(channel, _)| *channel).collect();
+        for channel in due {
+            self.retries.remove(&channel);
+            self.start_changes(Some(channel)).await?;
+        }
+        if self.tick <= now {
+            self.tick = now.plus(TICK);
+            self.shared.save_read().await?;
+            let cursors: Vec<_> = std::mem::take(&mut self.cursors).into_iter().collect();
+            if !cursors.is_empty() {
+                self.requests.push_back(Receive::Confirm { cursors, inbox: vec![] });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ended() -> CallError {
+    CallError::Unknown { detail: "the gateway ended the stream".into() }
+}

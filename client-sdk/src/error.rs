@@ -1,0 +1,149 @@
+//! What an application can be told when something does not work.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lianxin_connection::{CallError, ConnectError};
+use lianxin_keystore::KeystoreError;
+use lianxin_mls::MlsError;
+use lianxin_proto::Problem;
+use lianxin_trust::{BundleError, FederationError, RootKeysError};
+use lianxin_types::DecodeError;
+use thiserror::Error;
+
+/// Why a call of the SDK failed.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The configuration does not hold together.
+    #[error("use the configuration")]
+    Config(#[from] ConfigError),
+    /// The local state cannot be used.
+    #[error("use the local state")]
+    State(#[from] KeystoreError),
+    /// A record of the local state cannot be read: it was written by something else.
+    #[error("read a record of the local state")]
+    Record(#[from] DecodeError),
+    /// MLS refuses: the channel is unknown, somebody's credential does not verify, the group's rules are broken.
+    #[error("work on the channel's group")]
+    Mls(#[from] MlsError),
+    /// The gateway definitely refused; nothing was accepted. [`Problem::code`] is the stable reason.
+    #[error("get the gateway's consent")]
+    Refused(#[from] Problem),
+    /// The gateway does not let this device in, or is not the right one.
+    #[error("connect")]
+    Connect(#[source] Arc<ConnectError>),
+    /// There was no connection for too long. What was stored goes on when there is one.
+    #[error("find a connection in time")]
+    Offline,
+    /// The message is longer than the protocol allows.
+    #[error("message has {bytes} bytes, allowed are {bytes_max}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// Too many messages of the channel wait for the gateway; wait for some of them.
+    #[error("too many messages wait for the gateway")]
+    OutboxFull,
+    /// This device is not, or not any more, a member of the channel.
+    #[error("this device is not a member of the channel")]
+    NotMember,
+    /// Others changed the channel again and again while this change was tried. Try again.
+    #[error("others keep changing the channel")]
+    Contended,
+    /// Trust bundle or revocation lists are past their end: reading goes on, joining and inviting do not (PROTOCOL 9).
+    #[error("trust bundle or revocation lists have expired")]
+    TrustExpired,
+    /// What the gateway sent as trust bundle or revocation list was not taken over.
+    #[error("take over the trust bundle")]
+    Trust(#[source] TrustError),
+    /// The invitation is not open any more.
+    #[error("the invitation is not open any more")]
+    InvitationGone,
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+    /// A call was answered neither with a yes nor with a no, again and again.
+    #[error("get an answer from the gateway")]
+    Unanswered(#[source] CallError),
+}
+
+/// Why a configuration is refused. Each says which file.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The TLS certificate and key cannot be used.
+    #[error("use the TLS certificate {} with its key", path.display())]
+    Tls {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why.
+        source: Box<ConnectError>,
+    },
+    /// Not a PEM certificate chain.
+    #[error("read certificates from {}", path.display())]
+    MlsCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not an Ed25519 private key in PKCS #8 PEM.
+    #[error("read an Ed25519 private key from {}", path.display())]
+    MlsKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The root keys cannot be used.
+    #[error("read the root keys from {}", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: RootKeysError,
+    },
+    /// The trust bundle or a revocation list cannot be used.
+    #[error("use the trust bundle")]
+    Trust(#[source] TrustError),
+    /// The file does not hold a device identity.
+    #[error("read a device identity from {}", path.display())]
+    Device {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The MLS certificate names nobody that the federation knows, and no identity is configured.
+    #[error("find out from the MLS certificate who this device is")]
+    WhoAmI(#[source] lianxin_trust::CertificateError),
+    /// The trust bundle has no such zone, or several and none is configured.
+    #[error("find the zone in the trust bundle")]
+    Zone,
+    /// Neither the trust bundle nor the configuration says where the zone's gateway is.
+    #[error("find the address of the zone's gateway")]
+    Endpoint,
+}
+
+/// Why a trust bundle with its revocation lists is refused.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// The bundle.
+    #[error("verify the trust bundle")]
+    Bundle(#[from] BundleError),
+    /// An authority in it, or a revocation list.
+    #[error("use the authorities and revocation lists")]
+    Federation(#[from] FederationError),
+}
+
+impl From<CallError> for ClientError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(problem) => Self::Refused(problem),
+            other => Self::Unanswered(other),
+        }
+    }
+}

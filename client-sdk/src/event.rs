@@ -1,0 +1,250 @@
+//! What an application is told besides messages. Events that say what happened to a channel are kept until they are read;
+//! those about the connection are of the moment.
+
+use std::sync::Arc;
+
+use lianxin_connection::ConnectError;
+use lianxin_keystore::Transaction;
+use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Reader, Sequence, Writer};
+
+use crate::ClientError;
+use crate::rows::{EVENT, read_uri};
+
+/// Something an application may want to know. A membership change comes before any message of the epoch that it began.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Somebody invited this device; see [`crate::Client::invitations`].
+    Invited {
+        /// To which channel.
+        channel: ChannelId,
+        /// Who.
+        inviter: DeviceUri,
+    },
+    /// A device came into a channel.
+    MemberJoined {
+        /// Which channel.
+        channel: ChannelId,
+        /// Who came; its department is in the identity.
+        device: DeviceUri,
+        /// Who let it in.
+        by: DeviceUri,
+        /// The epoch that began.
+        epoch: Epoch,
+    },
+    /// A device is not in a channel any more.
+    MemberLeft {
+        /// Which channel.
+        channel: ChannelId,
+        /// Who went.
+        device: DeviceUri,
+        /// Who committed it.
+        by: DeviceUri,
+        /// The epoch that began.
+        epoch: Epoch,
+    },
+    /// A member wants to leave; the SDK sees to it.
+    LeaveProposed {
+        /// Which channel.
+        channel: ChannelId,
+        /// Who.
+        device: DeviceUri,
+    },
+    /// This device is not a member any more; its messages stay readable.
+    Removed {
+        /// Of which channel.
+        channel: ChannelId,
+        /// Who committed it.
+        by: DeviceUri,
+    },
+    /// The gateway or a member did what an honest one does not do. The event was hidden.
+    Violation {
+        /// In which channel.
+        channel: ChannelId,
+        /// At which position of its log.
+        sequence: Sequence,
+        /// Whom the gateway named as the sender.
+        sender: DeviceUri,
+        /// What it was.
+        detail: String,
+    },
+    /// The gateway does not serve the channel to this device any more.
+    ChannelGone {
+        /// Which channel.
+        channel: ChannelId,
+        /// Why, in the gateway's words.
+        reason: String,
+    },
+    /// The trust bundle or the revocation lists that the gateway offers were not taken over.
+    TrustRefused {
+        /// Why.
+        reason: String,
+    },
+    /// A connection stands. Of the moment.
+    Connected,
+    /// There is no connection. The SDK goes on trying. Of the moment.
+    Disconnected {
+        /// Why not, if the gateway or its certificate was refused; `None` if it broke or could not be reached.
+        refused: Option<Arc<ConnectError>>,
+    },
+    /// Everything that was stored of a channel has been received; what follows is live. Of the moment.
+    CaughtUp {
+        /// Which channel.
+        channel: ChannelId,
+        /// Up to where.
+        sequence: Sequence,
+    },
+}
+
+/// Kept events; older ones are dropped unread.
+const KEPT_MAX: u64 = 10_000;
+const VERSION: u8 = 1;
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// Appends an event to the kept ones, in the transaction that makes it true.
+pub(crate) fn keep(tx: &Transaction<'_>, event: &Event) -> Result<(), ClientError> {
+    let Some(bytes) = encode(event) else { return Ok(()) };
+    let position = tx.log_last(EVENT, b"")?.unwrap_or(0) + 1;
+    tx.log_put(EVENT, b"", position, &bytes)?;
+    if let Some(dropped) = position.checked_sub(KEPT_MAX) {
+        tx.log_delete(EVENT, b"", dropped)?;
+    }
+    Ok(())
+}
+
+/// At most `limit` kept events behind position `after`.
+pub(crate) fn kept(tx: &Transaction<'_>, after: u64, limit: usize) -> Result<Vec<(u64, Event)>, ClientError> {
+    let read = tx.log_read(EVENT, b"", after, limit)?.into_iter();
+    read.map(|(position, bytes)| Ok((position, decode(&bytes)?))).collect()
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+/// `None` for events of the moment.
+fn encode(event: &Event) -> Option<Vec<u8>> {
+    let mut writer = Writer::new();
+    writer.u8(VERSION);
+    let number = |writer: &mut Writer, number: u8, channel: &ChannelId| {
+        writer.u8(number).raw(&channel.0);
+    };
+    let uri = |writer: &mut Writer, uri: &DeviceUri| {
+        writer.bytes(uri.as_str().as_bytes());
+    };
+    match event {
+        Event::Invited { channel, inviter } => {
+            number(&mut writer, 1, channel);
+            uri(&mut writer, inviter);
+        }
+        Event::MemberJoined { channel, device, by, epoch } | Event::MemberLeft { channel, device, by, epoch } => {
+            number(&mut writer, if matches!(event, Event::MemberJoined { .. }) { 2 } else { 3 }, channel);
+            uri(&mut writer, device);
+            uri(&mut writer, by);
+            writer.u64(epoch.0);
+        }
+        Event::LeaveProposed { channel, device } => {
+            number(&mut writer, 4, channel);
+            uri(&mut writer, device);
+        }
+        Event::Removed { channel, by } => {
+            number(&mut writer, 5, channel);
+            uri(&mut writer, by);
+        }
+        Event::Violation { channel, sequence, sender, detail } => {
+            number(&mut writer, 6, channel);
+            writer.u64(sequence.0);
+            uri(&mut writer, sender);
+            writer.bytes(cut(detail).as_bytes());
+        }
+        Event::ChannelGone { channel, reason } => {
+            number(&mut writer, 7, channel);
+            writer.bytes(cut(reason).as_bytes());
+        }
+        Event::TrustRefused { reason } => {
+            number(&mut writer, 8, &ChannelId([0; 16]));
+            writer.bytes(cut(reason).as_bytes());
+        }
+        Event::Connected | Event::Disconnected { .. } | Event::CaughtUp { .. } => return None,
+    }
+    Some(writer.finish())
+}
+
+fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.u8("record version")?;
+    if version != VERSION {
+        return Err(DecodeError::UnknownVersion { version });
+    }
+    let number = reader.u8("event")?;
+    let channel = ChannelId(reader.array("channel")?);
+    let reader = &mut reader;
+    let text = |reader: &mut Reader<'_>| reader.text("text", TEXT_BYTES_MAX).map(str::to_owned);
+    let event = match number {
+        1 => Event::Invited { channel, inviter: read_uri(reader, "inviter")? },
+        2 | 3 => {
+            let (device, by) = (read_uri(reader, "device")?, read_uri(reader, "by")?);
+            let epoch = Epoch(reader.u64("epoch")?);
+            match number {
+                2 => Event::MemberJoined { channel, device, by, epoch },
+                _ => Event::MemberLeft { channel, device, by, epoch },
+            }
+        }
+        4 => Event::LeaveProposed { channel, device: read_uri(reader, "device")? },
+        5 => Event::Removed { channel, by: read_uri(reader, "by")? },
+        6 => {
+            let sequence = Sequence(reader.u64("sequence")?);
+            let sender = read_uri(reader, "sender")?;
+            Event::Violation { channel, sequence, sender, detail: text(reader)? }
+        }
+        7 => Event::ChannelGone { channel, reason: text(reader)? },
+        8 => Event::TrustRefused { reason: text(reader)? },
+        _ => return Err(DecodeError::OutOfRange { field: "event" }),
+    };
+    if reader.is_empty() { Ok(event) } else { Err(DecodeError::OutOfRange { field: "event" }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str) -> DeviceUri {
+        format!("lianxin://{name}/app/b/c").parse().expect("well formed")
+    }
+
+    #[test]
+    fn kept_events_come_back_as_they_were() {
+        let channel = ChannelId([7; 16]);
+        let (epoch, detail) = (Epoch(4), "x".to_owned());
+        let events = [
+            Event::Invited { channel, inviter: device("a") },
+            Event::MemberJoined { channel, device: device("a"), by: device("b"), epoch },
+            Event::MemberLeft { channel, device: device("a"), by: device("b"), epoch },
+            Event::LeaveProposed { channel, device: device("a") },
+            Event::Removed { channel, by: device("b") },
+            Event::Violation { channel, sequence: Sequence(9), sender: device("a"), detail },
+            Event::ChannelGone { channel, reason: "原因".to_owned() },
+        ];
+        for event in events {
+            let bytes = encode(&event).expect("kept");
+            assert_eq!(format!("{:?}", decode(&bytes).expect("decodes")), format!("{event:?}"));
+            assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+        }
+        assert!(encode(&Event::Connected).is_none());
+    }
+
+    #[test]
+    fn golden() {
+        let event = Event::Removed { channel: ChannelId([7; 16]), by: device("a") };
+        let bytes = encode(&event).expect("kept");
+        let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(shown, format!("0105{}000000136c69616e78696e3a2f2f612f6170702f622f63", "07".repeat(16)));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let reason = "字".repeat(1000);
+        let bytes = encode(&Event::TrustRefused { reason }).expect("kept");
+        assert!(matches!(decode(&bytes), Ok(Event::TrustRefused { reason }) if reason.len() == 1023));
+    }
+}

@@ -1,0 +1,285 @@
+//! One channel's way to the gateway: which stored message may be handed to the Send stream next, and what an answer means.
+//! Pure: no storage, no network. PROTOCOL 6: after a refusal that may be tried again the gateway holds back everything
+//! later of the channel until the refused message comes again, so the lane waits for all answers and starts over there.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use lianxin_proto::{Problem, ReasonCode, Receipt};
+use lianxin_types::{IdempotencyId, Monotonic};
+
+/// State of one channel on one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// Outbox position of the last message handed over.
+    handed: u64,
+    /// Handed over and not answered, oldest first.
+    in_flight: VecDeque<InFlight>,
+    /// Rises with each epoch; answers to messages of an older one say nothing about the present.
+    generation: u64,
+    /// Start over from the first stored message once everything is answered.
+    start_over: bool,
+    wait: Wait,
+    /// Refusals in a row, for the delay.
+    refusals: u32,
+    /// Nothing is handed over before the backlog is read: most of it would be refused.
+    caught_up: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    id: IdempotencyId,
+    generation: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    #[default]
+    No,
+    /// The group must move on first.
+    ForEpoch,
+    /// Something at the gateway must pass.
+    Until(Monotonic),
+}
+
+/// What an answer means for its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// In the log; the echo will settle it.
+    Accepted(Receipt),
+    /// In the log already, by an answer that was lost.
+    AcceptedBefore,
+    /// Not accepted; it goes again by itself.
+    Again,
+    /// Not accepted; it goes again once the proposals that wait are committed.
+    CommitFirst,
+    /// Not accepted, and never will be.
+    Failed(Problem),
+    /// An answer that nobody waits for.
+    Unexpected,
+}
+
+const DELAY_MIN: Duration = Duration::from_millis(100);
+const DELAY_DOUBLINGS_MAX: u32 = 6;
+
+impl Lane {
+    /// Behind which outbox position the next messages may be read; `None` while nothing may be handed over.
+    pub(crate) fn next(&mut self, now: Monotonic) -> Option<u64> {
+        if let Wait::Until(moment) = self.wait
+            && now >= moment
+        {
+            self.wait = Wait::No;
+        }
+        if self.start_over && self.in_flight.is_empty() {
+            self.start_over = false;
+            self.handed = 0;
+        }
+        (self.caught_up && !self.start_over && self.wait == Wait::No).then_some(self.handed)
+    }
+
+    /// Whether what is stored must be looked at again once everything is answered.
+    pub(crate) const fn is_starting_over(&self) -> bool {
+        self.start_over
+    }
+
+    /// When waiting ends by itself.
+    pub(crate) const fn wakes(&self) -> Option<Monotonic> {
+        match self.wait {
+            Wait::Until(moment) => Some(moment),
+            _ => None,
+        }
+    }
+
+    /// A message went to the stream.
+    pub(crate) fn handed(&mut self, position: u64, id: IdempotencyId) {
+        self.handed = position;
+        self.in_flight.push_back(InFlight { id, generation: self.generation });
+    }
+
+    /// A message needs nothing more from the stream.
+    pub(crate) fn passed(&mut self, position: u64) {
+        self.handed = position;
+    }
+
+    /// The next message cannot be encrypted before the epoch changes.
+    pub(crate) fn wait_for_epoch(&mut self) {
+        self.wait = Wait::ForEpoch;
+    }
+
+    /// The backlog of the channel has been read.
+    pub(crate) fn caught_up(&mut self) {
+        self.caught_up = true;
+    }
+
+    /// The epoch changed: what is stored has been encrypted again.
+    pub(crate) fn epoch_changed(&mut self) {
+        self.generation += 1;
+        self.start_over = true;
+        if self.wait == Wait::ForEpoch {
+            self.wait = Wait::No;
+        }
+    }
+
+    /// The gateway answered a message of this channel.
+    pub(crate) fn answered(&mut self, id: IdempotencyId, result: Result<Receipt, Problem>, now: Monotonic) -> Verdict {
+        // Answers of one channel come in the order of its messages.
+        let Some(index) = self.in_flight.iter().position(|sent| sent.id == id) else { return Verdict::Unexpected };
+        let Some(sent) = self.in_flight.remove(index) else { return Verdict::Unexpected };
+        let problem = match result {
+            Ok(receipt) => {
+                self.refusals = 0;
+                return Verdict::Accepted(receipt);
+            }
+            Err(problem) => problem,
+        };
+        let current = sent.generation == self.generation;
+        match problem.code {
+            ReasonCode::Duplicate => Verdict::AcceptedBefore,
+            ReasonCode::BehindRefused => {
+                self.start_over = true;
+                Verdict::Again
+            }
+            ReasonCode::WrongEpoch | ReasonCode::PendingRemoves => {
+                self.start_over = true;
+                if current {
+                    self.wait = Wait::ForEpoch;
+                }
+                if problem.code == ReasonCode::PendingRemoves { Verdict::CommitFirst } else { Verdict::Again }
+            }
+            // A ciphertext of an epoch that has passed cannot be judged by its head either.
+            ReasonCode::BadHead if !current => {
+                self.start_over = true;
+                Verdict::Again
+            }
+            _ if problem.try_again => {
+                self.start_over = true;
+                self.delay(now);
+                Verdict::Again
+            }
+            _ => Verdict::Failed(problem),
+        }
+    }
+
+    fn delay(&mut self, now: Monotonic) {
+        if self.wait == Wait::No {
+            let delay = DELAY_MIN * 2_u32.pow(self.refusals.min(DELAY_DOUBLINGS_MAX));
+            self.refusals += 1;
+            self.wait = Wait::Until(now.plus(delay));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lianxin_types::{Digest, Sequence, Timestamp};
+
+    use super::*;
+
+    const NOW: Monotonic = Monotonic(1_000_000);
+
+    fn id(number: u8) -> IdempotencyId {
+        IdempotencyId([number; 16])
+    }
+
+    fn receipt() -> Receipt {
+        Receipt {
+            sequence: Sequence(1),
+            gateway_time: Timestamp(2),
+            expiry: None,
+            policy_version: 0,
+            leaf_index: 3,
+            leaf_hash: Digest([4; 32]),
+        }
+    }
+
+    fn refused(code: ReasonCode) -> Result<Receipt, Problem> {
+        Err(Problem::new(code))
+    }
+
+    /// A lane with messages 1, 2, 3 in flight.
+    fn three_in_flight() -> Lane {
+        let mut lane = Lane::default();
+        assert_eq!(lane.next(NOW), None, "nothing goes before the backlog is read");
+        lane.caught_up();
+        for number in 1..=3 {
+            assert_eq!(lane.next(NOW), Some(u64::from(number) - 1));
+            lane.handed(number.into(), id(number));
+        }
+        lane
+    }
+
+    #[test]
+    fn a_wrong_epoch_holds_everything_until_the_group_has_moved() {
+        let mut lane = three_in_flight();
+        assert_eq!(lane.answered(id(1), refused(ReasonCode::WrongEpoch), NOW), Verdict::Again);
+        assert_eq!(lane.answered(id(2), refused(ReasonCode::BehindRefused), NOW), Verdict::Again);
+        lane.epoch_changed();
+        assert_eq!(lane.next(NOW), None, "one answer is missing: it would count against the new round");
+        assert_eq!(lane.answered(id(3), refused(ReasonCode::BehindRefused), NOW), Verdict::Again);
+        assert_eq!(lane.next(NOW), Some(0), "all go again from the first, encrypted for the new epoch");
+    }
+
+    #[test]
+    fn without_an_epoch_change_a_wrong_epoch_waits() {
+        let mut lane = three_in_flight();
+        for number in 1..=3 {
+            assert_eq!(lane.answered(id(number), refused(ReasonCode::WrongEpoch), NOW), Verdict::Again);
+        }
+        assert_eq!(lane.next(NOW.plus(Duration::from_secs(3600))), None);
+        lane.epoch_changed();
+        assert_eq!(lane.next(NOW), Some(0));
+    }
+
+    #[test]
+    fn a_late_wrong_epoch_of_an_older_ciphertext_does_not_hold_the_new_ones() {
+        let mut lane = three_in_flight();
+        lane.epoch_changed();
+        for number in 1..=3 {
+            assert_eq!(lane.answered(id(number), refused(ReasonCode::WrongEpoch), NOW), Verdict::Again);
+        }
+        assert_eq!(lane.next(NOW), Some(0));
+    }
+
+    #[test]
+    fn a_full_gateway_is_asked_again_after_a_growing_delay() {
+        let mut lane = Lane::default();
+        lane.caught_up();
+        let mut delays = Vec::new();
+        for _ in 0..9 {
+            assert_eq!(lane.next(NOW), Some(0));
+            lane.handed(1, id(1));
+            let mut problem = Problem::new(ReasonCode::ZoneUnavailable);
+            problem.try_again = true;
+            assert_eq!(lane.answered(id(1), Err(problem), NOW), Verdict::Again);
+            assert_eq!(lane.next(NOW), None);
+            let wakes = lane.wakes().expect("a delay");
+            delays.push(wakes.since(NOW).as_millis());
+            assert_eq!(lane.next(wakes), Some(0));
+        }
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 6400, 6400]);
+    }
+
+    #[test]
+    fn a_final_refusal_fails_one_message_and_the_others_go_on() {
+        let mut lane = three_in_flight();
+        let problem = Problem::new(ReasonCode::ChannelExpired);
+        assert_eq!(lane.answered(id(1), Err(problem.clone()), NOW), Verdict::Failed(problem));
+        assert_eq!(lane.answered(id(2), Ok(receipt()), NOW), Verdict::Accepted(receipt()));
+        assert_eq!(lane.next(NOW), Some(3));
+    }
+
+    #[test]
+    fn what_was_accepted_before_is_not_sent_again() {
+        let mut lane = three_in_flight();
+        assert_eq!(lane.answered(id(1), refused(ReasonCode::Duplicate), NOW), Verdict::AcceptedBefore);
+        assert_eq!(lane.answered(id(1), Ok(receipt()), NOW), Verdict::Unexpected, "one answer per message");
+        assert_eq!(lane.next(NOW), Some(3));
+    }
+
+    #[test]
+    fn pending_proposals_are_committed_first() {
+        let mut lane = three_in_flight();
+        assert_eq!(lane.answered(id(1), refused(ReasonCode::PendingRemoves), NOW), Verdict::CommitFirst);
+        assert_eq!(lane.next(NOW), None);
+    }
+}

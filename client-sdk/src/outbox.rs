@@ -1,0 +1,168 @@
+//! Messages that wait for the gateway, inside a transaction: put in, encrypted again, settled. The MLS ratchet and the row
+//! move together; the network is never touched here.
+
+use lianxin_keystore::Transaction;
+use lianxin_mls::{Mls, MlsError};
+use lianxin_proto::messages::Event as LogEntry;
+use lianxin_types::{ChannelId, Epoch, IdempotencyId, Reader, Writer};
+
+use crate::ClientError;
+use crate::rows::{MESSAGE, MessageRow, OUTBOX, OUTBOX_LAST, Origin, OutboxRow};
+use crate::waiters::Failure;
+
+/// Callers of `send` in one channel that wait for the gateway; more callers wait for room.
+pub(crate) const OUTBOX_MAX: usize = 200;
+/// Messages of one channel that wait, those of callers who gave up waiting included. PROTOCOL 6 wants fewer than 500.
+const STORED_MAX: u64 = 450;
+/// Rows read at a time.
+const PAGE: usize = 32;
+
+/// What one transaction settled: callers learn it after the commit.
+pub(crate) type Failures = Vec<(IdempotencyId, Failure)>;
+
+/// Encrypts and stores a message behind those that wait.
+pub(crate) fn put(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    channel: ChannelId,
+    id: IdempotencyId,
+    body: Vec<u8>,
+) -> Result<(), ClientError> {
+    let position = next_position(tx, channel)?;
+    let first = tx.log_read(OUTBOX, &channel.0, 0, 1)?.first().map_or(position, |(position, _)| *position);
+    if position - first >= STORED_MAX {
+        return Err(ClientError::OutboxFull);
+    }
+    let mut row = OutboxRow { id, epoch: Epoch(0), mls: Vec::new(), accepted: false, body };
+    match encrypt(tx, mls, channel, &mut row) {
+        // A row without ciphertext: it is encrypted when the proposals that wait have been committed.
+        Ok(()) | Err(MlsError::ProposalsPending) => {}
+        Err(MlsError::NotMember | MlsError::Leaving) => return Err(ClientError::NotMember),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?)
+}
+
+/// A position that no message of the channel had before.
+fn next_position(tx: &Transaction<'_>, channel: ChannelId) -> Result<u64, ClientError> {
+    let last = match tx.get(OUTBOX_LAST, &channel.0)? {
+        Some(bytes) => {
+            let mut reader = Reader::new(&bytes);
+            let last = reader.u64("last outbox position")?;
+            reader.finish()?;
+            last
+        }
+        None => 0,
+    };
+    tx.put(OUTBOX_LAST, &channel.0, &Writer::new().u64(last + 1).finish())?;
+    Ok(last + 1)
+}
+
+/// Encrypts everything for the epoch that has just begun. Whatever of the old epoch the gateway accepted stands before the
+/// commit in the log and is settled by now, and nothing more of it can be accepted: so a second ciphertext cannot make a
+/// second message.
+pub(crate) fn encrypt_again(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId) -> Result<Failures, ClientError> {
+    let mut failures = Failures::new();
+    let mut after = 0;
+    loop {
+        let page = page(tx, channel, after)?;
+        let Some((last, _)) = page.last() else { return Ok(failures) };
+        after = *last;
+        for (position, mut row) in page.into_iter().filter(|(_, row)| !row.accepted) {
+            row.mls.clear();
+            match encrypt(tx, mls, channel, &mut row) {
+                Ok(()) | Err(MlsError::ProposalsPending) => {
+                    tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?;
+                }
+                Err(MlsError::NotMember | MlsError::Leaving | MlsError::Broken) => {
+                    tx.log_delete(OUTBOX, &channel.0, position)?;
+                    failures.push((row.id, Failure::NotMember));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn encrypt(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, row: &mut OutboxRow) -> Result<(), MlsError> {
+    let encrypted = mls.encrypt(tx, channel, row.id, &row.body)?;
+    row.mls = encrypted.mls;
+    row.epoch = encrypted.epoch;
+    Ok(())
+}
+
+/// At most 32 rows behind a position, in order.
+pub(crate) fn page(tx: &Transaction<'_>, channel: ChannelId, after: u64) -> Result<Vec<(u64, OutboxRow)>, ClientError> {
+    let read = tx.log_read(OUTBOX, &channel.0, after, PAGE)?.into_iter();
+    read.map(|(position, bytes)| Ok((position, OutboxRow::from_bytes(&bytes)?))).collect()
+}
+
+/// The own message came back in the log: the row becomes an entry of the local log. Rows come back in order, so the first
+/// is nearly always the one.
+pub(crate) fn settle(tx: &Transaction<'_>, event: &LogEntry) -> Result<(), ClientError> {
+    let Some((position, row)) = find(tx, event.channel, event.idempotency_id)? else { return Ok(()) };
+    tx.log_delete(OUTBOX, &event.channel.0, position)?;
+    let message = MessageRow {
+        sender: event.sender.clone(),
+        origin: Origin::Own,
+        epoch: row.epoch,
+        gateway_time: event.gateway_time,
+        expiry: event.expiry,
+        leaf_index: event.leaf_index,
+        leaf_hash: event.leaf_hash,
+        body: row.body,
+    };
+    Ok(tx.log_put(MESSAGE, &event.channel.0, event.sequence.0, &message.to_bytes())?)
+}
+
+/// The gateway has accepted: the row waits for its echo and is not sent again.
+pub(crate) fn mark_accepted(tx: &Transaction<'_>, channel: ChannelId, id: IdempotencyId) -> Result<(), ClientError> {
+    if let Some((position, mut row)) = find(tx, channel, id)? {
+        row.accepted = true;
+        tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?;
+    }
+    Ok(())
+}
+
+/// The gateway will never accept: the row goes.
+pub(crate) fn drop_row(tx: &Transaction<'_>, channel: ChannelId, id: IdempotencyId) -> Result<(), ClientError> {
+    if let Some((position, _)) = find(tx, channel, id)? {
+        tx.log_delete(OUTBOX, &channel.0, position)?;
+    }
+    Ok(())
+}
+
+/// The device has left: nothing that waits will ever be sent.
+pub(crate) fn drop_all(tx: &Transaction<'_>, channel: ChannelId) -> Result<Failures, ClientError> {
+    let mut failures = Failures::new();
+    loop {
+        let page = page(tx, channel, 0)?;
+        if page.is_empty() {
+            return Ok(failures);
+        }
+        for (position, row) in page {
+            tx.log_delete(OUTBOX, &channel.0, position)?;
+            failures.push((row.id, Failure::NotMember));
+        }
+    }
+}
+
+fn find(tx: &Transaction<'_>, channel: ChannelId, id: IdempotencyId) -> Result<Option<(u64, OutboxRow)>, ClientError> {
+    let mut after = 0;
+    // Decrypting one row is cheaper than a page, and the first is nearly always the one.
+    for (position, bytes) in tx.log_read(OUTBOX, &channel.0, 0, 1)? {
+        let row = OutboxRow::from_bytes(&bytes)?;
+        if row.id == id {
+            return Ok(Some((position, row)));
+        }
+        after = position;
+    }
+    loop {
+        let page = page(tx, channel, after)?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        after = *last;
+        if let Some(found) = page.into_iter().find(|(_, row)| row.id == id) {
+            return Ok(Some(found));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The Send stream: stored messages go out lane by lane, answers come back.
+
+use lianxin_connection::SendStream;
+use lianxin_proto::messages::{Send, SendOutcome};
+use lianxin_types::{ChannelId, LIMITS};
+
+use crate::drive::Drive;
+use crate::lane::{Lane, Verdict};
+use crate::waiters::Failure;
+use crate::{ClientError, outbox};
+
+/// A few fewer than the gateway allows without an answer.
+const IN_FLIGHT_MAX: usize = LIMITS.stream_sends_in_flight_max - 6;
+
+impl Drive {
+    /// Hands over what may be handed over. Never waits for the gateway.
+    pub(crate) async fn pump(&mut self, sends: &SendStream) -> Result<(), ClientError> {
+        for channel in self.ready.clone() {
+            while self.in_flight.len() < IN_FLIGHT_MAX {
+                if !self.hand_over(sends, channel).await? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over a page of one channel; says whether there may be more.
+    async fn hand_over(&mut self, sends: &SendStream, channel: ChannelId) -> Result<bool, ClientError> {
+        let now = self.shared.clock.monotonic();
+        let Some(lane) = self.lanes.get_mut(&channel) else {
+            self.ready.remove(&channel);
+            return Ok(false);
+        };
+        let Some(after) = lane.next(now) else {
+            if lane.wakes().is_none() {
+                self.ready.remove(&channel);
+            }
+            return Ok(false);
+        };
+        let page = self.shared.transaction(move |tx, _| outbox::page(tx, channel, after)).await?;
+        if page.is_empty() {
+            self.ready.remove(&channel);
+            return Ok(false);
+        }
+        for (position, row) in page {
+            if row.accepted {
+                lane.passed(position);
+                continue;
+            }
+            if row.mls.is_empty() {
+                lane.wait_for_epoch();
+                self.commit_soon(channel);
+                return Ok(false);
+            }
+            if self.in_flight.len() >= IN_FLIGHT_MAX {
+                return Ok(false);
+            }
+            sends.send(Send { id: row.id, channel, mls: row.mls.into() }).await?;
+            lane.handed(position, row.id);
+            self.in_flight.insert(row.id, channel);
+        }
+        Ok(true)
+    }
+
+    /// One answer of the gateway.
+    pub(crate) async fn outcome(&mut self, outcome: SendOutcome) -> Result<(), ClientError> {
+        let SendOutcome { id, result } = outcome;
+        let Some(channel) = self.in_flight.remove(&id) else { return Ok(()) };
+        let now = self.shared.clock.monotonic();
+        let Some(lane) = self.lanes.get_mut(&channel) else { return Ok(()) };
+        match lane.answered(id, result, now) {
+            // The row stays until the echo: sent again in between it would get the same receipt.
+            Verdict::Accepted(receipt) => self.shared.waiters.settle(id, Ok(receipt)),
+            Verdict::AcceptedBefore => {
+                self.shared.transaction(move |tx, _| outbox::mark_accepted(tx, channel, id)).await?;
+            }
+            Verdict::CommitFirst => self.commit_soon(channel),
+            Verdict::Failed(problem) => {
+                self.shared.transaction(move |tx, _| outbox::drop_row(tx, channel, id)).await?;
+                self.shared.waiters.settle(id, Err(Failure::Refused(problem)));
+            }
+            Verdict::Again | Verdict::Unexpected => {}
+        }
+        if self.lanes.get(&channel).is_some_and(Lane::is_starting_over) {
+            self.ready.insert(channel);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! The SDK's own records in the keystore: what they are called and how they are written. Each starts with a version byte.
+
+use lianxin_tlog::Head;
+use lianxin_types::{
+    DecodeError, DeviceUri, Digest, Epoch, IdempotencyId, LIMITS, Reader, Sequence, Timestamp, Writer,
+};
+
+/// Log per channel: messages that wait for the gateway, in the order of sending.
+pub(crate) const OUTBOX: &str = "outbox";
+/// The last position that a channel's outbox gave out. Rows go when they are settled; their positions must not come again,
+/// since a lane knows by position what it has handed over.
+pub(crate) const OUTBOX_LAST: &str = "outbox-last";
+/// Row per channel and kind: a creation, commit or leave that waits for the gateway.
+pub(crate) const INTENT: &str = "intent";
+/// Row per channel and sequence: an invitation that is open.
+pub(crate) const INVITATION: &str = "invitation";
+/// Log per channel: messages received and sent, by sequence.
+pub(crate) const MESSAGE: &str = "message";
+/// Log of the device: events for the application.
+pub(crate) const EVENT: &str = "event";
+/// Row per channel, and one for events: how far the application has read.
+pub(crate) const READ: &str = "read";
+/// Rows: the trust bundle and revocation lists in use.
+pub(crate) const TRUST: &str = "trust";
+
+const VERSION: u8 = 1;
+/// Longest stored MLS object: a bundle's part, or a message.
+const MLS_BYTES_MAX: usize = LIMITS.commit_bundle_bytes_max;
+
+fn open(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8("record version")? {
+        VERSION => Ok(reader),
+        version => Err(DecodeError::UnknownVersion { version }),
+    }
+}
+
+fn start() -> Writer {
+    let mut writer = Writer::new();
+    writer.u8(VERSION);
+    writer
+}
+
+pub(crate) fn read_uri(reader: &mut Reader<'_>, field: &'static str) -> Result<DeviceUri, DecodeError> {
+    reader.text(field, DeviceUri::BYTES_MAX)?.parse().map_err(|_| DecodeError::OutOfRange { field })
+}
+
+fn read_flag(reader: &mut Reader<'_>, field: &'static str) -> Result<bool, DecodeError> {
+    match reader.u8(field)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::OutOfRange { field }),
+    }
+}
+
+/// A message that waits for the gateway.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OutboxRow {
+    /// On the wire and inside the encrypted payload; stays the same however often the body is encrypted.
+    pub(crate) id: IdempotencyId,
+    /// The epoch that `mls` is for.
+    pub(crate) epoch: Epoch,
+    /// MLSMessage; empty while the group may not encrypt (others wait to leave).
+    pub(crate) mls: Vec<u8>,
+    /// The gateway has accepted it; its echo will settle it.
+    pub(crate) accepted: bool,
+    /// What the application sent.
+    pub(crate) body: Vec<u8>,
+}
+
+impl OutboxRow {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = start();
+        writer.raw(&self.id.0).u64(self.epoch.0).u8(self.accepted.into()).bytes(&self.mls).bytes(&self.body).finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = open(bytes)?;
+        let row = Self {
+            id: IdempotencyId(reader.array("id")?),
+            epoch: Epoch(reader.u64("epoch")?),
+            accepted: read_flag(&mut reader, "accepted")?,
+            mls: reader.bytes("mls", LIMITS.message_mls_bytes_max)?.to_vec(),
+            body: reader.bytes("body", LIMITS.message_body_bytes_max)?.to_vec(),
+        };
+        reader.finish()?;
+        Ok(row)
+    }
+}
+
+/// Which change of a channel waits; at most one of each kind per channel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum IntentKind {
+    Create = 1,
+    Commit = 2,
+    Leave = 3,
+}
+
+impl IntentKind {
+    pub(crate) const ALL: [Self; 3] = [Self::Create, Self::Commit, Self::Leave];
+}
+
+/// A change of a channel that waits for the gateway: the bytes exactly as they are sent, and sent again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Intent {
+    pub(crate) id: IdempotencyId,
+    pub(crate) kind: IntentKind,
+    /// The gateway has accepted it; its echo will settle it.
+    pub(crate) accepted: bool,
+    /// Create: GroupInfo, tree. Commit: commit, Welcome or nothing, GroupInfo. Leave: proposal.
+    pub(crate) parts: Vec<Vec<u8>>,
+}
+
+impl Intent {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = start();
+        writer.raw(&self.id.0).u8(self.kind as u8).u8(self.accepted.into()).u8(self.parts.len() as u8);
+        for part in &self.parts {
+            writer.bytes(part);
+        }
+        writer.finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = open(bytes)?;
+        let id = IdempotencyId(reader.array("id")?);
+        let number = reader.u8("kind")?;
+        let kind = IntentKind::ALL.into_iter().find(|kind| *kind as u8 == number);
+        let kind = kind.ok_or(DecodeError::OutOfRange { field: "kind" })?;
+        let accepted = read_flag(&mut reader, "accepted")?;
+        let count = reader.u8("parts")?;
+        let part = |_| reader.bytes("part", MLS_BYTES_MAX).map(<[u8]>::to_vec);
+        let parts = (0..count).map(part).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        Ok(Self { id, kind, accepted, parts })
+    }
+}
+
+/// An invitation that is open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct InvitationRow {
+    /// To be confirmed once it is used.
+    pub(crate) inbox_id: u64,
+    pub(crate) head: Head,
+    pub(crate) inviter: DeviceUri,
+    pub(crate) gateway_time: Timestamp,
+    pub(crate) welcome: Vec<u8>,
+}
+
+impl InvitationRow {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = start();
+        writer.u64(self.inbox_id).u64(self.head.sequence.0).raw(&self.head.chain_hash.0);
+        writer.bytes(self.inviter.as_str().as_bytes()).u64(self.gateway_time.0).bytes(&self.welcome).finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = open(bytes)?;
+        let row = Self {
+            inbox_id: reader.u64("inbox id")?,
+            head: Head { sequence: Sequence(reader.u64("sequence")?), chain_hash: Digest(reader.array("chain hash")?) },
+            inviter: read_uri(&mut reader, "inviter")?,
+            gateway_time: Timestamp(reader.u64("gateway time")?),
+            welcome: reader.bytes("welcome", MLS_BYTES_MAX)?.to_vec(),
+        };
+        reader.finish()?;
+        Ok(row)
+    }
+}
+
+/// Whether this device sent a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Another member did.
+    Member,
+    /// This device did.
+    Own,
+}
+
+/// What the local log holds of a message, under its sequence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct MessageRow {
+    pub(crate) sender: DeviceUri,
+    pub(crate) origin: Origin,
+    pub(crate) epoch: Epoch,
+    pub(crate) gateway_time: Timestamp,
+    pub(crate) expiry: Option<Timestamp>,
+    pub(crate) leaf_index: u64,
+    pub(crate) leaf_hash: Digest,
+    pub(crate) body: Vec<u8>,
+}
+
+impl MessageRow {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = start();
+        writer.bytes(self.sender.as_str().as_bytes()).u8((self.origin == Origin::Own).into()).u64(self.epoch.0);
+        writer.u64(self.gateway_time.0).u64(self.expiry.map_or(0, |end| end.0));
+        writer.u64(self.leaf_index).raw(&self.leaf_hash.0).bytes(&self.body).finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = open(bytes)?;
+        let sender = read_uri(&mut reader, "sender")?;
+        let origin = if read_flag(&mut reader, "origin")? { Origin::Own } else { Origin::Member };
+        let epoch = Epoch(reader.u64("epoch")?);
+        let gateway_time = Timestamp(reader.u64("gateway time")?);
+        let expiry = Some(reader.u64("expiry")?).filter(|end| *end != 0).map(Timestamp);
+        let (leaf_index, leaf_hash) = (reader.u64("leaf index")?, Digest(reader.array("leaf hash")?));
+        let body = reader.bytes("body", LIMITS.message_body_bytes_max)?.to_vec();
+        reader.finish()?;
+        Ok(Self { sender, origin, epoch, gateway_time, expiry, leaf_index, leaf_hash, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn device() -> DeviceUri {
+        "lianxin://a/app/b/c".parse().expect("well formed")
+    }
+
+    #[test]
+    fn golden_and_back() {
+        let outbox = OutboxRow {
+            id: IdempotencyId([7; 16]),
+            epoch: Epoch(3),
+            mls: vec![0xAA],
+            accepted: true,
+            body: "好".into(),
+        };
+        let ids = "07".repeat(16);
+        assert_eq!(hex(&outbox.to_bytes()), format!("01{ids}00000000000000030100000001aa00000003e5a5bd"));
+        assert_eq!(OutboxRow::from_bytes(&outbox.to_bytes()), Ok(outbox));
+
+        let parts = vec![vec![1], vec![], vec![2, 3]];
+        let intent = Intent { id: IdempotencyId([7; 16]), kind: IntentKind::Commit, accepted: false, parts };
+        assert_eq!(hex(&intent.to_bytes()), format!("01{ids}02000300000001010000000000000002{}", "0203"));
+        assert_eq!(Intent::from_bytes(&intent.to_bytes()), Ok(intent));
+
+        let invitation = InvitationRow {
+            inbox_id: 5,
+            head: Head { sequence: Sequence(6), chain_hash: Digest([8; 32]) },
+            inviter: device(),
+            gateway_time: Timestamp(9),
+            welcome: vec![0xBB],
+        };
+        let uri = "000000136c69616e78696e3a2f2f612f6170702f622f63";
+        let head = format!("0100000000000000050000000000000006{}", "08".repeat(32));
+        assert_eq!(hex(&invitation.to_bytes()), format!("{head}{uri}000000000000000900000001bb"));
+        assert_eq!(InvitationRow::from_bytes(&invitation.to_bytes()), Ok(invitation));
+
+        let message = MessageRow {
+            sender: device(),
+            origin: Origin::Own,
+            epoch: Epoch(1),
+            gateway_time: Timestamp(2),
+            expiry: None,
+            leaf_index: 3,
+            leaf_hash: Digest([4; 32]),
+            body: vec![5],
+        };
+        let numbers = "01000000000000000100000000000000020000000000000000";
+        let leaf = format!("0000000000000003{}", "04".repeat(32));
+        assert_eq!(hex(&message.to_bytes()), format!("01{uri}{numbers}{leaf}0000000105"));
+        assert_eq!(MessageRow::from_bytes(&message.to_bytes()), Ok(message));
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        let outbox =
+            OutboxRow { id: IdempotencyId([7; 16]), epoch: Epoch(3), mls: vec![], accepted: false, body: vec![1] };
+        let bytes = outbox.to_bytes();
+        for cut in 0..bytes.len() {
+            assert!(OutboxRow::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut newer = bytes;
+        newer[0] = 2;
+        assert_eq!(OutboxRow::from_bytes(&newer), Err(DecodeError::UnknownVersion { version: 2 }));
+    }
+}

@@ -1,0 +1,266 @@
+//! What the application's calls and the session have in common.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use lianxin_connection::{CallError, ConnectError, Connection};
+use lianxin_keystore::{Keystore, Transaction};
+use lianxin_mls::Mls;
+use lianxin_proto::ReasonCode;
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+
+use crate::outbox::OUTBOX_MAX;
+use crate::rows::READ;
+use crate::waiters::{Bells, Waiters};
+use crate::{ClientError, Event};
+
+/// Longest wait for a connection before a call that needs one gives up.
+const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often a call without an outcome is made.
+const CALL_ATTEMPTS_MAX: u32 = 6;
+const CALL_DELAY: Duration = Duration::from_millis(250);
+
+/// The state of the connection.
+#[derive(Clone)]
+pub(crate) enum Link {
+    /// Not yet, or not any more; being tried.
+    Down,
+    Up(Connection),
+    /// The last attempt was refused; being tried again, slowly.
+    Refused(Arc<ConnectError>),
+    Closed,
+}
+
+/// What there is news of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum News {
+    Channel(ChannelId),
+    Events,
+    Invitations,
+}
+
+/// What the session is asked to do. Asking twice is asking once, so what waits is bounded by the number of channels.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Task {
+    /// A message was stored.
+    Send(ChannelId),
+    /// A change was stored.
+    Change(ChannelId),
+    /// The channel is to be followed from where the group is.
+    Follow(ChannelId),
+    /// An inbox item was used.
+    Confirm(u64),
+}
+
+pub(crate) struct Shared {
+    pub(crate) keystore: Keystore,
+    pub(crate) mls: Arc<Mls>,
+    pub(crate) device: DeviceUri,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) link: watch::Sender<Link>,
+    pub(crate) waiters: Waiters,
+    pub(crate) bells: Bells<News>,
+    /// Events of the moment.
+    pub(crate) moment: broadcast::Sender<Event>,
+    federation: RwLock<Arc<Federation>>,
+    tasks: Mutex<BTreeSet<Task>>,
+    wake: Notify,
+    room: Mutex<HashMap<ChannelId, Arc<Semaphore>>>,
+    read: Mutex<HashMap<Vec<u8>, u64>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        keystore: Keystore,
+        mls: Mls,
+        device: DeviceUri,
+        federation: Federation,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            keystore,
+            mls: Arc::new(mls),
+            device,
+            clock,
+            random,
+            link: watch::Sender::new(Link::Down),
+            waiters: Waiters::default(),
+            bells: Bells::default(),
+            moment: broadcast::Sender::new(256),
+            federation: RwLock::new(Arc::new(federation)),
+            tasks: Mutex::default(),
+            wake: Notify::new(),
+            room: Mutex::default(),
+            read: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn federation(&self) -> Arc<Federation> {
+        Arc::clone(&self.federation.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn replace_federation(&self, federation: Federation) {
+        *self.federation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(federation);
+    }
+
+    /// For joining, inviting and creating: the federation, unless it is past its end.
+    pub(crate) fn fresh_federation(&self) -> Result<Arc<Federation>, ClientError> {
+        let federation = self.federation();
+        if federation.is_stale(self.clock.now()) { Err(ClientError::TrustExpired) } else { Ok(federation) }
+    }
+
+    pub(crate) fn id(&self) -> IdempotencyId {
+        IdempotencyId(self.random.array())
+    }
+
+    /// A transaction with the engine at hand.
+    pub(crate) async fn transaction<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>, &Mls) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let mls = Arc::clone(&self.mls);
+        self.keystore.transaction(move |tx| f(tx, &mls)).await
+    }
+
+    pub(crate) fn ask(&self, task: Task) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(task);
+        self.wake.notify_one();
+    }
+
+    /// What the session was asked to do since it last looked.
+    pub(crate) fn take_tasks(&self) -> BTreeSet<Task> {
+        std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ready when there is something to do; may be ready too often.
+    pub(crate) async fn asked(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Asks when dropped: what a caller has stored is seen to even if the caller stops waiting in between.
+    pub(crate) fn ask_later(self: &Arc<Self>, task: Task) -> AskLater {
+        AskLater { shared: Arc::clone(self), task }
+    }
+
+    /// Room in a channel's outbox.
+    pub(crate) fn room(&self, channel: ChannelId) -> Arc<Semaphore> {
+        let mut all = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(channel).or_insert_with(|| Arc::new(Semaphore::new(OUTBOX_MAX))))
+    }
+
+    /// The application has read up to a position of what `key` names; stored by [`Shared::save_read`].
+    pub(crate) fn note_read(&self, key: &[u8], position: u64) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_vec(), position);
+    }
+
+    /// Stores how far the application has read.
+    pub(crate) async fn save_read(&self) -> Result<(), ClientError> {
+        let noted = std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner));
+        if noted.is_empty() {
+            return Ok(());
+        }
+        let save = move |tx: &Transaction<'_>, _: &Mls| {
+            for (key, position) in &noted {
+                tx.put(READ, key, &position.to_be_bytes())?;
+            }
+            Ok(())
+        };
+        self.transaction(save).await
+    }
+
+    /// How far the application has read what `key` names.
+    pub(crate) async fn read_position(&self, key: &[u8]) -> Result<u64, ClientError> {
+        let noted = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
+        if let Some(position) = noted {
+            return Ok(position);
+        }
+        let key = key.to_vec();
+        let stored = self.transaction(move |tx, _| Ok(tx.get(READ, &key)?)).await?;
+        Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.link.borrow(), Link::Closed)
+    }
+
+    /// The connection, waited for.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] as soon as an attempt was refused, [`ClientError::Offline`] after a minute,
+    /// [`ClientError::Closed`].
+    pub(crate) async fn connection(&self) -> Result<Connection, ClientError> {
+        let mut link = self.link.subscribe();
+        let found = async {
+            loop {
+                match &*link.borrow_and_update() {
+                    Link::Up(connection) => return Ok(connection.clone()),
+                    Link::Refused(error) => return Err(ClientError::Connect(Arc::clone(error))),
+                    Link::Closed => return Err(ClientError::Closed),
+                    Link::Down => {}
+                }
+                if link.changed().await.is_err() {
+                    return Err(ClientError::Closed);
+                }
+            }
+        };
+        tokio::select! {
+            found = found => found,
+            () = self.clock.sleep(CONNECTION_WAIT_MAX) => Err(ClientError::Offline),
+        }
+    }
+
+    /// Makes a call, again while its outcome is unknown or the gateway is busy. The call must have an id or change
+    /// nothing.
+    pub(crate) async fn call<T, F>(&self, call: impl Fn(Connection) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let error = match call(self.connection().await?).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if attempt == CALL_ATTEMPTS_MAX || !is_worth_repeating(&error) {
+                return Err(error.into());
+            }
+            self.clock.sleep(CALL_DELAY * attempt).await;
+            attempt += 1;
+        }
+    }
+}
+
+/// Whether the same call may get another answer soon, without anything else happening first.
+pub(crate) fn is_worth_repeating(error: &CallError) -> bool {
+    match error {
+        CallError::Unknown { .. } => true,
+        CallError::Refused(problem) => {
+            let busy = [
+                ReasonCode::ResourceExhausted,
+                ReasonCode::ZoneUnavailable,
+                ReasonCode::ShuttingDown,
+                ReasonCode::Internal,
+            ];
+            busy.contains(&problem.code)
+        }
+        CallError::BadAnswer(_) => false,
+    }
+}
+
+/// See [`Shared::ask_later`].
+pub(crate) struct AskLater {
+    shared: Arc<Shared>,
+    task: Task,
+}
+
+impl Drop for AskLater {
+    fn drop(&mut self) {
+        self.shared.ask(self.task);
+    }
+}

@@ -1,0 +1,230 @@
+//! What a stretch of a channel's log changes, in one transaction: the group's state and head, the local log, the outbox and
+//! the events for the application move together or not at all.
+
+use lianxin_keystore::Transaction;
+use lianxin_mls::{LogEvent, Mls, MlsError, Processed, Violation};
+use lianxin_proto::Receipt;
+use lianxin_proto::messages::{Event as LogEntry, Welcome};
+use lianxin_tlog::EventKind;
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence};
+
+use crate::event::keep;
+use crate::rows::{INVITATION, InvitationRow, MESSAGE, MessageRow, Origin};
+use crate::waiters::{Failure, Outcome};
+use crate::{ClientError, Event, changes, outbox};
+
+/// What a stretch of log did, for the session's memory.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Callers to be told, after the transaction.
+    pub(crate) settled: Vec<(IdempotencyId, Outcome)>,
+    /// The group moved on; what waited has been encrypted again.
+    pub(crate) epoch_changed: bool,
+    /// This device is not a member any more.
+    pub(crate) removed: bool,
+    /// Events were lost on the way: follow again from the group's head.
+    pub(crate) follow_again: bool,
+    /// Somebody waits to leave.
+    pub(crate) turn: Option<Turn>,
+    /// The group's head.
+    pub(crate) head: Sequence,
+}
+
+/// When it is this device's turn to commit what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The epoch in which it waits.
+    pub(crate) epoch: Epoch,
+    /// How many members come before this one.
+    pub(crate) rank: u32,
+}
+
+/// Processes events of one channel, ascending.
+pub(crate) fn apply(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    device: &DeviceUri,
+    events: &[LogEntry],
+) -> Result<Applied, ClientError> {
+    let mut applied = Applied::default();
+    for event in events {
+        let log_event = LogEvent {
+            channel: event.channel,
+            sequence: event.sequence,
+            kind: event.kind,
+            sender: event.sender.clone(),
+            gateway_time: event.gateway_time,
+            expiry: event.expiry,
+            mls: event.mls.to_vec(),
+            idempotency_id: event.idempotency_id,
+        };
+        match mls.process(tx, federation, &log_event) {
+            Ok(processed) => effect(tx, mls, event, processed, &mut applied)?,
+            Err(MlsError::Gap { .. }) => {
+                applied.follow_again = true;
+                break;
+            }
+            // Left behind by a removal in this very stretch, or by a subscription that ends too late.
+            Err(MlsError::NotMember) => {
+                applied.removed = true;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if applied.removed {
+            break;
+        }
+    }
+    if let Some(channel) = events.first().map(|event| event.channel)
+        && !applied.removed
+    {
+        let (head, turn) = standing(tx, mls, device, channel)?;
+        applied.head = head;
+        applied.turn = turn;
+    }
+    Ok(applied)
+}
+
+fn effect(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    event: &LogEntry,
+    processed: Processed,
+    applied: &mut Applied,
+) -> Result<(), ClientError> {
+    let channel = event.channel;
+    match processed {
+        Processed::Message { sender, body, epoch, .. } => {
+            let message = MessageRow {
+                sender,
+                origin: Origin::Member,
+                epoch,
+                gateway_time: event.gateway_time,
+                expiry: event.expiry,
+                leaf_index: event.leaf_index,
+                leaf_hash: event.leaf_hash,
+                body,
+            };
+            tx.log_put(MESSAGE, &channel.0, event.sequence.0, &message.to_bytes())?;
+        }
+        Processed::OwnMessage => {
+            outbox::settle(tx, event)?;
+            applied.settled.push((event.idempotency_id, Ok(receipt(event))));
+        }
+        Processed::Membership { epoch, by, added, removed, own_commit, removed_self, discarded_own_commit } => {
+            let (committed, left) = changes::epoch_ended(tx, channel)?;
+            let outcome = if own_commit { Ok(receipt(event)) } else { Err(Failure::Superseded) };
+            applied.settled.extend(committed.map(|id| (id, outcome)));
+            tracing::debug!(?channel, epoch = epoch.0, own_commit, discarded_own_commit, "epoch began");
+            for device in added {
+                keep(tx, &Event::MemberJoined { channel, device, by: by.clone(), epoch })?;
+            }
+            for device in removed {
+                keep(tx, &Event::MemberLeft { channel, device, by: by.clone(), epoch })?;
+            }
+            applied.epoch_changed = true;
+            if removed_self {
+                applied.removed = true;
+                applied.settled.extend(left.map(|id| (id, Ok(receipt(event)))));
+                fail(applied, outbox::drop_all(tx, channel)?);
+                keep(tx, &Event::Removed { channel, by })?;
+            } else {
+                applied.settled.extend(left.map(|id| (id, Err(Failure::Superseded))));
+                fail(applied, outbox::encrypt_again(tx, mls, channel)?);
+            }
+        }
+        Processed::LeaveProposed { device } => keep(tx, &Event::LeaveProposed { channel, device })?,
+        // The creator's own start, and what came twice.
+        Processed::Start | Processed::AlreadyProcessed | Processed::RepeatedMessage => {}
+        // One event per broken channel is enough; what follows it cannot be judged.
+        Processed::Hidden(Violation::ChannelBroken) => {}
+        Processed::Hidden(violation) => {
+            if event.kind == EventKind::Commit {
+                // The group is broken: nothing that waits for it will happen.
+                let (committed, left) = changes::epoch_ended(tx, channel)?;
+                fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)).collect());
+                fail(applied, outbox::drop_all(tx, channel)?);
+            }
+            let (sequence, sender) = (event.sequence, event.sender.clone());
+            keep(tx, &Event::Violation { channel, sequence, sender, detail: violation.to_string() })?;
+        }
+    }
+    Ok(())
+}
+
+fn fail(applied: &mut Applied, failures: outbox::Failures) {
+    applied.settled.extend(failures.into_iter().map(|(id, failure)| (id, Err(failure))));
+}
+
+/// The own event as its receipt; only the version of the policy is not in it.
+fn receipt(event: &LogEntry) -> Receipt {
+    Receipt {
+        sequence: event.sequence,
+        gateway_time: event.gateway_time,
+        expiry: event.expiry,
+        policy_version: 0,
+        leaf_index: event.leaf_index,
+        leaf_hash: event.leaf_hash,
+    }
+}
+
+/// Where the group stands, and whether something waits to be committed.
+pub(crate) fn standing(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    device: &DeviceUri,
+    channel: ChannelId,
+) -> Result<(Sequence, Option<Turn>), ClientError> {
+    let Some(view) = mls.channel(tx, channel)? else { return Ok((Sequence(0), None)) };
+    let head = view.head.sequence;
+    if view.is_broken || view.pending_leaves.is_empty() || view.pending_leaves.contains(device) {
+        return Ok((head, None));
+    }
+    let before = view.members.iter().take(view.own_position);
+    let rank = before.filter(|member| !view.pending_leaves.contains(member)).count();
+    Ok((head, Some(Turn { epoch: view.epoch, rank: u32::try_from(rank).unwrap_or(u32::MAX) })))
+}
+
+/// What became of an invitation.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Invited {
+    /// Stored, and new.
+    New,
+    /// Known already.
+    Known,
+    /// Used already: the gateway may forget it.
+    Used,
+}
+
+/// Stores an invitation from the inbox.
+pub(crate) fn invite(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    inbox_id: u64,
+    welcome: &Welcome,
+) -> Result<Invited, ClientError> {
+    let channel = welcome.channel;
+    if mls.channel(tx, channel)?.is_some_and(|view| view.head.sequence >= welcome.head.sequence) {
+        return Ok(Invited::Used);
+    }
+    let key = invitation_key(channel, welcome.head.sequence);
+    let invited = if tx.get(INVITATION, &key)?.is_some() { Invited::Known } else { Invited::New };
+    let row = InvitationRow {
+        inbox_id,
+        head: welcome.head,
+        inviter: welcome.inviter.clone(),
+        gateway_time: welcome.gateway_time,
+        welcome: welcome.welcome.to_vec(),
+    };
+    tx.put(INVITATION, &key, &row.to_bytes())?;
+    if invited == Invited::New {
+        keep(tx, &Event::Invited { channel, inviter: welcome.inviter.clone() })?;
+    }
+    Ok(invited)
+}
+
+pub(crate) fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
+    [&channel.0[..], &sequence.0.to_be_bytes()].concat()
+}

@@ -1,0 +1,121 @@
+//! The trust bundle and revocation lists: the newest that the client has seen, kept in its state (PROTOCOL 9).
+
+use lianxin_connection::Connection;
+use lianxin_keystore::Transaction;
+use lianxin_mls::Mls;
+use lianxin_trust::{Federation, RootKeys, VerifiedBundle, verify_bundle};
+use lianxin_types::{DecodeError, Reader, Writer};
+
+use crate::config::Loaded;
+use crate::error::TrustError;
+use crate::event::keep;
+use crate::rows::TRUST;
+use crate::shared::{News, Shared};
+use crate::{ClientError, Event};
+
+const BUNDLE: &[u8] = b"bundle";
+const LISTS: &[u8] = b"revocation-lists";
+/// Longest revocation list and the most of them, to read what is stored.
+const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The federation at start: what is stored, or what is configured if that is newer and follows it.
+pub(crate) fn at_start(tx: &Transaction<'_>, loaded: &Loaded) -> Result<Federation, ClientError> {
+    let (bundle, lists) = match stored(tx, &loaded.roots)? {
+        None => (loaded.bundle.clone(), loaded.lists.clone()),
+        Some((stored, mut lists)) => {
+            lists.extend(loaded.lists.iter().cloned());
+            let bundle = match stored.check_successor(&loaded.bundle) {
+                Ok(()) => loaded.bundle.clone(),
+                // An older file is normal: installations are not updated with every bundle. A broken chain is refused.
+                Err(error) => {
+                    tracing::info!(%error, "the configured trust bundle is not used");
+                    stored
+                }
+            };
+            (bundle, lists)
+        }
+    };
+    // Lists of authorities that a newer bundle dropped must not keep the client from starting.
+    let federation = Federation::new(bundle.clone(), lists);
+    let federation = federation.or_else(|_| Federation::new(bundle, loaded.lists.clone()));
+    let federation = federation.map_err(|error| ClientError::Trust(error.into()))?;
+    store(tx, &federation)?;
+    Ok(federation)
+}
+
+fn stored(tx: &Transaction<'_>, roots: &RootKeys) -> Result<Option<(VerifiedBundle, Vec<Vec<u8>>)>, ClientError> {
+    let Some(note) = tx.get(TRUST, BUNDLE)? else { return Ok(None) };
+    let bundle = verify_bundle(roots, &note).map_err(|error| ClientError::Trust(error.into()))?;
+    let lists = tx.get(TRUST, LISTS)?.map(|bytes| decode(&bytes)).transpose()?;
+    Ok(Some((bundle, lists.unwrap_or_default())))
+}
+
+fn store(tx: &Transaction<'_>, federation: &Federation) -> Result<(), ClientError> {
+    tx.put(TRUST, BUNDLE, &federation.bundle().note)?;
+    let mut writer = Writer::new();
+    for list in federation.revocation_lists() {
+        writer.bytes(list);
+    }
+    Ok(tx.put(TRUST, LISTS, &writer.finish())?)
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut lists = Vec::new();
+    while !reader.is_empty() {
+        lists.push(reader.bytes("revocation list", LIST_BYTES_MAX)?.to_vec());
+    }
+    Ok(lists)
+}
+
+/// Takes over what the gateway offers, if it is signed and follows what is in use; else tells the application.
+pub(crate) async fn refresh(shared: &Shared, roots: &RootKeys, connection: &Connection) -> Result<(), ClientError> {
+    let offered = connection.trust().await?;
+    let lists = offered.revocation_lists.iter().map(|list| list.to_vec()).collect();
+    match successor(&shared.federation(), roots, &offered.trust_bundle, lists) {
+        Ok(None) => Ok(()),
+        Ok(Some(federation)) => {
+            let federation = shared
+                .transaction(move |tx, _| {
+                    store(tx, &federation)?;
+                    Ok(federation)
+                })
+                .await?;
+            shared.replace_federation(federation);
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(%error, "trust bundle refused");
+            let reason =
+                format!("{error}: {}", std::error::Error::source(&error).map_or(String::new(), |e| e.to_string()));
+            let event = Event::TrustRefused { reason };
+            shared.transaction(move |tx, _: &Mls| keep(tx, &event)).await?;
+            shared.bells.ring(&News::Events);
+            Ok(())
+        }
+    }
+}
+
+/// The federation that follows; `None` if nothing is new.
+fn successor(
+    current: &Federation,
+    roots: &RootKeys,
+    note: &[u8],
+    lists: Vec<Vec<u8>>,
+) -> Result<Option<Federation>, TrustError> {
+    let bundle = verify_bundle(roots, note)?;
+    current.bundle().check_successor(&bundle)?;
+    let mut all: Vec<Vec<u8>> = current.revocation_lists().map(<[u8]>::to_vec).collect();
+    let known = all.len();
+    all.extend(lists.into_iter().filter(|list| !current.revocation_lists().any(|have| have == list)));
+    if bundle.digest == current.bundle().digest && all.len() == known {
+        return Ok(None);
+    }
+    if bundle.digest == current.bundle().digest {
+        return Ok(Some(Federation::new(bundle, all)?));
+    }
+    // A newer bundle may have dropped an authority whose list we hold.
+    let fresh = all.split_off(known);
+    let kept = [all, fresh.clone()].concat();
+    Ok(Some(Federation::new(bundle.clone(), kept).or_else(|_| Federation::new(bundle, fresh))?))
+}
