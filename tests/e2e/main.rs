@@ -5,6 +5,9 @@
 
 mod conversation;
 mod coverage;
+mod crash;
+mod effort;
 mod handshakes;
+mod limits;
 mod talk;
 mod zone;

@@ -55,7 +55,7 @@ impl Zone {
     pub(crate) async fn close(self) -> Closed {
         self.stop.send(()).expect("the gateway listens");
         self.served.await.expect("the gateway stops");
-        let store = open_store(self.folder.path());
+        let store = open_store(&self.folder.path().join("data/zone"));
         Closed { store, _folder: self.folder }
     }
 
@@ -92,19 +92,7 @@ impl Zone {
 impl Closed {
     /// The whole audit log, after checking that it is dense and that every leaf follows from its parts.
     pub(crate) fn audit(&self) -> Vec<AuditRecord> {
-        let mut records: Vec<AuditRecord> = Vec::new();
-        loop {
-            let page = self.store.audit_read(records.len() as u64, 500).expect("readable");
-            if page.is_empty() {
-                break;
-            }
-            records.extend(page);
-        }
-        for (index, record) in records.iter().enumerate() {
-            assert_eq!(record.leaf_index, index as u64);
-            check_leaf(record);
-        }
-        records
+        audit(&*self.store)
     }
 
     /// The JCS bodies of all shared parts, in order.
@@ -112,6 +100,23 @@ impl Closed {
         let parts = self.audit().into_iter().map(|record| record.parts[0].body.clone());
         parts.map(|body| serde_json::from_slice(&body).expect("JSON")).collect()
     }
+}
+
+/// As [`Closed::audit`].
+pub(crate) fn audit(store: &dyn ZoneStore) -> Vec<AuditRecord> {
+    let mut records: Vec<AuditRecord> = Vec::new();
+    loop {
+        let page = store.audit_read(records.len() as u64, 500).expect("readable");
+        if page.is_empty() {
+            break;
+        }
+        records.extend(page);
+    }
+    for (index, record) in records.iter().enumerate() {
+        assert_eq!(record.leaf_index, index as u64);
+        check_leaf(record);
+    }
+    records
 }
 
 /// The commitment in the leaf is recomputed from what is stored beside it.
@@ -134,12 +139,11 @@ fn zone_id() -> ZoneId {
 }
 
 /// Opens the store of a stopped gateway; nothing may be left in a `blobs` folder (PROTOCOL 10).
-pub(crate) fn open_store(folder: &Path) -> Arc<dyn ZoneStore> {
-    let zone = folder.join("data/zone");
-    let blobs = lianxin_store_sled::blob_files(&zone).expect("readable");
+pub(crate) fn open_store(zone: &Path) -> Arc<dyn ZoneStore> {
+    let blobs = lianxin_store_sled::blob_files(zone).expect("readable");
     assert!(blobs.is_empty(), "sled wrote values outside its log: {blobs:?}");
     let disk = Arc::new(lianxin_store_sled::RealDisk);
-    lianxin_store_sled::open(&zone, zone_id(), Arc::new(SystemClock), disk).expect("opens")
+    lianxin_store_sled::open(zone, zone_id(), Arc::new(SystemClock), disk).expect("opens")
 }
 
 fn configuration(minted: &Minted, folder: &Path, address: SocketAddr) -> Config {

@@ -176,6 +176,8 @@ impl From<Refused> for Refusal {
             Refused::BadHead => Self::BadHead,
             Refused::Duplicate => Self::Duplicate,
             Refused::NoKeyPackage { .. } => Self::NoKeyPackage,
+            // The committer's queue is full: this passes by itself, unlike the limits of the state.
+            Refused::LimitReached { what: "queued units", .. } => Self::ResourceExhausted,
             Refused::LimitReached { limit, .. } => Self::LimitReached { limit },
             Refused::Unavailable => Self::ZoneUnavailable,
         }

@@ -1,0 +1,170 @@
+//! The limits of PROTOCOL 12 over the wire: let through at the bound, refused one over, by name. Members, invites and
+//! departments per channel stand at their bounds in the policy's own tests, channels per device in the store's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lianxin_certs_dev::read_signing_key;
+use lianxin_connection::{CallError, Connection};
+use lianxin_keystore::{Keystore, KeystoreError, StateKey};
+use lianxin_mls::{Mls, MlsError, MlsIdentity};
+use lianxin_proto::channels::Commit;
+use lianxin_proto::key_packages::{Claim, Publish};
+use lianxin_proto::messages::{Frame, Send};
+use lianxin_proto::{Problem, ReasonCode};
+use lianxin_types::{ChannelId, Clock as _, IdempotencyId, LIMITS, Random, SystemClock, SystemRandom};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::talk::soon;
+use crate::zone::Zone;
+
+const INVENTED: ChannelId = ChannelId([0xEE; 16]);
+
+fn id() -> IdempotencyId {
+    IdempotencyId((&SystemRandom as &dyn Random).array())
+}
+
+fn problem<T: std::fmt::Debug>(answer: Result<T, CallError>) -> Problem {
+    match answer {
+        Err(CallError::Refused(problem)) => problem,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_too_large(problem: &Problem, limit: usize) {
+    let found = (problem.code, problem.limit, problem.found);
+    assert_eq!(found, (ReasonCode::TooLarge, limit as u64, limit as u64 + 1), "{problem:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_and_counts_are_let_through_at_the_bound_and_refused_one_over() {
+    let zone = Zone::start().await;
+    let connection = zone.connect(&zone.app("jiwei", "app-1")).await.expect("connects");
+
+    let limit = LIMITS.message_mls_bytes_max;
+    assert_eq!(send(&connection, limit).await.code, ReasonCode::ChannelNotAvailable);
+    assert_too_large(&send(&connection, limit + 1).await, limit);
+
+    let limit = LIMITS.commit_bundle_bytes_max;
+    assert_eq!(commit(&connection, limit).await.code, ReasonCode::ChannelNotAvailable);
+    assert_too_large(&commit(&connection, limit + 1).await, limit);
+
+    let limit = LIMITS.invites_per_commit_max;
+    assert_eq!(claim(&connection, limit).await.code, ReasonCode::ChannelNotAvailable);
+    assert_too_large(&claim(&connection, limit + 1).await, limit);
+}
+
+async fn send(connection: &Connection, bytes: usize) -> Problem {
+    let (sender, mut outcomes) = connection.send_stream();
+    let mls = Bytes::from(vec![0; bytes]);
+    sender.send(Send { id: id(), channel: INVENTED, mls }).await.expect("sent");
+    let outcome = soon("an answer", outcomes.next()).await.expect("open").expect("inside the stream");
+    outcome.result.expect_err("refused")
+}
+
+async fn commit(connection: &Connection, bytes: usize) -> Problem {
+    let half = Bytes::from(vec![0; bytes / 2]);
+    let rest = Bytes::from(vec![0; bytes - bytes / 2]);
+    let commit = Commit { id: id(), channel: INVENTED, commit: half, welcome: None, group_info: rest };
+    problem(soon("an answer", connection.commit(commit)).await)
+}
+
+async fn claim(connection: &Connection, owners: usize) -> Problem {
+    let owner = |number| format!("lianxin://shenji/app/a{number}/1").parse().expect("well formed");
+    let claim = Claim { id: id(), channel: INVENTED, owners: (0..owners).map(owner).collect() };
+    problem(soon("an answer", connection.claim(claim)).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_stores_a_hundred_key_packages_and_not_one_more() {
+    let zone = Zone::start().await;
+    let made = key_packages(&zone, LIMITS.device_key_packages_max + 1).await;
+    let connection = zone.connect(&zone.app("jiwei", "app-1")).await.expect("connects");
+    let publish = |packages: &[Bytes]| Publish { id: id(), key_packages: packages.to_vec(), last_resort: None };
+
+    let all_at_once = problem(connection.publish(publish(&made)).await);
+    assert_too_large(&all_at_once, LIMITS.device_key_packages_max);
+    let (last, rest) = made.split_last().expect("not empty");
+    connection.publish(publish(rest)).await.expect("a hundred");
+    let over = problem(connection.publish(publish(std::slice::from_ref(last))).await);
+    assert_eq!((over.code, over.limit), (ReasonCode::LimitReached, LIMITS.device_key_packages_max as u64));
+    let count = connection.count().await.expect("counted");
+    assert_eq!(count.one_time as usize, LIMITS.device_key_packages_max);
+
+    let other = zone.connect(&zone.app("shenji", "app-1")).await.expect("connects");
+    let stolen = problem(other.publish(publish(std::slice::from_ref(last))).await);
+    assert_eq!(stolen.code, ReasonCode::SenderMismatch, "nobody publishes for another");
+}
+
+/// Key packages of jiwei's first application, made as its SDK would.
+async fn key_packages(zone: &Zone, count: usize) -> Vec<Bytes> {
+    let app = zone.app("jiwei", "app-1");
+    let certificate = CertificateDer::from_pem_file(&app.mls_certificate).expect("minted");
+    let key = read_signing_key(&app.mls_key).expect("minted");
+    let identity = MlsIdentity { chain: vec![certificate.to_vec()], key: key.to_bytes().into() };
+    let mls = Mls::new(identity, app.uri, Arc::new(SystemClock), Arc::new(SystemRandom));
+    let (mls, federation) = (mls.expect("an engine"), zone.minted.federation().expect("verifies"));
+    let key = StateKey::generate(&SystemRandom);
+    let keystore = Keystore::open(&zone.folder("raw-device"), &key, Arc::new(SystemRandom)).expect("opens");
+    let made = keystore.transaction(move |tx| {
+        mls.key_packages(tx, &federation, count, false).map_err(Failed::Mls)
+    });
+    made.await.expect("made").one_time.into_iter().map(Bytes::from).collect()
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "shown when the story fails")]
+enum Failed {
+    Mls(MlsError),
+    State(KeystoreError),
+}
+
+impl From<KeystoreError> for Failed {
+    fn from(error: KeystoreError) -> Self {
+        Self::State(error)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_has_four_connections_and_not_one_more() {
+    let zone = Zone::start().await;
+    let app = zone.app("jiwei", "app-1");
+    let mut connections = Vec::new();
+    for _ in 0..LIMITS.device_connections_max {
+        connections.push(zone.connect(&app).await.expect("within the bound"));
+    }
+    zone.connect(&app).await.expect_err("one too many");
+    zone.connect(&zone.app("jiwei", "app-2")).await.expect("another device has its own");
+    connections.pop();
+    soon("a place", async {
+        while zone.connect(&app).await.is_err() {
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_has_eight_streams_and_the_ninth_waits() {
+    let zone = Zone::start().await;
+    let connection = zone.connect(&zone.app("jiwei", "app-1")).await.expect("connects");
+    let mut streams = Vec::new();
+    for _ in 0..LIMITS.connection_streams_max {
+        let (control, mut frames) = connection.receive_stream();
+        let frame = soon("a stream", frames.next()).await.expect("open").expect("opens");
+        assert!(matches!(frame, Frame::Opened { .. }));
+        streams.push((control, frames));
+    }
+    let (_control, mut ninth) = connection.receive_stream();
+    tokio::select! {
+        frame = ninth.next() => panic!("a ninth stream: {frame:?}"),
+        () = SystemClock.sleep(Duration::from_millis(500)) => {}
+    }
+    streams.pop();
+    let frame = soon("the place of the stream that ended", ninth.next()).await.expect("open").expect("opens");
+    assert!(matches!(frame, Frame::Opened { .. }));
+}
