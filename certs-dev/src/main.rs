@@ -1,4 +1,6 @@
 //! `lianxin-certs-dev`: the command line of the crate of that name. Parses, calls, prints.
+//!
+//! For: whoever wants a federation to try things with. Must never know: how a certificate is made.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -60,3 +60,8 @@ pub use lianxin_proto::{Problem, ReasonCode, Receipt};
 pub use lianxin_types::{
     ChannelId, Classification, DepartmentId, DeviceUri, Digest, Epoch, Label, Sequence, Timestamp, ZoneId,
 };
+
+/// The page of SDK code in the README, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

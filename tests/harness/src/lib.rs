@@ -1,1 +1,35 @@
-//! starts real gateways and applications for tests; holds the demo
+//! Real processes for tests and the demo: a minted federation, a gateway that can be killed, applications of departments.
+//!
+//! For: `tests/e2e`, `tests/load` and the binaries `lianxin-demo` and `lianxin-app` of this crate. Below: the SDK and
+//! `certs-dev`. Must never know: the inside of the gateway; it starts the gateway's binary and looks at its files from
+//! outside, as an operator or a thief would.
+//!
+//! ```no_run
+//! use lianxin_harness::Stage;
+//!
+//! # async fn story() -> anyhow::Result<()> {
+//! let mut stage = Stage::start().await?;
+//! let jiwei = stage.client("jiwei", "app-1").await?;
+//! stage.gateway.kill().await?;
+//! stage.gateway.start().await?;
+//! jiwei.connected().await?;
+//! # Ok(()) }
+//! ```
+
+mod application;
+mod binaries;
+mod calls;
+mod deadline;
+mod disk_search;
+mod gateway;
+mod stage;
+
+pub use application::{Answering, Application};
+pub use binaries::{Binaries, ensure_built};
+pub use calls::{
+    Answer, Call, Credentials, DeviceInfo, Joined, Listed, MessageInfo, Opened, Refusal, Request, SentInfo,
+};
+pub use deadline::{before, eventually};
+pub use disk_search::{DiskSearch, Found};
+pub use gateway::Gateway;
+pub use stage::Stage;

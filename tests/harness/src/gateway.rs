@@ -1,0 +1,218 @@
+//! The real gateway as a process on loopback: started, asked whether it is ready, killed, started again.
+
+use std::fs::{self, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use lianxin_certs_dev::Minted;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::binaries::Binaries;
+use crate::deadline::{before, eventually};
+
+/// One gateway over one zone folder. Dropping it kills the process, except after [`Gateway::leave_running`].
+#[derive(Debug)]
+pub struct Gateway {
+    program: PathBuf,
+    folder: PathBuf,
+    address: SocketAddr,
+    metrics: SocketAddr,
+    process: Option<Child>,
+}
+
+/// Opening a zone after a crash reads its journal; tests keep theirs small.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// The configured drain, and time to close the zone.
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+
+impl Gateway {
+    /// A free port on loopback. Somebody else may take it before the gateway does; then the start fails and says so.
+    ///
+    /// # Errors
+    /// If the system has none.
+    pub fn free_port() -> anyhow::Result<u16> {
+        Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?.port())
+    }
+
+    /// Writes the configuration of a gateway for `minted` into `folder`; its data and log come there, too. Does not start it.
+    ///
+    /// # Errors
+    /// If the bundle has no zone with an endpoint, or a file cannot be written.
+    pub fn prepare(binaries: &Binaries, minted: &Minted, folder: &Path) -> anyhow::Result<Self> {
+        let bundle = minted.bundle()?.bundle;
+        let zone = bundle.zones.first().context("the bundle has no zone")?;
+        let port = zone.endpoints.first().context("the zone has no endpoint")?.port;
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (address, metrics) = (loopback(port), loopback(Self::free_port()?));
+        fs::create_dir_all(folder)?;
+        let gateway = Self {
+            program: binaries.path("lianxin-gateway")?,
+            folder: folder.to_owned(),
+            address,
+            metrics,
+            process: None,
+        };
+        let lists = minted.revocation_list_files()?;
+        let lists = lists.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(", ");
+        let (paths, zone_folder) = (minted.gateway(), gateway.zone_folder());
+        let text = format!(
+            "zone = \"{}\"\nlisten = \"{address}\"\ndrain_seconds_max = 5\n\n\
+             [tls]\ncertificate = {}\nkey = {}\n\n\
+             [trust]\nroots = {}\nbundle = {}\nrevocation_lists = [{lists}]\n\n\
+             [store]\nengine = \"sled\"\nfolder = {}\n\n\
+             [audit]\npseudonym_key = \"pseudonym.key\"\n\n\
+             [metrics]\nlisten = \"{metrics}\"\n\n\
+             [log]\nfilter = \"info,lianxin_gateway=debug,lianxin_transport=debug\"\n",
+            zone.id,
+            quoted(&paths.tls_certificate),
+            quoted(&paths.tls_key),
+            quoted(&minted.roots_file()),
+            quoted(&minted.bundle_file()),
+            quoted(&zone_folder),
+        );
+        fs::write(gateway.config_file(), text)?;
+        Ok(gateway)
+    }
+
+    /// Starts the process, in the place of one that has ended, and waits until the zone takes writes.
+    ///
+    /// # Errors
+    /// If it runs already, ends at once, or is not ready in time; with the end of its log.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        ensure!(self.process.is_none(), "the gateway runs already");
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg("--config").arg(self.config_file());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.process = Some(command.spawn().with_context(|| format!("start {}", self.program.display()))?);
+        let metrics = self.metrics;
+        let ready = eventually(READY_WITHIN, "the gateway is ready", || is_ready(metrics));
+        let process = self.process.as_mut().context("just started")?;
+        let ended = tokio::select! {
+            biased;
+            ended = process.wait() => Some(ended?),
+            ready = ready => {
+                ready.with_context(|| self.end_of_log())?;
+                None
+            }
+        };
+        if let Some(status) = ended {
+            self.process = None;
+            bail!("the gateway ended at its start ({status}):\n{}", self.end_of_log());
+        }
+        Ok(())
+    }
+
+    /// `kill -9`: no goodbye, no flush.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        let mut process = self.process.take().context("the gateway does not run")?;
+        process.kill().await.context("kill the gateway")
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for its end.
+    ///
+    /// # Errors
+    /// If it does not run, or does not stop in time.
+    pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        let process = self.process.as_mut().context("the gateway does not run")?;
+        let id = process.id().context("the gateway has ended")?;
+        let asked = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+        ensure!(asked.success(), "cannot send a signal to the gateway");
+        let status = before(STOPPED_WITHIN, "the gateway stops", process.wait()).await??;
+        self.process = None;
+        Ok(status)
+    }
+
+    /// Lets it run after this program's end.
+    pub fn leave_running(mut self) {
+        // Tokio reaps children when it can and kills none of its own accord.
+        drop(self.process.take());
+    }
+
+    /// The operating system's number of the process, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Child::id)
+    }
+
+    /// Where departments connect.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where metrics and readiness are served.
+    pub const fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// Its configuration.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.join("gateway.toml")
+    }
+
+    /// What it printed, over all its lives.
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.join("gateway.log")
+    }
+
+    /// The zone's store: everything that it keeps.
+    pub fn zone_folder(&self) -> PathBuf {
+        self.folder.join("zone")
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = fs::read(self.log_file()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+}
+
+const LOG_LINES_SHOWN: usize = 20;
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have ended by itself.
+            drop(process.start_kill());
+        }
+    }
+}
+
+/// A path as a TOML string: the escapes of JSON are TOML's, too.
+fn quoted(path: &Path) -> String {
+    serde_json::Value::from(path.to_string_lossy()).to_string()
+}
+
+/// Asks the readiness page; a connection to the departments' port would be recorded as a refused handshake.
+async fn is_ready(metrics: SocketAddr) -> bool {
+    let Ok(mut tcp) = TcpStream::connect(metrics).await else { return false };
+    let mut answer = Vec::new();
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await.is_ok()
+        && tcp.read_to_end(&mut answer).await.is_ok()
+        && answer.starts_with(b"HTTP/1.1 200")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_in_toml() {
+        assert_eq!(quoted(Path::new("/tmp/廉信 \"demo\"\\x")), r#""/tmp/廉信 \"demo\"\\x""#);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_listen_is_not_ready() {
+        let port = Gateway::free_port().expect("a free port");
+        assert!(!is_ready((Ipv4Addr::LOCALHOST, port).into()).await);
+    }
+}
