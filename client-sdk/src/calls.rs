@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lianxin_connection::Publish;
 use lianxin_connection::{CallError, Connection};
-use lianxin_proto::channels::{Commit, Create, Leave};
-use lianxin_proto::key_packages::Publish;
-use lianxin_proto::{Problem, Receipt};
+use lianxin_connection::{Commit, Create, Leave};
+use lianxin_connection::{Problem, Receipt};
+use lianxin_keystore::Transaction;
+use lianxin_mls::Mls;
 use lianxin_types::ChannelId;
 
 use crate::changes::{self, Staged};
@@ -44,11 +46,11 @@ impl Drive {
         Ok(())
     }
 
-    /// Publishes key packages if there are few left.
+    /// Publishes key packages in the background, one attempt at a time.
     pub(crate) fn replenish(&mut self) {
         if !std::mem::replace(&mut self.replenishing, true) {
-            let call = replenish(Arc::clone(&self.shared), self.connection.clone());
-            self.calls.push(Box::pin(async { CallDone::KeyPackages(call.await) }));
+            let (shared, connection) = (Arc::clone(&self.shared), self.connection.clone());
+            self.calls.push(Box::pin(async move { CallDone::KeyPackages(replenish(&shared, &connection).await) }));
         }
     }
 
@@ -160,7 +162,8 @@ async fn change(connection: Connection, channel: ChannelId, intent: Intent) -> C
     CallDone::Change { channel, intent: Box::new(intent), result }
 }
 
-pub(crate) async fn replenish(shared: Arc<Shared>, connection: Connection) -> Result<(), ClientError> {
+/// Publishes key packages if the gateway has few left.
+pub(crate) async fn replenish(shared: &Shared, connection: &Connection) -> Result<(), ClientError> {
     let count = connection.count().await?;
     let missing = if count.one_time < KEY_PACKAGES_MIN { KEY_PACKAGES_FULL - count.one_time } else { 0 };
     let last_resort = !count.last_resort;
@@ -168,10 +171,9 @@ pub(crate) async fn replenish(shared: Arc<Shared>, connection: Connection) -> Re
         return Ok(());
     }
     let federation = shared.federation();
-    let made = move |tx: &lianxin_keystore::Transaction<'_>, mls: &lianxin_mls::Mls| {
-        Ok(mls.key_packages(tx, &federation, missing as usize, last_resort)?)
-    };
-    let made = shared.transaction(made).await?;
+    let make =
+        move |tx: &Transaction<'_>, mls: &Mls| Ok(mls.key_packages(tx, &federation, missing as usize, last_resort)?);
+    let made = shared.transaction(make).await?;
     let publish = Publish {
         id: shared.id(),
         key_packages: made.one_time.into_iter().map(Into::into).collect(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lianxin_connection::Claim;
+use lianxin_connection::{ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
-use lianxin_proto::key_packages::Claim;
-use lianxin_proto::{ReasonCode, Receipt};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Epoch, LIMITS, Label, Sequence, ZoneId};
 

@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use lianxin_connection::GetWelcomeTree;
 use lianxin_keystore::{Keystore, StateKey};
 use lianxin_mls::{Mls, NewChannel};
-use lianxin_proto::channels::GetWelcomeTree;
 use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Label, Sequence, Timestamp, ZoneId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::channel::Channel;
-use crate::config::StateKeySource;
+use crate::config::{Loaded, StateKeySource};
 use crate::readers::{Events, Invitations};
 use crate::rows::{INVITATION, IntentKind, InvitationRow};
 use crate::session::Session;
@@ -66,12 +66,9 @@ impl Client {
     /// [`ClientError::Config`] if a file is missing or does not fit; [`ClientError::State`] if the folder is in use, from
     /// a newer version, or sealed with another key; [`ClientError::Trust`], [`ClientError::Mls`].
     pub async fn open(config: Config) -> Result<Self, ClientError> {
-        let loaded = config.load()?;
-        let key = match &config.state_key {
-            StateKeySource::File(path) => StateKey::load_or_create(path, &*config.random)?,
-            StateKeySource::Key(key) => key.clone(),
-        };
-        let keystore = Keystore::open(&config.state_dir, &key, Arc::clone(&config.random))?;
+        // Files and the database are opened off the runtime's threads.
+        let opened = tokio::task::spawn_blocking(move || read_files(&config).map(|opened| (config, opened)));
+        let (config, (loaded, keystore)) = opened.await.map_err(|_| ClientError::Closed)??;
         let (federation, loaded) =
             keystore.transaction(move |tx| Ok::<_, ClientError>((trust::at_start(tx, &loaded)?, loaded))).await?;
         let device = config.device(&loaded, &federation)?;
@@ -222,6 +219,15 @@ impl Client {
     fn handle(&self, channel: ChannelId) -> Channel {
         Channel::new(Arc::clone(&self.inner.shared), channel)
     }
+}
+
+fn read_files(config: &Config) -> Result<(Loaded, Keystore), ClientError> {
+    let loaded = config.load()?;
+    let key = match &config.state_key {
+        StateKeySource::File(path) => StateKey::load_or_create(path, &*config.random)?,
+        StateKeySource::Key(key) => key.clone(),
+    };
+    Ok((loaded, Keystore::open(&config.state_dir, &key, Arc::clone(&config.random))?))
 }
 
 impl std::fmt::Debug for Client {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use lianxin_connection::Problem;
 use lianxin_connection::{CallError, Connection};
-use lianxin_proto::Problem;
-use lianxin_proto::messages::{Event as LogEntry, Frame, InboxItem, Receive, Welcome};
+use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, Monotonic, Sequence};
 
 use crate::calls::Call;
@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_secs(5);
 /// How long each member waits for those before it to commit what waits.
 const TURN: Duration = Duration::from_millis(200);
 const TURN_MAX: Duration = Duration::from_secs(30);
+/// How often the gateway is asked how many key packages are left; they also expire.
+const KEY_PACKAGES_CHECK: Duration = Duration::from_secs(900);
 
 pub(crate) struct Drive {
     pub(crate) shared: Arc<Shared>,
@@ -41,6 +43,7 @@ pub(crate) struct Drive {
     /// Channels whose changes are to be called again.
     pub(crate) retries: BTreeMap<ChannelId, Monotonic>,
     pub(crate) replenishing: bool,
+    key_packages_check: Monotonic,
     /// Channels in which this device will commit what waits, unless somebody does before.
     turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,
     /// Channels in which this device has something to send and so commits first (RFC 9420 section 12.4).
@@ -53,7 +56,7 @@ pub(crate) struct Drive {
 
 impl Drive {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
-        let tick = shared.clock.monotonic().plus(TICK);
+        let now = shared.clock.monotonic();
         Self {
             shared,
             connection,
@@ -64,11 +67,12 @@ impl Drive {
             calling: HashSet::new(),
             retries: BTreeMap::new(),
             replenishing: false,
+            key_packages_check: now.plus(KEY_PACKAGES_CHECK),
             turns: BTreeMap::new(),
             urgent: HashSet::new(),
             requests: VecDeque::new(),
             cursors: BTreeMap::new(),
-            tick,
+            tick: now.plus(TICK),
         }
     }
 
@@ -299,6 +303,10 @@ impl Drive {
         }
         if self.tick <= now {
             self.tick = now.plus(TICK);
+            if self.key_packages_check <= now {
+                self.key_packages_check = now.plus(KEY_PACKAGES_CHECK);
+                self.replenish();
+            }
             self.shared.save_read().await?;
             let cursors: Vec<_> = std::mem::take(&mut self.cursors).into_iter().collect();
             if !cursors.is_empty() {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lianxin_connection::Problem;
 use lianxin_connection::{CallError, ConnectError};
 use lianxin_keystore::KeystoreError;
 use lianxin_mls::MlsError;
-use lianxin_proto::Problem;
 use lianxin_trust::{BundleError, FederationError, RootKeysError};
 use lianxin_types::DecodeError;
 use thiserror::Error;

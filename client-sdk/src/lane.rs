@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lianxin_proto::{Problem, ReasonCode, Receipt};
+use lianxin_connection::{Problem, ReasonCode, Receipt};
 use lianxin_types::{IdempotencyId, Monotonic};
 
 /// State of one channel on one connection.

@@ -1,9 +1,9 @@
 //! Messages that wait for the gateway, inside a transaction: put in, encrypted again, settled. The MLS ratchet and the row
 //! move together; the network is never touched here.
 
+use lianxin_connection::LogEntry;
 use lianxin_keystore::Transaction;
 use lianxin_mls::{Mls, MlsError};
-use lianxin_proto::messages::Event as LogEntry;
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, Reader, Writer};
 
 use crate::ClientError;

@@ -1,7 +1,7 @@
 //! The Send stream: stored messages go out lane by lane, answers come back.
 
 use lianxin_connection::SendStream;
-use lianxin_proto::messages::{Send, SendOutcome};
+use lianxin_connection::{Send, SendOutcome};
 use lianxin_types::{ChannelId, LIMITS};
 
 use crate::drive::Drive;

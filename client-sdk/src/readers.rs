@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::Stream;
-use lianxin_proto::messages::FRAME_EVENTS_MAX;
+use lianxin_connection::FRAME_EVENTS_MAX;
 use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, Sequence, Timestamp};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};

@@ -88,7 +88,7 @@ impl Session {
             return false;
         }
         // Before anybody is told: who sees this device connected may invite it.
-        if let Err(error) = calls::replenish(Arc::clone(&self.shared), connection.clone()).await {
+        if let Err(error) = calls::replenish(&self.shared, &connection).await {
             tracing::warn!(error = %chain(&error), "key packages not published");
         }
         self.shared.link.send_replace(Link::Up(connection.clone()));

@@ -5,10 +5,10 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use lianxin_connection::ReasonCode;
 use lianxin_connection::{CallError, ConnectError, Connection};
 use lianxin_keystore::{Keystore, Transaction};
 use lianxin_mls::Mls;
-use lianxin_proto::ReasonCode;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
@@ -71,7 +71,14 @@ pub(crate) struct Shared {
     tasks: Mutex<BTreeSet<Task>>,
     wake: Notify,
     room: Mutex<HashMap<ChannelId, Arc<Semaphore>>>,
-    read: Mutex<HashMap<Vec<u8>, u64>>,
+    read: Mutex<HashMap<Vec<u8>, ReadMark>>,
+}
+
+/// How far the application has read something.
+#[derive(Clone, Copy)]
+struct ReadMark {
+    position: u64,
+    is_saved: bool,
 }
 
 impl Shared {
@@ -156,29 +163,36 @@ impl Shared {
 
     /// The application has read up to a position of what `key` names; stored by [`Shared::save_read`].
     pub(crate) fn note_read(&self, key: &[u8], position: u64) {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_vec(), position);
+        let mark = ReadMark { position, is_saved: false };
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_vec(), mark);
     }
 
     /// Stores how far the application has read.
     pub(crate) async fn save_read(&self) -> Result<(), ClientError> {
-        let noted = std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner));
-        if noted.is_empty() {
+        let marks = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unsaved: Vec<_> = marks.into_iter().filter(|(_, mark)| !mark.is_saved).collect();
+        if unsaved.is_empty() {
             return Ok(());
         }
         let save = move |tx: &Transaction<'_>, _: &Mls| {
-            for (key, position) in &noted {
-                tx.put(READ, key, &position.to_be_bytes())?;
+            for (key, mark) in &unsaved {
+                tx.put(READ, key, &mark.position.to_be_bytes())?;
             }
-            Ok(())
+            Ok(unsaved)
         };
-        self.transaction(save).await
+        let saved = self.transaction(save).await?;
+        let mut marks = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, saved) in saved {
+            marks.entry(key).and_modify(|mark| mark.is_saved = mark.position == saved.position);
+        }
+        Ok(())
     }
 
     /// How far the application has read what `key` names.
     pub(crate) async fn read_position(&self, key: &[u8]) -> Result<u64, ClientError> {
         let noted = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
-        if let Some(position) = noted {
-            return Ok(position);
+        if let Some(mark) = noted {
+            return Ok(mark.position);
         }
         let key = key.to_vec();
         let stored = self.transaction(move |tx, _| Ok(tx.get(READ, &key)?)).await?;

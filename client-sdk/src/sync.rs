@@ -1,10 +1,10 @@
 //! What a stretch of a channel's log changes, in one transaction: the group's state and head, the local log, the outbox and
 //! the events for the application move together or not at all.
 
+use lianxin_connection::Receipt;
+use lianxin_connection::{LogEntry, Welcome};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{LogEvent, Mls, MlsError, Processed, Violation};
-use lianxin_proto::Receipt;
-use lianxin_proto::messages::{Event as LogEntry, Welcome};
 use lianxin_tlog::EventKind;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence};
@@ -228,3 +228,6 @@ pub(crate) fn invite(
 pub(crate) fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
     [&channel.0[..], &sequence.0.to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests;

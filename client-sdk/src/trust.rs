@@ -10,6 +10,7 @@ use crate::config::Loaded;
 use crate::error::TrustError;
 use crate::event::keep;
 use crate::rows::TRUST;
+use crate::session::chain;
 use crate::shared::{News, Shared};
 use crate::{ClientError, Event};
 
@@ -43,7 +44,10 @@ pub(crate) fn at_start(tx: &Transaction<'_>, loaded: &Loaded) -> Result<Federati
     Ok(federation)
 }
 
-fn stored(tx: &Transaction<'_>, roots: &RootKeys) -> Result<Option<(VerifiedBundle, Vec<Vec<u8>>)>, ClientError> {
+/// A bundle and revocation lists.
+type Stored = (VerifiedBundle, Vec<Vec<u8>>);
+
+fn stored(tx: &Transaction<'_>, roots: &RootKeys) -> Result<Option<Stored>, ClientError> {
     let Some(note) = tx.get(TRUST, BUNDLE)? else { return Ok(None) };
     let bundle = verify_bundle(roots, &note).map_err(|error| ClientError::Trust(error.into()))?;
     let lists = tx.get(TRUST, LISTS)?.map(|bytes| decode(&bytes)).transpose()?;
@@ -86,9 +90,7 @@ pub(crate) async fn refresh(shared: &Shared, roots: &RootKeys, connection: &Conn
         }
         Err(error) => {
             tracing::warn!(%error, "trust bundle refused");
-            let reason =
-                format!("{error}: {}", std::error::Error::source(&error).map_or(String::new(), |e| e.to_string()));
-            let event = Event::TrustRefused { reason };
+            let event = Event::TrustRefused { reason: chain(&error) };
             shared.transaction(move |tx, _: &Mls| keep(tx, &event)).await?;
             shared.bells.ring(&News::Events);
             Ok(())

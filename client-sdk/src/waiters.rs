@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
-use lianxin_proto::{Problem, Receipt};
+use lianxin_connection::{Problem, Receipt};
 use lianxin_types::IdempotencyId;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};

@@ -212,11 +212,7 @@ async fn log_before(channel: &lianxin_sdk::Channel, end: u64, others: usize) -> 
 }
 
 /// What the gateway itself answers to a request for a channel's log.
-async fn raw_history(
-    zone: &Zone,
-    department: &str,
-    channel: lianxin_types::ChannelId,
-) -> Result<usize, ReasonCode> {
+async fn raw_history(zone: &Zone, department: &str, channel: lianxin_types::ChannelId) -> Result<usize, ReasonCode> {
     let connection = zone.connect(&zone.app(department, "app-2")).await.expect("connects");
     raw_history_by(&connection, channel).await
 }

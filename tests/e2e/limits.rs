@@ -110,9 +110,7 @@ async fn key_packages(zone: &Zone, count: usize) -> Vec<Bytes> {
     let (mls, federation) = (mls.expect("an engine"), zone.minted.federation().expect("verifies"));
     let key = StateKey::generate(&SystemRandom);
     let keystore = Keystore::open(&zone.folder("raw-device"), &key, Arc::new(SystemRandom)).expect("opens");
-    let made = keystore.transaction(move |tx| {
-        mls.key_packages(tx, &federation, count, false).map_err(Failed::Mls)
-    });
+    let made = keystore.transaction(move |tx| mls.key_packages(tx, &federation, count, false).map_err(Failed::Mls));
     made.await.expect("made").one_time.into_iter().map(Bytes::from).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lianxin_sdk::{Channel, Classification, Client, Config, DepartmentId, DeviceUri, Event, Invitation, Label, Message};
+use lianxin_sdk::{Channel, Classification, Client, Config, DepartmentId, Event, Invitation, Label, Message};
 
 use crate::zone::Zone;
 
@@ -30,10 +30,6 @@ impl Zone {
     pub(crate) fn config(&self, department: &str, name: &str) -> Config {
         let state = self.folder("states").join(format!("{department}-{name}"));
         Config::from_certs_dev(self.minted.folder(), department, name, &state).expect("a configuration")
-    }
-
-    pub(crate) fn uri(&self, department: &str, name: &str) -> DeviceUri {
-        self.app(department, name).uri
     }
 }
 

@@ -122,7 +122,9 @@ impl CallError {
 impl From<tonic::Status> for CallError {
     /// A status with a [`Problem`] is the gateway's own word. Any other is made by something on the way.
     fn from(status: tonic::Status) -> Self {
-        Problem::from_status(&status)
-            .map_or_else(|| Self::Unknown { detail: format!("{:?}: {}", status.code(), status.message()) }, Self::Refused)
+        Problem::from_status(&status).map_or_else(
+            || Self::Unknown { detail: format!("{:?}: {}", status.code(), status.message()) },
+            Self::Refused,
+        )
     }
 }

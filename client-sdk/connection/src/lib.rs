@@ -17,3 +17,11 @@ pub use connection::{Connection, Target};
 pub use error::{CallError, ConnectError, GatewayFault, RefusedReason};
 pub use identity::TlsIdentity;
 pub use streams::{FrameStream, OutcomeStream, ReceiveControl, SendStream};
+
+/// The contract's typed values that calls take and give. Generated wire types go no further than this crate.
+pub use lianxin_proto::channels::{Commit, Create, GetWelcomeTree, Leave};
+pub use lianxin_proto::key_packages::{Claim, Publish};
+pub use lianxin_proto::messages::{
+    Event as LogEntry, FRAME_EVENTS_MAX, Frame, InboxItem, Receive, Send, SendOutcome, Welcome,
+};
+pub use lianxin_proto::{Problem, ReasonCode, Receipt};

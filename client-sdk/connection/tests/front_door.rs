@@ -177,7 +177,10 @@ async fn an_old_client_and_a_wrong_zone_are_told_so() {
 
     let house = House::open(Door { zone: "elsewhere", refusal: None }, gateway).await;
     let refused = house.connect(&house.app()).await;
-    assert!(matches!(&refused, Err(ConnectError::OtherZone { found, .. }) if found.as_str() == "elsewhere"), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(ConnectError::OtherZone { found, .. }) if found.as_str() == "elsewhere"),
+        "{refused:?}"
+    );
 
     let house = House::open(Door { zone: "cn-zj-1", refusal: Some(ReasonCode::ZoneUnavailable) }, gateway).await;
     let refused = house.connect(&house.app()).await;
