@@ -15,8 +15,8 @@ use lianxin_types::ChannelId;
 
 use crate::changes::{self, Staged};
 use crate::drive::Drive;
+use crate::error::chain;
 use crate::rows::{Intent, IntentKind};
-use crate::session::chain;
 use crate::shared::{News, Shared, is_worth_repeating};
 use crate::waiters::Failure;
 use crate::{ClientError, sync};

@@ -8,6 +8,7 @@ use lianxin_trust::RootKeys;
 use tokio::sync::watch;
 
 use crate::drive::Drive;
+use crate::error::chain;
 use crate::shared::{Link, Shared};
 use crate::{ClientError, Config, Event, calls, trust};
 
@@ -122,15 +123,4 @@ impl Session {
 /// Whether trying again at once is pointless.
 fn is_refusal(error: &ConnectError) -> bool {
     !matches!(error, ConnectError::Unreachable(_) | ConnectError::TimedOut | ConnectError::Hello(_))
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

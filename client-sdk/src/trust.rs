@@ -8,9 +8,9 @@ use lianxin_types::{DecodeError, Reader, Writer};
 
 use crate::config::Loaded;
 use crate::error::TrustError;
+use crate::error::chain;
 use crate::event::keep;
 use crate::rows::TRUST;
-use crate::session::chain;
 use crate::shared::{News, Shared};
 use crate::{ClientError, Event};
 

@@ -1,7 +1,6 @@
 //! Putting the rooms together, serving, and stopping in order.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,76 +9,15 @@ use lianxin_delivery::Fanout;
 use lianxin_identity::Callers;
 use lianxin_operations::{Flush, Operations, Parts};
 use lianxin_rpc::{Face, Peer};
-use lianxin_store::{Durability, StoreError, ZoneStore};
-use lianxin_transport::{
-    Bounds, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerIdentity, ServerTls, TransportError,
-};
+use lianxin_store::{Durability, ZoneStore};
+use lianxin_transport::{Bounds, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerIdentity, ServerTls};
 use lianxin_types::{Clock, LIMITS, SystemClock, SystemRandom};
-use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::service::InterceptorLayer;
 
 use crate::config::Config;
-
-/// Why a gateway cannot serve.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// A file cannot be read.
-    #[error("read {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// Root keys, bundle or revocation lists do not verify.
-    #[error("verify {}: {fault}", path.display())]
-    Trust {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        fault: String,
-    },
-    /// The zone cannot be opened.
-    #[error("open the zone")]
-    Store(#[from] StoreError),
-    /// The engine promises less than a gateway needs.
-    #[error("the store's engine does not sync before it acknowledges")]
-    Durability,
-    /// The listener cannot be had.
-    #[error("listen for departments")]
-    Transport(#[from] TransportError),
-    /// The metrics listener cannot be had.
-    #[error("listen for metrics on {address}")]
-    Metrics {
-        /// Where.
-        address: SocketAddr,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The start could not be recorded.
-    #[error("record the start in the audit log: {fault}")]
-    Audit {
-        /// Why.
-        fault: String,
-    },
-    /// The RPC server failed.
-    #[error("serve")]
-    Server(#[from] tonic::transport::Error),
-    /// The gRPC reflection service cannot be built from the contract.
-    #[error("describe the contract for reflection: {fault}")]
-    Reflection {
-        /// Why.
-        fault: String,
-    },
-}
-
-impl ServeError {
-    pub(crate) fn trust(path: &Path, fault: impl ToString) -> Self {
-        Self::Trust { path: path.to_owned(), fault: fault.to_string() }
-    }
-}
+use crate::error::ServeError;
 
 /// A gateway that is bound and ready to serve.
 pub struct Gateway {

@@ -5,12 +5,14 @@
 
 mod app;
 mod config;
+mod error;
 mod metrics;
 mod secret;
 mod telemetry;
 mod trust;
 
-pub use app::{Gateway, ServeError};
+pub use app::Gateway;
 pub use config::{Config, ConfigError};
+pub use error::ServeError;
 pub use telemetry::start_logging;
 pub use trust::check_trust;

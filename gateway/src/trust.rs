@@ -4,8 +4,8 @@ use std::path::Path;
 
 use lianxin_trust::{Federation, RootKeys, verify_bundle};
 
-use crate::app::ServeError;
 use crate::config::Config;
+use crate::error::ServeError;
 
 /// Verifies bundle and revocation lists of a configuration.
 ///

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lianxin_audit::{AuditEvent, Change};
-use lianxin_delivery::{CommitBundle, DeliveryError};
+use lianxin_delivery::{CommitBundle, DeliveryError, GroupState};
 use lianxin_identity::Caller;
 use lianxin_policy::{ChannelFacts, Request};
 use lianxin_profile::ChannelContext;
-use lianxin_store::{ChannelHead, Idempotency};
+use lianxin_store::{Accepted, ChannelHead, ChannelWrite, Effect, Idempotency};
 use lianxin_types::{ChannelId, DepartmentId, Digest, Epoch, IdempotencyId, Incarnation, Sequence};
 
 use crate::gate::{Operations, Receipt};
@@ -132,15 +132,8 @@ impl Operations {
             departments: facts.departments.clone(),
             classification: prepared.context().label().classification(),
         };
-        let channel = Some(facts.channel);
-        let version = permit.policy_version();
-        let audit = self.guard.record(&event, Some(&caller.uri), channel, Some(prepared.slot()), version)?;
-        let (write, effects, state) = prepared.into_write(&permit);
-        let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
-        if !accepted.is_repeat {
-            self.guard.statistics.commit();
-            self.channels.advance(&facts.channel, state, accepted.sequence);
-        }
+        let (slot, version) = (Some(prepared.slot()), permit.policy_version());
+        let accepted = self.accept(scope, event, slot, version, prepared.into_write(&permit)).await?;
         Ok(Receipt::of(&accepted, version))
     }
 
@@ -206,14 +199,8 @@ impl Operations {
         let invited = change.added.clone();
         let event = AuditEvent::Committed { epoch: prepared.before().epoch, change, bytes: prepared.bytes() };
         let (slot, version) = (Some(prepared.slot()), permit.policy_version());
-        let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), slot, version)?;
-        let (write, effects, state) = prepared.into_write(&permit);
-        let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
-        if !accepted.is_repeat {
-            self.guard.statistics.commit();
-            self.channels.advance(&channel, state, accepted.sequence);
-            self.fanout.wake_inboxes(&invited);
-        }
+        let accepted = self.accept(scope, event, slot, version, prepared.into_write(&permit)).await?;
+        self.fanout.wake_inboxes(&invited);
         Ok(Receipt::of(&accepted, version))
     }
 
@@ -252,14 +239,27 @@ impl Operations {
         let prepared = blocking(move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal)).await??;
         let event = AuditEvent::LeaveProposed { epoch: prepared.epoch() };
         let version = permit.policy_version();
-        let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), None, version)?;
-        let (write, effects, state) = prepared.into_write(&permit);
+        let accepted = self.accept(scope, event, None, version, prepared.into_write(&permit)).await?;
+        Ok(Receipt::of(&accepted, version))
+    }
+
+    /// Commits a channel's event with its effects and its audit record, and makes the state behind it current.
+    async fn accept(
+        &self,
+        scope: Idempotency,
+        event: AuditEvent,
+        slot: Option<[u8; 16]>,
+        policy_version: u64,
+        (write, effects, state): (ChannelWrite, Vec<Effect>, GroupState),
+    ) -> Result<Accepted, Refusal> {
+        let channel = write.channel;
+        let audit = self.guard.record(&event, Some(&scope.device), Some(channel), slot, policy_version)?;
         let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
         if !accepted.is_repeat {
             self.guard.statistics.commit();
             self.channels.advance(&channel, state, accepted.sequence);
         }
-        Ok(Receipt::of(&accepted, version))
+        Ok(accepted)
     }
 
     /// The tree that goes with the Welcome made at `sequence`, for whoever it seated.

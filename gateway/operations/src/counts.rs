@@ -8,12 +8,19 @@ use std::sync::{Mutex, PoisonError};
 use lianxin_audit::AuditEvent;
 use lianxin_types::{Digest, Random, Timestamp, labelled_sha256};
 
-use crate::gate::Flush;
-
 /// Counters. A source is stored as a salted hash, the salt is drawn at start.
 pub(crate) struct RefusalCounts {
     salt: [u8; 16],
     counts: Mutex<BTreeMap<Key, u64>>,
+}
+
+/// How much of the refusal counts to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Minutes that are over.
+    FinishedMinutes,
+    /// All that is counted.
+    Everything,
 }
 
 type Key = (u64, Digest, &'static str);

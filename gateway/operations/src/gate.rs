@@ -9,7 +9,7 @@ use lianxin_policy::Engine;
 use lianxin_store::{Accepted, ZoneStore};
 use lianxin_types::{Clock, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
 
-use crate::counts::RefusalCounts;
+use crate::counts::{Flush, RefusalCounts};
 use crate::guard::{Guard, plain};
 use crate::refusal::Refusal;
 use crate::statistics::Statistics;
@@ -156,13 +156,4 @@ impl Operations {
             tracing::error!(event = event.name(), "audit record of the gateway itself was not accepted");
         }
     }
-}
-
-/// How much of the refusal counts to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flush {
-    /// Minutes that are over.
-    FinishedMinutes,
-    /// All that is counted.
-    Everything,
 }

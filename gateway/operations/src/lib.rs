@@ -16,8 +16,9 @@ mod refusal;
 mod statistics;
 
 pub use channels::{ChannelSummary, GroupInfoPage};
+pub use counts::Flush;
 pub use directory::{Agreement, Trust};
-pub use gate::{Flush, Operations, Parts, Receipt};
+pub use gate::{Operations, Parts, Receipt};
 pub use lianxin_delivery::{CommitBundle, Delivery, Frame};
 pub use lianxin_identity::Caller;
 pub use lianxin_store::{InboxEntry, StoredEvent};

@@ -1,23 +1,12 @@
 //! `lianxin.channels.v1.Channels`.
 
-use lianxin_operations::{CommitBundle, Receipt};
+use lianxin_operations::CommitBundle;
 use lianxin_proto::channels::{self, v1};
 use tonic::{Request, Response, Status};
 
 use crate::Face;
+use crate::answer::receipt;
 use crate::status::to_status;
-
-/// An operation's receipt as the contract's.
-pub(crate) fn receipt(receipt: Receipt) -> lianxin_proto::Receipt {
-    lianxin_proto::Receipt {
-        sequence: receipt.sequence,
-        gateway_time: receipt.gateway_time,
-        expiry: receipt.expiry,
-        policy_version: receipt.policy_version,
-        leaf_index: receipt.leaf_index,
-        leaf_hash: receipt.leaf_hash,
-    }
-}
 
 #[tonic::async_trait]
 impl v1::channels_server::Channels for Face {

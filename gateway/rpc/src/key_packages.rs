@@ -4,7 +4,7 @@ use lianxin_proto::key_packages::{self, v1};
 use tonic::{Request, Response, Status};
 
 use crate::Face;
-use crate::channels::receipt;
+use crate::answer::receipt;
 use crate::status::to_status;
 
 #[tonic::async_trait]

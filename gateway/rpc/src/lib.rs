@@ -3,6 +3,7 @@
 //! For: department applications over mutual TLS. A handler parses, calls, answers. Below: `operations` and the contract in
 //! `proto`. Must never know: the store, delivery, audit, policy, TLS. Wire types stop here.
 
+mod answer;
 mod channels;
 mod directory;
 mod key_packages;
@@ -10,6 +11,7 @@ mod messages;
 mod peer;
 mod receive;
 mod status;
+mod stop;
 
 use lianxin_operations::Operations;
 use lianxin_proto::channels::v1::channels_server::ChannelsServer;

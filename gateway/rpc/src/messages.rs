@@ -1,7 +1,7 @@
 //! `lianxin.messages.v1.Messages`: the Send stream and history. The Receive stream has a file of its own.
 
 use bytes::Bytes;
-use lianxin_operations::{Outgoing, Refusal, Sender, Sent, StoredEvent};
+use lianxin_operations::{Outgoing, Refusal, Sender, Sent};
 use lianxin_proto::messages::{self, v1};
 use lianxin_types::LIMITS;
 use tokio::sync::mpsc;
@@ -9,25 +9,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Face;
-use crate::channels::receipt;
+use crate::answer::{event, receipt};
 use crate::status::{from_parse_error, to_problem, to_status};
-
-/// A stored event as the contract's.
-pub(crate) fn event(event: &StoredEvent) -> messages::Event {
-    messages::Event {
-        channel: event.channel,
-        sequence: event.head.sequence,
-        kind: event.kind,
-        sender: event.sender.clone(),
-        gateway_time: event.gateway_time,
-        expiry: event.expiry,
-        label_reference: event.label_reference,
-        mls: event.mls.clone(),
-        leaf_index: event.leaf_index,
-        leaf_hash: event.leaf_hash,
-        idempotency_id: event.idempotency_id,
-    }
-}
+use crate::stop::stopped;
 
 #[tonic::async_trait]
 impl v1::messages_server::Messages for Face {
@@ -85,7 +69,7 @@ impl SendStream {
         loop {
             let taken = tokio::select! {
                 biased;
-                () = crate::receive::stopped(&mut stopping) => 0,
+                () = stopped(&mut stopping) => 0,
                 taken = waiting.recv_many(&mut batch, LIMITS.stream_sends_in_flight_max) => taken,
             };
             if taken == 0 || !self.answer(std::mem::take(&mut batch)).await {

@@ -7,8 +7,9 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use crate::Face;
-use crate::messages::event;
+use crate::answer::event;
 use crate::status::{from_parse_error, to_problem, to_status};
+use crate::stop::stopped;
 
 type Frames = mpsc::Sender<Result<v1::ReceiveResponse, Status>>;
 
@@ -103,12 +104,6 @@ impl ReceiveStream {
         let closed = Frame::Closed { channel: Some(channel), reason: to_problem(refusal) };
         let _gone = self.frames.send(Ok(closed.into())).await;
     }
-}
-
-/// Ready once the gateway stops.
-pub(crate) async fn stopped(stopping: &mut tokio::sync::watch::Receiver<bool>) {
-    // An error means that the composition is gone, which is a stop too.
-    drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
 async fn read(mut requests: Streaming<v1::ReceiveRequest>, queue: mpsc::Sender<v1::ReceiveRequest>) {

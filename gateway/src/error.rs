@@ -1,0 +1,67 @@
+//! Why a gateway cannot serve.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use lianxin_store::StoreError;
+use lianxin_transport::TransportError;
+use thiserror::Error;
+
+/// Why a gateway cannot serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// A file cannot be read.
+    #[error("read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Root keys, bundle or revocation lists do not verify.
+    #[error("verify {}: {fault}", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
+    /// The zone cannot be opened.
+    #[error("open the zone")]
+    Store(#[from] StoreError),
+    /// The engine promises less than a gateway needs.
+    #[error("the store's engine does not sync before it acknowledges")]
+    Durability,
+    /// The listener cannot be had.
+    #[error("listen for departments")]
+    Transport(#[from] TransportError),
+    /// The metrics listener cannot be had.
+    #[error("listen for metrics on {address}")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The start could not be recorded.
+    #[error("record the start in the audit log: {fault}")]
+    Audit {
+        /// Why.
+        fault: String,
+    },
+    /// The RPC server failed.
+    #[error("serve")]
+    Server(#[from] tonic::transport::Error),
+    /// The gRPC reflection service cannot be built from the contract.
+    #[error("describe the contract for reflection: {fault}")]
+    Reflection {
+        /// Why.
+        fault: String,
+    },
+}
+
+impl ServeError {
+    pub(crate) fn trust(path: &Path, fault: impl ToString) -> Self {
+        Self::Trust { path: path.to_owned(), fault: fault.to_string() }
+    }
+}
