@@ -1,14 +1,10 @@
 //! The limits of PROTOCOL 12 over the wire: let through at the bound, refused one over, by name. Members, invites and
 //! departments per channel stand at their bounds in the policy's own tests, channels per device in the store's.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lianxin_certs_dev::read_signing_key;
 use lianxin_connection::{CallError, Connection};
-use lianxin_keystore::{Keystore, KeystoreError, StateKey};
-use lianxin_mls::{Mls, MlsError, MlsIdentity};
 use lianxin_proto::channels::Commit;
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Frame, Send};
@@ -18,14 +14,11 @@ use lianxin_types::{ChannelId, Clock as _, IdempotencyId, LIMITS, Random, System
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::raw::{RawDevice, fresh_id};
 use crate::talk::soon;
 use crate::zone::Zone;
 
 const INVENTED: ChannelId = ChannelId([0xEE; 16]);
-
-fn id() -> IdempotencyId {
-    IdempotencyId((&SystemRandom as &dyn Random).array())
-}
 
 fn problem<T: std::fmt::Debug>(answer: Result<T, CallError>) -> Problem {
     match answer {
@@ -61,7 +54,7 @@ async fn sizes_and_counts_are_let_through_at_the_bound_and_refused_one_over() {
 async fn send(connection: &Connection, bytes: usize) -> Problem {
     let (sender, mut outcomes) = connection.send_stream();
     let mls = Bytes::from(vec![0; bytes]);
-    sender.send(Send { id: id(), channel: INVENTED, mls }).await.expect("sent");
+    sender.send(Send { id: fresh_id(), channel: INVENTED, mls }).await.expect("sent");
     let outcome = soon("an answer", outcomes.next()).await.expect("open").expect("inside the stream");
     outcome.result.expect_err("refused")
 }
@@ -69,22 +62,23 @@ async fn send(connection: &Connection, bytes: usize) -> Problem {
 async fn commit(connection: &Connection, bytes: usize) -> Problem {
     let half = Bytes::from(vec![0; bytes / 2]);
     let rest = Bytes::from(vec![0; bytes - bytes / 2]);
-    let commit = Commit { id: id(), channel: INVENTED, commit: half, welcome: None, group_info: rest };
+    let commit = Commit { id: fresh_id(), channel: INVENTED, commit: half, welcome: None, group_info: rest };
     problem(soon("an answer", connection.commit(commit)).await)
 }
 
 async fn claim(connection: &Connection, owners: usize) -> Problem {
     let owner = |number| format!("lianxin://shenji/app/a{number}/1").parse().expect("well formed");
-    let claim = Claim { id: id(), channel: INVENTED, owners: (0..owners).map(owner).collect() };
+    let claim = Claim { id: fresh_id(), channel: INVENTED, owners: (0..owners).map(owner).collect() };
     problem(soon("an answer", connection.claim(claim)).await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_stores_a_hundred_key_packages_and_not_one_more() {
     let zone = Zone::start().await;
-    let made = key_packages(&zone, LIMITS.device_key_packages_max + 1).await;
-    let connection = zone.connect(&zone.app("jiwei", "app-1")).await.expect("connects");
-    let publish = |packages: &[Bytes]| Publish { id: id(), key_packages: packages.to_vec(), last_resort: None };
+    let device = RawDevice::open(&zone, "jiwei", "app-1").await;
+    let made = device.key_packages(LIMITS.device_key_packages_max + 1).await;
+    let connection = &device.connection;
+    let publish = |packages: &[Bytes]| Publish { id: fresh_id(), key_packages: packages.to_vec(), last_resort: None };
 
     let all_at_once = problem(connection.publish(publish(&made)).await);
     assert_too_large(&all_at_once, LIMITS.device_key_packages_max);
@@ -98,33 +92,6 @@ async fn a_device_stores_a_hundred_key_packages_and_not_one_more() {
     let other = zone.connect(&zone.app("shenji", "app-1")).await.expect("connects");
     let stolen = problem(other.publish(publish(std::slice::from_ref(last))).await);
     assert_eq!(stolen.code, ReasonCode::SenderMismatch, "nobody publishes for another");
-}
-
-/// Key packages of jiwei's first application, made as its SDK would.
-async fn key_packages(zone: &Zone, count: usize) -> Vec<Bytes> {
-    let app = zone.app("jiwei", "app-1");
-    let certificate = CertificateDer::from_pem_file(&app.mls_certificate).expect("minted");
-    let key = read_signing_key(&app.mls_key).expect("minted");
-    let identity = MlsIdentity { chain: vec![certificate.to_vec()], key: key.to_bytes().into() };
-    let mls = Mls::new(identity, app.uri, Arc::new(SystemClock), Arc::new(SystemRandom));
-    let (mls, federation) = (mls.expect("an engine"), zone.minted.federation().expect("verifies"));
-    let key = StateKey::generate(&SystemRandom);
-    let keystore = Keystore::open(&zone.folder("raw-device"), &key, Arc::new(SystemRandom)).expect("opens");
-    let made = keystore.transaction(move |tx| mls.key_packages(tx, &federation, count, false).map_err(Failed::Mls));
-    made.await.expect("made").one_time.into_iter().map(Bytes::from).collect()
-}
-
-#[derive(Debug)]
-#[expect(dead_code, reason = "shown when the story fails")]
-enum Failed {
-    Mls(MlsError),
-    State(KeystoreError),
-}
-
-impl From<KeystoreError> for Failed {
-    fn from(error: KeystoreError) -> Self {
-        Self::State(error)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

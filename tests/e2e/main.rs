@@ -9,5 +9,7 @@ mod crash;
 mod effort;
 mod handshakes;
 mod limits;
+mod raw;
+mod refusals;
 mod talk;
 mod zone;
