@@ -8,7 +8,7 @@ use std::time::Duration;
 use lianxin_connection::Publish;
 use lianxin_connection::{CallError, Connection};
 use lianxin_connection::{Commit, Create, Leave};
-use lianxin_connection::{Problem, Receipt};
+use lianxin_connection::{Problem, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
 use lianxin_types::ChannelId;
@@ -25,8 +25,48 @@ use crate::{ClientError, sync};
 const KEY_PACKAGES_MIN: u32 = 20;
 const KEY_PACKAGES_FULL: u32 = 50;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// After a refusal that this connection will hardly outlive.
+const CALLER_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 pub(crate) type Call = Pin<Box<dyn Future<Output = CallDone> + Send>>;
+
+/// What an answer says about a change.
+#[derive(Debug, PartialEq)]
+enum Judgement {
+    /// In the log.
+    Accepted(Receipt),
+    /// Not in the log, and it will not come: what was staged may be dropped.
+    Refused(Problem),
+    /// Perhaps in the log: what was staged must stay until the log or a later answer tells.
+    Unknown { again_after: Duration },
+}
+
+/// What `result` says about a change. `doubtful`: an earlier attempt may have been accepted. The gateway looks an id up
+/// before it judges a change, so a refusal of the change says that no attempt was accepted; one of the caller, or of every
+/// change at the time, says it only of this attempt.
+fn judge(result: Result<Receipt, CallError>, doubtful: bool) -> Judgement {
+    match result {
+        Ok(receipt) => Judgement::Accepted(receipt),
+        Err(CallError::Refused(problem)) if refuses_the_caller(problem.code) => match doubtful {
+            true => Judgement::Unknown { again_after: CALLER_RETRY_DELAY },
+            false => Judgement::Refused(problem),
+        },
+        Err(error) if is_worth_repeating(&error) => Judgement::Unknown { again_after: RETRY_DELAY },
+        Err(CallError::Refused(problem)) => Judgement::Refused(problem),
+        Err(_) => Judgement::Unknown { again_after: RETRY_DELAY },
+    }
+}
+
+/// Whether a refusal is about who calls, and so comes before anything is looked up.
+const fn refuses_the_caller(code: ReasonCode) -> bool {
+    matches!(
+        code,
+        ReasonCode::CertificateExpired
+            | ReasonCode::CertificateRevoked
+            | ReasonCode::WrongKind
+            | ReasonCode::UpgradeRequired
+    )
+}
 
 /// A call that ended.
 pub(crate) enum CallDone {
@@ -35,6 +75,13 @@ pub(crate) enum CallDone {
 }
 
 impl Drive {
+    /// At the start of a connection: what is stored may have been sent on an earlier one, whose answer was lost.
+    pub(crate) async fn resume_changes(&mut self) -> Result<(), ClientError> {
+        let open = self.shared.transaction(|tx, _| changes::open(tx, None)).await?;
+        self.doubtful.extend(open.into_iter().map(|(_, intent)| intent.id));
+        self.start_changes(None).await
+    }
+
     /// Calls for every stored change that is not accepted and not being called.
     pub(crate) async fn start_changes(&mut self, only: Option<ChannelId>) -> Result<(), ClientError> {
         let open = self.shared.transaction(move |tx, _| changes::open(tx, only)).await?;
@@ -58,14 +105,19 @@ impl Drive {
         match done {
             CallDone::Change { channel, intent, result } => {
                 self.calling.remove(&intent.id);
-                match result {
-                    Ok(receipt) => self.change_accepted(channel, *intent, receipt).await,
-                    Err(CallError::Refused(problem)) if !is_worth_repeating(&CallError::Refused(problem.clone())) => {
+                match judge(result, self.doubtful.contains(&intent.id)) {
+                    Judgement::Accepted(receipt) => {
+                        self.doubtful.remove(&intent.id);
+                        self.change_accepted(channel, *intent, receipt).await
+                    }
+                    Judgement::Refused(problem) => {
+                        self.doubtful.remove(&intent.id);
                         self.change_refused(channel, *intent, problem).await
                     }
-                    // Unknown or busy: the same bytes under the same id again.
-                    Err(_) => {
-                        self.retries.insert(channel, self.shared.clock.monotonic().plus(RETRY_DELAY));
+                    // The same bytes under the same id again.
+                    Judgement::Unknown { again_after } => {
+                        self.doubtful.insert(intent.id);
+                        self.retries.insert(channel, self.shared.clock.monotonic().plus(again_after));
                         Ok(())
                     }
                 }
@@ -107,14 +159,16 @@ impl Drive {
         problem: Problem,
     ) -> Result<(), ClientError> {
         tracing::debug!(?channel, kind = ?intent.kind, %problem, "change refused");
-        let (id, device) = (intent.id, self.shared.device.clone());
+        let (id, kind, device) = (intent.id, intent.kind, self.shared.device.clone());
         let dropped = self.shared.transaction(move |tx, mls| {
             let dropped = changes::refused(tx, mls, channel, &intent)?;
-            let (_, turn) = sync::standing(tx, mls, &device, channel)?;
-            Ok(dropped.then_some(turn))
+            Ok(dropped.then_some(sync::standing(tx, mls, &device, channel)?))
         });
-        if let Some(turn) = dropped.await? {
-            self.note_turn(channel, turn);
+        if let Some((head, turn)) = dropped.await? {
+            match kind {
+                IntentKind::Commit => self.commit_refused(channel, head, turn, &problem),
+                IntentKind::Create | IntentKind::Leave => self.note_turn(channel, turn),
+            }
             self.shared.waiters.settle(id, Err(Failure::Refused(problem)));
             self.shared.bells.ring(&News::Channel(channel));
         }
@@ -181,4 +235,65 @@ pub(crate) async fn replenish(shared: &Shared, connection: &Connection) -> Resul
     };
     connection.publish(publish).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use lianxin_types::{Digest, Sequence, Timestamp};
+
+    use super::*;
+
+    fn refused(code: ReasonCode) -> Result<Receipt, CallError> {
+        Err(CallError::Refused(Problem::new(code)))
+    }
+
+    #[test]
+    fn a_refusal_of_the_caller_says_nothing_of_an_earlier_attempt() {
+        let codes = [
+            ReasonCode::CertificateExpired,
+            ReasonCode::CertificateRevoked,
+            ReasonCode::WrongKind,
+            ReasonCode::UpgradeRequired,
+        ];
+        for code in codes {
+            let unknown = Judgement::Unknown { again_after: CALLER_RETRY_DELAY };
+            assert_eq!(judge(refused(code), true), unknown, "{code:?}");
+            assert_eq!(judge(refused(code), false), Judgement::Refused(Problem::new(code)), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_busy_gateway_and_a_lost_answer_leave_the_outcome_open() {
+        let codes = [
+            ReasonCode::ResourceExhausted,
+            ReasonCode::ShuttingDown,
+            ReasonCode::ZoneUnavailable,
+            ReasonCode::Internal,
+        ];
+        let unknown = || Judgement::Unknown { again_after: RETRY_DELAY };
+        for doubtful in [false, true] {
+            for code in codes {
+                assert_eq!(judge(refused(code), doubtful), unknown(), "{code:?}");
+            }
+            assert_eq!(judge(Err(CallError::Unknown { detail: "cut".into() }), doubtful), unknown());
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_change_itself_is_final() {
+        for doubtful in [false, true] {
+            for code in [ReasonCode::WrongEpoch, ReasonCode::PendingRemoves, ReasonCode::NotMember] {
+                assert_eq!(judge(refused(code), doubtful), Judgement::Refused(Problem::new(code)), "{code:?}");
+            }
+        }
+        let receipt = Receipt {
+            sequence: Sequence(1),
+            gateway_time: Timestamp(2),
+            expiry: None,
+            policy_version: 0,
+            leaf_index: 3,
+            leaf_hash: Digest([4; 32]),
+        };
+        assert_eq!(judge(Ok(receipt.clone()), true), Judgement::Accepted(receipt));
+    }
 }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianxin_connection::Claim;
-use lianxin_connection::{ReasonCode, Receipt};
+use lianxin_connection::Receipt;
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Epoch, LIMITS, Label, Sequence, ZoneId};
+use tokio::sync::watch;
 
 use crate::changes::{self, Staged};
 use crate::readers::{self, Message, Messages};
 use crate::shared::{News, Shared, Task};
 use crate::waiters::Failure;
-use crate::{ClientError, outbox};
+use crate::{ClientError, outbox, turns};
 
 /// How often a change is made anew because others changed the channel first.
 const CHANGE_ATTEMPTS_MAX: u32 = 20;
@@ -191,22 +192,34 @@ impl Channel {
             let stage = stage.clone();
             let staged = shared.transaction(move |tx, mls| stage(tx, mls, id)).await?;
             drop(wake);
-            match staged {
+            let missed = match staged {
                 Staged::Done => return Ok(None),
                 Staged::Ready => match settled.await.map_err(|_| ClientError::Closed)? {
                     Err(Failure::Superseded) => continue,
-                    Err(Failure::Refused(problem)) if is_overtaken(problem.code) => {}
+                    Err(Failure::Refused(problem)) if turns::is_overtaken(problem.code) => problem.sequence,
                     settled => return outcome(settled).map(Some),
                 },
-                Staged::Busy => {}
-            }
+                Staged::Busy => Sequence(0),
+            };
             // The log will say what came first; then the change is made on top of it.
             tokio::select! {
-                heard = news.changed() => heard.map_err(|_| ClientError::Closed)?,
+                read = self.read_up_to(missed, &mut news) => read?,
                 () = shared.clock.sleep(NEWS_WAIT_MAX) => {}
             }
         }
         Err(ClientError::Contended)
+    }
+
+    /// Waits for news of the channel after which its group stands at `sequence` or behind it, or is no more.
+    async fn read_up_to(&self, sequence: Sequence, news: &mut watch::Receiver<u64>) -> Result<(), ClientError> {
+        let id = self.id;
+        loop {
+            news.changed().await.map_err(|_| ClientError::Closed)?;
+            let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, id)?)).await?;
+            if view.is_none_or(|view| view.head.sequence >= sequence) {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -214,11 +227,6 @@ impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Channel").field(&self.id).finish()
     }
-}
-
-/// Whether a change was refused only because the log has moved on.
-fn is_overtaken(code: ReasonCode) -> bool {
-    matches!(code, ReasonCode::WrongEpoch | ReasonCode::PendingRemoves | ReasonCode::BadHead)
 }
 
 fn outcome(settled: Result<Receipt, Failure>) -> Result<Receipt, ClientError> {

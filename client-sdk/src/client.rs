@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use crate::channel::Channel;
 use crate::config::{Loaded, StateKeySource};
 use crate::readers::{Events, Invitations};
-use crate::rows::{INVITATION, IntentKind, InvitationRow};
+use crate::rows::IntentKind;
 use crate::session::Session;
 use crate::shared::{Link, News, Shared, Task};
-use crate::sync::invitation_key;
+use crate::sync::{self, Accepted};
 use crate::waiters::Failure;
 use crate::{ClientError, Config, changes, trust};
 
@@ -146,22 +146,13 @@ impl Client {
         let federation = shared.fresh_federation()?;
         let follow = shared.ask_later(Task::Follow(channel));
         let joined = shared.transaction(move |tx, mls| {
-            let key = invitation_key(channel, sequence);
-            let row = tx.get(INVITATION, &key)?.ok_or(ClientError::InvitationGone)?;
-            let row = InvitationRow::from_bytes(&row)?;
-            let invitation = lianxin_mls::Invitation {
-                channel,
-                head: row.head,
-                welcome: row.welcome,
-                tree: tree.to_vec(),
-                inviter: row.inviter,
-            };
-            mls.join(tx, &federation, &invitation)?;
-            tx.delete(INVITATION, &key)?;
-            Ok(row.inbox_id)
+            sync::accept(tx, mls, &federation, channel, sequence, tree.to_vec())
         });
-        let inbox_id = joined.await?;
+        let Accepted { inbox_id, failed } = joined.await?;
         drop(follow);
+        for (id, failure) in failed {
+            shared.waiters.settle(id, Err(failure));
+        }
         shared.ask(Task::Confirm(inbox_id));
         shared.bells.ring(&News::Channel(channel));
         Ok(self.handle(channel))

@@ -18,7 +18,8 @@ use crate::event::keep;
 use crate::lane::Lane;
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
-use crate::sync::{self, Applied, Invited, Turn};
+use crate::sync::{self, Applied, Asked, GapStep, Invited, Turn};
+use crate::turns;
 use crate::{ClientError, Event, changes};
 
 /// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
@@ -40,6 +41,8 @@ pub(crate) struct Drive {
     pub(crate) calls: FuturesUnordered<Call>,
     /// Changes being called.
     pub(crate) calling: HashSet<IdempotencyId>,
+    /// Changes that an earlier attempt may have brought into the log.
+    pub(crate) doubtful: HashSet<IdempotencyId>,
     /// Channels whose changes are to be called again.
     pub(crate) retries: BTreeMap<ChannelId, Monotonic>,
     pub(crate) replenishing: bool,
@@ -48,6 +51,10 @@ pub(crate) struct Drive {
     turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,
     /// Channels in which this device has something to send and so commits first (RFC 9420 section 12.4).
     urgent: HashSet<ChannelId>,
+    /// Refusals of own commits in a row, and in which epoch.
+    refusals: HashMap<ChannelId, (Epoch, u32)>,
+    /// Channels followed again because events were missing.
+    gaps: HashMap<ChannelId, Asked>,
     /// For the Receive stream, in order.
     requests: VecDeque<Receive>,
     cursors: BTreeMap<ChannelId, Sequence>,
@@ -65,11 +72,14 @@ impl Drive {
             in_flight: HashMap::new(),
             calls: FuturesUnordered::new(),
             calling: HashSet::new(),
+            doubtful: HashSet::new(),
             retries: BTreeMap::new(),
             replenishing: false,
             key_packages_check: now.plus(KEY_PACKAGES_CHECK),
             turns: BTreeMap::new(),
             urgent: HashSet::new(),
+            refusals: HashMap::new(),
+            gaps: HashMap::new(),
             requests: VecDeque::new(),
             cursors: BTreeMap::new(),
             tick: now.plus(TICK),
@@ -116,7 +126,7 @@ impl Drive {
             self.lanes.insert(channel, Lane::default());
             self.note_turn(channel, turn);
         }
-        self.start_changes(None).await
+        self.resume_changes().await
     }
 
     async fn tasks(&mut self) -> Result<(), ClientError> {
@@ -141,8 +151,13 @@ impl Drive {
         let standing = self.shared.transaction(move |tx, mls| sync::standing(tx, mls, &device, channel));
         let (head, turn) = standing.await?;
         self.requests.push_back(Receive::Follow { channel, after: head });
-        // A lane that is in use keeps its answers.
-        self.lanes.entry(channel).or_default();
+        // A lane that is in use keeps its answers; nothing of an older group of the channel holds the new one.
+        self.lanes.entry(channel).or_default().epoch_changed();
+        self.ready.insert(channel);
+        self.turns.remove(&channel);
+        self.urgent.remove(&channel);
+        self.refusals.remove(&channel);
+        self.gaps.remove(&channel);
         self.note_turn(channel, turn);
         Ok(())
     }
@@ -174,10 +189,34 @@ impl Drive {
 
     async fn events(&mut self, events: Vec<LogEntry>) -> Result<(), ClientError> {
         let Some(channel) = events.first().map(|event| event.channel) else { return Ok(()) };
+        // On its way when the channel was given up or left.
+        if !self.lanes.contains_key(&channel) {
+            return Ok(());
+        }
         let (federation, device) = (self.shared.federation(), self.shared.device.clone());
         let applied =
             self.shared.transaction(move |tx, mls| sync::apply(tx, mls, &federation, &device, &events)).await?;
+        let missing = applied.gap.map(|found| (applied.head, found)).filter(|_| !applied.removed);
         self.applied(channel, applied);
+        match missing {
+            Some((head, found)) => self.missing(channel, head, found).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Events are missing behind `head`: they are asked for once.
+    async fn missing(&mut self, channel: ChannelId, head: Sequence, found: Sequence) -> Result<(), ClientError> {
+        match sync::gap_step(self.gaps.get(&channel).copied(), head, found) {
+            GapStep::Wait => {}
+            GapStep::FollowAgain => {
+                self.gaps.insert(channel, Asked { head, found });
+                self.requests.push_back(Receive::Follow { channel, after: head });
+            }
+            GapStep::GiveUp => {
+                self.gone(channel, format!("the gateway has no events between {} and {}", head.0, found.0)).await?;
+                self.requests.push_back(Receive::Unfollow { channel });
+            }
+        }
         Ok(())
     }
 
@@ -186,6 +225,7 @@ impl Drive {
         if applied.epoch_changed {
             self.turns.remove(&channel);
             self.urgent.remove(&channel);
+            self.refusals.remove(&channel);
             if let Some(lane) = self.lanes.get_mut(&channel) {
                 lane.epoch_changed();
                 self.ready.insert(channel);
@@ -197,9 +237,6 @@ impl Drive {
         } else {
             self.cursors.insert(channel, applied.head);
             self.note_turn(channel, applied.turn);
-            if applied.follow_again {
-                self.requests.push_back(Receive::Follow { channel, after: applied.head });
-            }
         }
         for (id, outcome) in applied.settled {
             self.shared.waiters.settle(id, outcome);
@@ -215,6 +252,8 @@ impl Drive {
         self.urgent.remove(&channel);
         self.cursors.remove(&channel);
         self.retries.remove(&channel);
+        self.refusals.remove(&channel);
+        self.gaps.remove(&channel);
     }
 
     async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {
@@ -261,6 +300,13 @@ impl Drive {
             self.turns.remove(&channel);
             return;
         };
+        let refused = self.refusals.get(&channel).is_some_and(|(epoch, refusals)| {
+            *epoch == turn.epoch && turns::delay_after_refusal(*refusals).is_none()
+        });
+        if refused {
+            self.turns.remove(&channel);
+            return;
+        }
         let now = self.shared.clock.monotonic();
         let planned = self.turns.get(&channel).is_some_and(|(_, epoch)| *epoch == turn.epoch);
         if self.urgent.contains(&channel) {
@@ -272,10 +318,37 @@ impl Drive {
         }
     }
 
+    /// An own commit was refused, and the group stands at `head`. If the log holds what it missed, that is read first and
+    /// plans the next turn; else the turn comes again, ever later, until there have been too many in the epoch.
+    pub(crate) fn commit_refused(
+        &mut self,
+        channel: ChannelId,
+        head: Sequence,
+        turn: Option<Turn>,
+        problem: &Problem,
+    ) {
+        self.turns.remove(&channel);
+        let Some(turn) = turn else { return };
+        let (epoch, refusals) = self.refusals.entry(channel).or_insert((turn.epoch, 0));
+        if *epoch != turn.epoch {
+            (*epoch, *refusals) = (turn.epoch, 0);
+        }
+        *refusals += 1;
+        if turns::is_to_be_read_first(problem, head) {
+            return;
+        }
+        if let Some(delay) = turns::delay_after_refusal(*refusals) {
+            self.turns.insert(channel, (self.shared.clock.monotonic().plus(delay), turn.epoch));
+        }
+    }
+
     /// This device has something to send in the channel: it commits what waits without delay.
     pub(crate) fn commit_soon(&mut self, channel: ChannelId) {
         let now = self.shared.clock.monotonic();
         self.urgent.insert(channel);
+        if self.refusals.contains_key(&channel) {
+            return;
+        }
         if let Some((moment, _)) = self.turns.get_mut(&channel) {
             *moment = now;
         }

@@ -43,6 +43,7 @@ mod session;
 mod shared;
 mod sync;
 mod trust;
+mod turns;
 mod waiters;
 
 pub use channel::{Channel, ChannelInfo};

@@ -23,12 +23,42 @@ pub(crate) struct Applied {
     pub(crate) epoch_changed: bool,
     /// This device is not a member any more.
     pub(crate) removed: bool,
-    /// Events were lost on the way: follow again from the group's head.
-    pub(crate) follow_again: bool,
+    /// Events are missing behind the group's head: this one came instead of the next.
+    pub(crate) gap: Option<Sequence>,
     /// Somebody waits to leave.
     pub(crate) turn: Option<Turn>,
     /// The group's head.
     pub(crate) head: Sequence,
+}
+
+/// A request to follow again, because events were missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The group's head then.
+    pub(crate) head: Sequence,
+    /// What had come instead of the event behind it.
+    pub(crate) found: Sequence,
+}
+
+/// What to do about missing events.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum GapStep {
+    /// Follow again from the group's head.
+    FollowAgain,
+    /// The answer to the last request is still to come: this was on its way before it.
+    Wait,
+    /// The gateway was asked, and has nothing that joins the head.
+    GiveUp,
+}
+
+/// One request per head. Events of one subscription ascend, so what starts no later than the event that made us ask belongs
+/// to the answer.
+pub(crate) fn gap_step(asked: Option<Asked>, head: Sequence, found: Sequence) -> GapStep {
+    match asked {
+        Some(asked) if asked.head == head && found <= asked.found => GapStep::GiveUp,
+        Some(asked) if asked.head == head => GapStep::Wait,
+        _ => GapStep::FollowAgain,
+    }
 }
 
 /// When it is this device's turn to commit what waits.
@@ -62,8 +92,8 @@ pub(crate) fn apply(
         };
         match mls.process(tx, federation, &log_event) {
             Ok(processed) => effect(tx, mls, event, processed, &mut applied)?,
-            Err(MlsError::Gap { .. }) => {
-                applied.follow_again = true;
+            Err(MlsError::Gap { found, .. }) => {
+                applied.gap = Some(found);
                 break;
             }
             // Left behind by a removal in this very stretch, or by a subscription that ends too late.
@@ -225,7 +255,36 @@ pub(crate) fn invite(
     Ok(invited)
 }
 
-pub(crate) fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
+/// An accepted invitation.
+pub(crate) struct Accepted {
+    /// To be confirmed.
+    pub(crate) inbox_id: u64,
+    /// What waited in an older group of the channel.
+    pub(crate) failed: outbox::Failures,
+}
+
+/// Joins by a stored invitation. An older group of the channel gives way, whether the device knows of its removal or not,
+/// and so does what waited in it: it was for other members, and its keys are gone.
+pub(crate) fn accept(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    channel: ChannelId,
+    sequence: Sequence,
+    tree: Vec<u8>,
+) -> Result<Accepted, ClientError> {
+    let key = invitation_key(channel, sequence);
+    let row = tx.get(INVITATION, &key)?.ok_or(ClientError::InvitationGone)?;
+    let InvitationRow { inbox_id, head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
+    mls.join(tx, federation, &lianxin_mls::Invitation { channel, head, welcome, tree, inviter })?;
+    tx.delete(INVITATION, &key)?;
+    let (committed, left) = changes::epoch_ended(tx, channel)?;
+    let mut failed = outbox::drop_all(tx, channel)?;
+    failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)));
+    Ok(Accepted { inbox_id, failed })
+}
+
+fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
     [&channel.0[..], &sequence.0.to_be_bytes()].concat()
 }
 

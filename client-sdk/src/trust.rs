@@ -3,7 +3,7 @@
 use lianxin_connection::Connection;
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
-use lianxin_trust::{Federation, RootKeys, VerifiedBundle, verify_bundle};
+use lianxin_trust::{Federation, FederationError, RootKeys, VerifiedBundle, verify_bundle};
 use lianxin_types::{DecodeError, Reader, Writer};
 
 use crate::config::Loaded;
@@ -21,10 +21,11 @@ const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The federation at start: what is stored, or what is configured if that is newer and follows it.
 pub(crate) fn at_start(tx: &Transaction<'_>, loaded: &Loaded) -> Result<Federation, ClientError> {
-    let (bundle, lists) = match stored(tx, &loaded.roots)? {
-        None => (loaded.bundle.clone(), loaded.lists.clone()),
-        Some((stored, mut lists)) => {
-            lists.extend(loaded.lists.iter().cloned());
+    let (bundle, held, fresh) = match stored(tx, &loaded.roots)? {
+        // A wrong list in the configuration is told, not dropped.
+        None => (loaded.bundle.clone(), Vec::new(), loaded.lists.clone()),
+        Some((stored, mut held)) => {
+            held.extend(loaded.lists.iter().cloned());
             let bundle = match stored.check_successor(&loaded.bundle) {
                 Ok(()) => loaded.bundle.clone(),
                 // An older file is normal: installations are not updated with every bundle. A broken chain is refused.
@@ -33,15 +34,30 @@ pub(crate) fn at_start(tx: &Transaction<'_>, loaded: &Loaded) -> Result<Federati
                     stored
                 }
             };
-            (bundle, lists)
+            // Neither stored nor configured lists of authorities that are dropped keep the client from starting.
+            (bundle, held, Vec::new())
         }
     };
-    // Lists of authorities that a newer bundle dropped must not keep the client from starting.
-    let federation = Federation::new(bundle.clone(), lists);
-    let federation = federation.or_else(|_| Federation::new(bundle, loaded.lists.clone()));
-    let federation = federation.map_err(|error| ClientError::Trust(error.into()))?;
+    let federation = with_lists(&bundle, held, fresh).map_err(|error| ClientError::Trust(error.into()))?;
     store(tx, &federation)?;
     Ok(federation)
+}
+
+/// The federation of a bundle with all of `fresh` and those of `held` that one of its authorities has signed: a bundle that
+/// drops an authority makes nobody forget what the others have revoked.
+fn with_lists(bundle: &VerifiedBundle, held: Vec<Vec<u8>>, fresh: Vec<Vec<u8>>) -> Result<Federation, FederationError> {
+    let mut droppable = held.len();
+    let mut lists = [held, fresh].concat();
+    loop {
+        match Federation::new(bundle.clone(), lists.clone()) {
+            Err(FederationError::ForeignRevocationList { index }) if index < droppable => {
+                tracing::info!("a revocation list of no authority in the trust bundle is dropped");
+                lists.remove(index);
+                droppable -= 1;
+            }
+            made => return made,
+        }
+    }
 }
 
 /// A bundle and revocation lists.
@@ -107,17 +123,13 @@ fn successor(
 ) -> Result<Option<Federation>, TrustError> {
     let bundle = verify_bundle(roots, note)?;
     current.bundle().check_successor(&bundle)?;
-    let mut all: Vec<Vec<u8>> = current.revocation_lists().map(<[u8]>::to_vec).collect();
-    let known = all.len();
-    all.extend(lists.into_iter().filter(|list| !current.revocation_lists().any(|have| have == list)));
-    if bundle.digest == current.bundle().digest && all.len() == known {
+    let held: Vec<Vec<u8>> = current.revocation_lists().map(<[u8]>::to_vec).collect();
+    let fresh: Vec<Vec<u8>> = lists.into_iter().filter(|list| !held.contains(list)).collect();
+    if bundle.digest == current.bundle().digest && fresh.is_empty() {
         return Ok(None);
     }
-    if bundle.digest == current.bundle().digest {
-        return Ok(Some(Federation::new(bundle, all)?));
-    }
-    // A newer bundle may have dropped an authority whose list we hold.
-    let fresh = all.split_off(known);
-    let kept = [all, fresh.clone()].concat();
-    Ok(Some(Federation::new(bundle.clone(), kept).or_else(|_| Federation::new(bundle, fresh))?))
+    Ok(Some(with_lists(&bundle, held, fresh)?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use lianxin_audit::{PseudonymKey, Pseudonyms};
 use lianxin_delivery::Fanout;
 use lianxin_identity::Callers;
-use lianxin_operations::{Flush, Operations, Parts};
+use lianxin_operations::{Operations, Parts};
 use lianxin_rpc::{Face, Peer};
 use lianxin_store::{Durability, ZoneStore};
 use lianxin_transport::{Bounds, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerIdentity, ServerTls};
 use lianxin_types::{Clock, LIMITS, SystemClock, SystemRandom};
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic::service::InterceptorLayer;
 
 use crate::config::Config;
@@ -26,17 +26,9 @@ pub struct Gateway {
     incoming: Incoming,
     address: SocketAddr,
     tasks: JoinSet<()>,
-    refusals: JoinHandle<()>,
     clock: Arc<dyn Clock>,
     drain: Duration,
 }
-
-/// Handshake refusals waiting to be recorded; a flood beyond it is counted by the transport's own log only.
-const REFUSALS_WAITING_MAX: usize = 1_024;
-/// Longest wait for refusals of handshakes that were under way when the listener closed.
-const REFUSALS_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often finished minutes of refusal counts are written.
-const COUNTS_EVERY: Duration = Duration::from_secs(15);
 
 impl Gateway {
     /// Opens the zone, records the start, and binds every listener.
@@ -70,9 +62,9 @@ impl Gateway {
             .map_err(|fault| ServeError::Audit { fault: fault.to_string() })?;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(fanout.run(Arc::clone(&store)));
-        let (sender, refusals) = record_refusals(&operations, &clock);
-        let listener = listen(config, callers, Arc::clone(&clock), sender).await?;
+        tasks.spawn(fanout.run(Arc::clone(&store), Arc::clone(&clock)));
+        tasks.spawn(operations.clone().record_counts());
+        let listener = listen(config, callers, Arc::clone(&clock), operations.clone()).await?;
         let address = listener.address();
         if let Some(address) = config.metrics {
             let listener = tokio::net::TcpListener::bind(address).await;
@@ -80,7 +72,7 @@ impl Gateway {
             tasks.spawn(crate::metrics::serve(listener, operations.clone(), Arc::clone(&store)));
         }
         let drain = Duration::from_secs(config.drain_seconds_max);
-        Ok(Self { operations, store, incoming: listener.incoming(), address, tasks, refusals, clock, drain })
+        Ok(Self { operations, store, incoming: listener.incoming(), address, tasks, clock, drain })
     }
 
     /// Where departments connect.
@@ -141,10 +133,10 @@ impl Gateway {
                 Ok(())
             }
         };
-        // The listener is gone, so the recorder ends once it has written what waits.
+        // The listener is gone: what is still being done was begun before, and belongs before the record of the stop.
         tokio::select! {
-            _ended = &mut self.refusals => {}
-            () = self.clock.sleep(REFUSALS_WAIT_MAX) => self.refusals.abort(),
+            () = self.operations.settled() => {}
+            () = self.clock.sleep(self.drain) => tracing::warn!("operations still open after the drain time"),
         }
         self.operations.stopped().await;
         self.tasks.shutdown().await;
@@ -158,40 +150,16 @@ async fn listen(
     config: &Config,
     callers: Arc<Callers>,
     clock: Arc<dyn Clock>,
-    refusals: mpsc::Sender<HandshakeRefusal>,
+    operations: Operations,
 ) -> Result<Listener, ServeError> {
     let identity =
         ServerIdentity::from_pem(&crate::trust::read(&config.certificate)?, &crate::trust::read(&config.key)?)?;
     let tls = ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?;
     let observer = Arc::new(move |refusal: HandshakeRefusal| {
         tracing::info!(reason = refusal.reason.code(), "connection refused");
-        if refusals.try_send(refusal).is_err() {
-            tracing::warn!("refusals come faster than they can be recorded");
-        }
+        operations.connection_refused(refusal.source, refusal.reason.code());
     });
     Ok(Listener::bind(config.listen, Arc::new(tls), Bounds::default(), clock, observer).await?)
-}
-
-/// Runs the task that records refused connections, and gives its inbox; it ends when the inbox closes.
-fn record_refusals(
-    operations: &Operations,
-    clock: &Arc<dyn Clock>,
-) -> (mpsc::Sender<HandshakeRefusal>, JoinHandle<()>) {
-    let (sender, mut refusals) = mpsc::channel::<HandshakeRefusal>(REFUSALS_WAITING_MAX);
-    let (operations, clock) = (operations.clone(), Arc::clone(clock));
-    let task = tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                biased;
-                refusal = refusals.recv() => match refusal {
-                    Some(refusal) => operations.connection_refused(refusal.source, refusal.reason.code()).await,
-                    None => return,
-                },
-                () = clock.sleep(COUNTS_EVERY) => operations.flush_refusal_counts(Flush::FinishedMinutes).await,
-            }
-        }
-    });
-    (sender, task)
 }
 
 /// Hands the connection's certificate to the face, in the face's own word for it.

@@ -1,11 +1,12 @@
 //! The configuration file: TOML, unknown keys refused, paths relative to the file. `config.sample.toml` documents each key.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use lianxin_types::{Digest, ZoneId};
 use serde::Deserialize;
 use thiserror::Error;
+use tracing_subscriber::EnvFilter;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -196,19 +197,37 @@ impl Config {
         if self.metrics.is_some_and(|address| !address.ip().is_loopback()) {
             return Err(value("metrics.listen", "metrics are not authenticated: use a loopback address"));
         }
-        if self.pseudonym_key.starts_with(&self.store) {
+        if normalised(&self.pseudonym_key).starts_with(normalised(&self.store)) {
             let fault = "the key must not lie in the zone's folder: whoever copies the zone would have it";
             return Err(value("audit.pseudonym_key", fault));
         }
         if self.drain_seconds_max > DRAIN_SECONDS_BOUND {
             return Err(value("drain_seconds_max", format!("at most {DRAIN_SECONDS_BOUND}")));
         }
+        EnvFilter::try_new(&self.log_filter).map_err(|fault| value("log.filter", fault))?;
         Ok(self)
     }
 }
 
 fn value(key: &'static str, fault: impl ToString) -> ConfigError {
     ConfigError::Value { key, fault: fault.to_string() }
+}
+
+/// `path` from the root of the file system on, without `.` and `..`. It goes by the names alone, since neither folder need
+/// exist yet; a symbolic link that leads elsewhere is its maker's business.
+fn normalised(path: &Path) -> PathBuf {
+    // An empty path or an unknown current folder leaves nothing to start from; then both paths are compared as written.
+    let from_root = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for component in from_root.components() {
+        match component {
+            Component::CurDir => {}
+            // Above the root is the root, and `pop` leaves it alone.
+            Component::ParentDir => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -245,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_beside_the_zone_is_taken_however_it_is_written() {
+        for beside in ["data/zone/../keys/k", "data/zone-keys/k", "data/zone/../zone2/k", "../lianxin/keys/k"] {
+            parse(&SAMPLE.replace("keys/pseudonym.key", beside)).expect(beside);
+        }
+        // Where one path is absolute and the other is not, both are still compared from the root.
+        let here = std::env::current_dir().expect("a current folder").join("data/zone/k");
+        let text = SAMPLE.replace("keys/pseudonym.key", &here.display().to_string());
+        Config::parse(&text, Path::new("gateway.toml")).expect_err("the zone's folder, written out");
+    }
+
+    #[test]
     fn values_that_would_be_unsafe_are_refused() {
         let key = |text: String| match parse(&text) {
             Err(ConfigError::Value { key, .. }) => key,
@@ -252,6 +282,12 @@ mod tests {
         };
         assert_eq!(key(SAMPLE.replace("127.0.0.1:9464", "0.0.0.0:9464")), "metrics.listen");
         assert_eq!(key(SAMPLE.replace("keys/pseudonym.key", "data/zone/pseudonym.key")), "audit.pseudonym_key");
+        for detour in
+            ["data/x/../zone/k", "./data/./zone/k", "data/../../lianxin/data/zone/k", "/etc/lianxin/data/zone/k"]
+        {
+            assert_eq!(key(SAMPLE.replace("keys/pseudonym.key", detour)), "audit.pseudonym_key", "{detour}");
+        }
+        assert_eq!(key(SAMPLE.replace("filter = \"info\"", "filter = \"lianxin_store=loud\"")), "log.filter");
         assert_eq!(key(SAMPLE.replace("drain_seconds_max = 10", "drain_seconds_max = 301")), "drain_seconds_max");
         assert_eq!(key(SAMPLE.replace("cn-zj-1", "CN ZJ")), "zone");
         assert!(matches!(parse(&SAMPLE.replace("\"sled\"", "\"memory\"")), Err(ConfigError::Parse { .. })));

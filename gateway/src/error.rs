@@ -18,13 +18,23 @@ pub enum ServeError {
         /// The cause.
         source: std::io::Error,
     },
-    /// Root keys, bundle or revocation lists do not verify.
+    /// Root keys, bundle, revocation lists or the gateway's own certificate do not verify.
     #[error("verify {}: {fault}", path.display())]
     Trust {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         fault: String,
+    },
+    /// Certificate chain and private key of the gateway are no identity.
+    #[error("use {} with {}", certificate.display(), key.display())]
+    Identity {
+        /// The file with the chain.
+        certificate: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+        /// The cause.
+        source: TransportError,
     },
     /// The zone cannot be opened.
     #[error("open the zone")]

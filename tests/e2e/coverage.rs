@@ -1,109 +1,235 @@
-//! Every call of the contract has a refused case and an audit record. The list of calls is read from the contract itself:
-//! a call without a case here turns this red.
+//! Every call of the contract has a refused case and an accepted one, and each leaves its audit record. The list of calls
+//! is read from the contract itself: a call without its cases here turns this red.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use lianxin_certs_dev::Specimen;
 use lianxin_connection::{CallError, Connection};
+use lianxin_proto::channels::v1::ListRequest;
+use lianxin_proto::channels::v1::channels_client::ChannelsClient;
 use lianxin_proto::channels::{Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, List};
 use lianxin_proto::directory::Hello;
+use lianxin_proto::directory::v1::GetTrustRequest;
+use lianxin_proto::directory::v1::directory_client::DirectoryClient;
+use lianxin_proto::key_packages::v1::CountRequest;
+use lianxin_proto::key_packages::v1::key_packages_client::KeyPackagesClient;
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Frame, History, Receive, Send};
 use lianxin_proto::{FILE_DESCRIPTOR_SET, Problem, ReasonCode};
 use lianxin_types::{ChannelId, IdempotencyId, Sequence};
 use prost::Message;
+use serde_json::Value;
 
+use crate::raw::{RawDevice, fresh_id};
+use crate::talk::soon;
+use crate::wire;
 use crate::zone::Zone;
 
-/// What a refused case must leave: the code that the caller got, and the action in its audit record. `None`: a call that
-/// refuses nobody who gets past the handshake, with the event that it leaves instead.
-type Expect = (Option<ReasonCode>, &'static str);
+/// Where a call was refused, and so what must be in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Refused {
+    /// By the gateway, which knew the caller: the code that the caller got, and the action in the record.
+    Inside(ReasonCode, &'static str),
+    /// With the connection. The call has an empty request and is open to every certificate that gets in, so there is no way
+    /// to be refused behind the handshake that does not need a clock or a disk that fails.
+    AtTheDoor,
+}
 
 const INVENTED: ChannelId = ChannelId([0xEE; 16]);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_call_has_a_refused_case_and_an_audit_record() {
+async fn every_call_has_a_refused_case_and_one_audit_record_of_it() {
     let zone = Zone::start().await;
     let connection = zone.connect(&zone.app("waibu", "app-1")).await.expect("connects");
-    let mut seen: BTreeMap<String, Expect> = BTreeMap::new();
+    let mut refused: BTreeMap<Refused, Vec<String>> = BTreeMap::new();
     for method in methods_of_the_contract() {
-        let expect = refuse(&connection, &method).await;
-        seen.insert(method, expect);
+        refused.entry(refuse(&zone, &connection, &method).await).or_default().push(method);
     }
     drop(connection);
     let bodies = zone.close().await.shared_bodies();
-    for (method, (code, word)) in seen {
-        let found = bodies.iter().any(|body| match code {
-            Some(code) => {
-                body["event"] == "refused"
-                    && body["action"] == word
-                    && format!("REASON_CODE_{}", body["reason"].as_str().unwrap_or_default()) == code.as_str_name()
+    for (how, methods) in &refused {
+        let recorded = match how {
+            Refused::Inside(code, action) => {
+                assert_eq!(
+                    methods.len(),
+                    1,
+                    "{methods:?} share the word {action}: one's record would pass for the other's"
+                );
+                let wanted = |body: &&Value| {
+                    body["event"] == "refused" && body["action"] == *action && reason(body) == code.as_str_name()
+                };
+                bodies.iter().filter(wanted).count() as u64
             }
-            None => body["event"] == word,
-        });
-        assert!(found, "{method} left no audit record of {word} {code:?}; there are: {bodies:#?}");
+            Refused::AtTheDoor => {
+                let of_this =
+                    |body: &&Value| body["event"] == "refused-before-caller" && body["reason"] == "certificate_revoked";
+                bodies.iter().filter(of_this).filter_map(|body| body["count"].as_u64()).sum()
+            }
+        };
+        assert_eq!(recorded, methods.len() as u64, "records of {methods:?} {how:?}; there are: {bodies:#?}");
     }
+    let of_callers = bodies.iter().filter(|body| body["event"] == "refused").count();
+    let inside = refused.keys().filter(|how| **how != Refused::AtTheDoor).count();
+    assert_eq!(of_callers, inside, "nothing else was refused: {bodies:#?}");
+}
+
+fn reason(body: &Value) -> String {
+    format!("REASON_CODE_{}", body["reason"].as_str().unwrap_or_default())
 }
 
 /// Calls one method in a way that must be refused and checks the code.
-async fn refuse(connection: &Connection, method: &str) -> Expect {
+async fn refuse(zone: &Zone, connection: &Connection, method: &str) -> Refused {
+    use Refused::{AtTheDoor, Inside};
     let id = IdempotencyId([7; 16]);
     let junk = || Bytes::from_static(b"junk");
     match method {
         "lianxin.channels.v1.Channels/Create" => {
             let create = Create { id, group_info: junk(), ratchet_tree: junk() };
-            (Some(code(connection.create(create).await, ReasonCode::InvalidMls)), "create-channel")
+            Inside(code(connection.create(create).await, ReasonCode::InvalidMls), "create-channel")
         }
         "lianxin.channels.v1.Channels/Commit" => {
             let commit = Commit { id, channel: INVENTED, commit: junk(), welcome: None, group_info: junk() };
-            (Some(code(connection.commit(commit).await, ReasonCode::ChannelNotAvailable)), "commit")
+            Inside(code(connection.commit(commit).await, ReasonCode::ChannelNotAvailable), "commit")
         }
         "lianxin.channels.v1.Channels/Leave" => {
             let leave = Leave { id, channel: INVENTED, proposal: junk() };
-            (Some(code(connection.leave(leave).await, ReasonCode::ChannelNotAvailable)), "leave")
+            Inside(code(connection.leave(leave).await, ReasonCode::ChannelNotAvailable), "leave")
         }
         "lianxin.channels.v1.Channels/GetWelcomeTree" => {
             let wanted = GetWelcomeTree { channel: INVENTED, sequence: Sequence(1) };
-            (Some(code(connection.welcome_tree(wanted).await, ReasonCode::ChannelNotAvailable)), "public-state")
+            Inside(code(connection.welcome_tree(wanted).await, ReasonCode::ChannelNotAvailable), "welcome-tree")
         }
         "lianxin.channels.v1.Channels/GetGroupInfo" => {
             let wanted = GetGroupInfo { channel: INVENTED };
-            (Some(code(connection.group_info(wanted).await, ReasonCode::ChannelNotAvailable)), "public-state")
+            Inside(code(connection.group_info(wanted).await, ReasonCode::ChannelNotAvailable), "group-info")
         }
-        "lianxin.channels.v1.Channels/List" => {
-            let page = connection.list(List { after: None }).await.expect("one's own channels may be listed");
-            assert!(page.channels.is_empty());
-            (None, "channels-listed")
-        }
-        "lianxin.messages.v1.Messages/Send" => (Some(refused_send(connection, id).await), "send"),
-        "lianxin.messages.v1.Messages/Receive" => (Some(refused_follow(connection).await), "follow"),
+        "lianxin.channels.v1.Channels/List" => Inside(refused_list(zone).await, "list"),
+        "lianxin.messages.v1.Messages/Send" => Inside(refused_send(connection, id).await, "send"),
+        "lianxin.messages.v1.Messages/Receive" => Inside(refused_follow(connection).await, "follow"),
         "lianxin.messages.v1.Messages/History" => {
             let wanted = History { channel: INVENTED, after: Sequence(0), events_max: 1 };
-            (Some(code(connection.history(wanted).await, ReasonCode::ChannelNotAvailable)), "history")
+            Inside(code(connection.history(wanted).await, ReasonCode::ChannelNotAvailable), "history")
         }
         "lianxin.key_packages.v1.KeyPackages/Publish" => {
             let publish = Publish { id, key_packages: vec![junk()], last_resort: None };
-            (Some(code(connection.publish(publish).await, ReasonCode::InvalidMls)), "publish-key-packages")
+            Inside(code(connection.publish(publish).await, ReasonCode::InvalidMls), "publish-key-packages")
         }
         "lianxin.key_packages.v1.KeyPackages/Claim" => {
             let owner = "lianxin://jiwei/app/a/1".parse().expect("well formed");
             let claim = Claim { id, channel: INVENTED, owners: vec![owner] };
-            (Some(code(connection.claim(claim).await, ReasonCode::ChannelNotAvailable)), "claim-key-packages")
+            Inside(code(connection.claim(claim).await, ReasonCode::ChannelNotAvailable), "claim-key-packages")
         }
         "lianxin.key_packages.v1.KeyPackages/Count" => {
-            assert_eq!(connection.count().await.expect("one's own may be counted").one_time, 0);
-            (None, "key-packages-counted")
+            if let Ok(channel) = wire_as_revoked(zone).await {
+                let answer = KeyPackagesClient::new(channel).count(CountRequest {}).await;
+                assert!(
+                    problem_in(&answer.expect_err("no connection")).is_none(),
+                    "refused by the handshake, not inside"
+                );
+            }
+            AtTheDoor
         }
         "lianxin.directory.v1.Directory/Hello" => {
             let hello = Hello { protocol_version: 0, capabilities: vec![], client: "old".into() };
-            (Some(code(connection.hello(hello).await, ReasonCode::UpgradeRequired)), "hello")
+            Inside(code(connection.hello(hello).await, ReasonCode::UpgradeRequired), "hello")
         }
         "lianxin.directory.v1.Directory/GetTrust" => {
-            connection.trust().await.expect("everybody in the bundle may read it");
-            (None, "trust-read")
+            if let Ok(channel) = wire_as_revoked(zone).await {
+                let answer = DirectoryClient::new(channel).get_trust(GetTrustRequest {}).await;
+                assert!(
+                    problem_in(&answer.expect_err("no connection")).is_none(),
+                    "refused by the handshake, not inside"
+                );
+            }
+            AtTheDoor
         }
         other => panic!("{other} has no refused case here: write one"),
     }
+}
+
+/// A connection that the gateway ends, now or with the first call.
+async fn wire_as_revoked(zone: &Zone) -> Result<tonic::transport::Channel, String> {
+    let revoked = zone.minted.specimen(Specimen::Revoked);
+    wire::channel(zone, &revoked.tls_certificate, &revoked.tls_key).await
+}
+
+fn problem_in(status: &tonic::Status) -> Option<Problem> {
+    Problem::from_status_bytes(status.details())
+}
+
+/// A cursor that is not an id: our own connection cannot spell it.
+async fn refused_list(zone: &Zone) -> ReasonCode {
+    let app = zone.app("waibu", "app-1");
+    let channel = wire::channel(zone, &app.tls_certificate, &app.tls_key).await.expect("let in");
+    let request = ListRequest { after_channel_id: Bytes::from_static(b"5byte").into() };
+    let status = ChannelsClient::new(channel).list(request).await.expect_err("malformed");
+    let problem = problem_in(&status).expect("a Problem");
+    assert_eq!((problem.code, problem.field.as_str()), (ReasonCode::Malformed, "after_channel_id"));
+    problem.code
+}
+
+/// The event of an accepted call, and how often the story below makes the call.
+fn accepted(method: &str) -> (&'static str, usize) {
+    match method {
+        "lianxin.channels.v1.Channels/Create" => ("channel-started", 1),
+        "lianxin.channels.v1.Channels/Commit" => ("committed", 1),
+        "lianxin.channels.v1.Channels/Leave" => ("leave-proposed", 1),
+        "lianxin.channels.v1.Channels/GetWelcomeTree" => ("welcome-tree-read", 1),
+        "lianxin.channels.v1.Channels/GetGroupInfo" => ("group-info-read", 1),
+        "lianxin.channels.v1.Channels/List" => ("channels-listed", 1),
+        "lianxin.messages.v1.Messages/Send" => ("message-accepted", 1),
+        // One for the invitation, one to follow the channel.
+        "lianxin.messages.v1.Messages/Receive" => ("receive-opened", 2),
+        // After the start, after the commit, and by the device that joined.
+        "lianxin.messages.v1.Messages/History" => ("history-read", 3),
+        "lianxin.key_packages.v1.KeyPackages/Publish" => ("key-packages-published", 1),
+        "lianxin.key_packages.v1.KeyPackages/Claim" => ("key-packages-claimed", 1),
+        "lianxin.key_packages.v1.KeyPackages/Count" => ("key-packages-counted", 1),
+        // One for each device.
+        "lianxin.directory.v1.Directory/Hello" => ("session-opened", 2),
+        "lianxin.directory.v1.Directory/GetTrust" => ("trust-read", 1),
+        other => panic!("{other} has no accepted case here: write one"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_accepted_call_leaves_one_audit_record() {
+    let zone = Zone::start().await;
+    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
+    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let channel = jiwei.channel(&["jiwei", "shenji"]).await;
+    jiwei.add(channel, &shenji).await;
+    let message = (fresh_id(), jiwei.encrypt(channel, "收到").await);
+    jiwei.send(channel, &[message]).await.remove(0).expect("accepted");
+    follow(&jiwei.connection, channel).await;
+    let connection = &jiwei.connection;
+    soon("the group", connection.group_info(GetGroupInfo { channel })).await.expect("a member may read it");
+    assert_eq!(soon("a page", connection.list(List { after: None })).await.expect("listed").channels.len(), 1);
+    soon("a count", connection.count()).await.expect("one's own may be counted");
+    soon("the bundle", connection.trust()).await.expect("everybody in it may read it");
+    shenji.leave(channel, shenji.leave_proposal(channel).await).await.expect("accepted");
+    drop((jiwei, shenji));
+
+    let bodies = zone.close().await.shared_bodies();
+    for method in methods_of_the_contract() {
+        let (event, times) = accepted(&method);
+        let recorded = bodies.iter().filter(|body| body["event"] == event).count();
+        assert_eq!(recorded, times, "records of {method} as {event}; there are: {bodies:#?}");
+    }
+    let followed = bodies.iter().filter(|body| body["event"] == "followed").count();
+    assert_eq!(followed, 1, "what a stream follows has its own record");
+    assert!(bodies.iter().all(|body| body["event"] != "refused"), "{bodies:#?}");
+}
+
+/// Follows a channel until the stream has caught up.
+async fn follow(connection: &Connection, channel: ChannelId) {
+    let (control, mut frames) = connection.receive_stream();
+    control.request(Receive::Follow { channel, after: Sequence(0) }).await.expect("asked");
+    soon("the stored events", async {
+        while !matches!(frames.next().await.expect("open").expect("a frame"), Frame::CaughtUp { .. }) {}
+    })
+    .await;
 }
 
 fn code<T: std::fmt::Debug>(answer: Result<T, CallError>, expect: ReasonCode) -> ReasonCode {

@@ -56,6 +56,8 @@ pub enum AuditEvent {
         /// Whose.
         owners: Vec<DeviceUri>,
     },
+    /// A device opened a stream for what is meant for it.
+    ReceiveOpened,
     /// A stream began to follow a channel.
     Followed {
         /// Behind which sequence.
@@ -66,8 +68,10 @@ pub enum AuditEvent {
         /// Behind which sequence.
         after: u64,
     },
-    /// GroupInfo or the public tree was read.
-    PublicStateRead,
+    /// GroupInfo and public tree of the current epoch were read.
+    GroupInfoRead,
+    /// The tree that goes with a Welcome was read.
+    WelcomeTreeRead,
     /// A caller listed its channels.
     ChannelsListed,
     /// A caller counted its key packages.
@@ -128,12 +132,13 @@ impl AuditEvent {
             Self::KeyPackagesPublished { .. } | Self::KeyPackagesClaimed { .. } => EventFamily::KeyPackage,
             Self::Followed { .. }
             | Self::HistoryRead { .. }
-            | Self::PublicStateRead
+            | Self::GroupInfoRead
+            | Self::WelcomeTreeRead
             | Self::ChannelsListed
             | Self::KeyPackagesCounted
             | Self::TrustRead => EventFamily::Read,
             Self::Refused { .. } | Self::RefusedBeforeCaller { .. } => EventFamily::Refusal,
-            Self::InboxConfirmed { .. } | Self::SessionOpened { .. } => EventFamily::Session,
+            Self::ReceiveOpened | Self::InboxConfirmed { .. } | Self::SessionOpened { .. } => EventFamily::Session,
             Self::GatewayStarted { .. } | Self::GatewayStopped => EventFamily::Gateway,
         }
     }
@@ -147,9 +152,11 @@ impl AuditEvent {
             Self::MessageAccepted { .. } => "message-accepted",
             Self::KeyPackagesPublished { .. } => "key-packages-published",
             Self::KeyPackagesClaimed { .. } => "key-packages-claimed",
+            Self::ReceiveOpened => "receive-opened",
             Self::Followed { .. } => "followed",
             Self::HistoryRead { .. } => "history-read",
-            Self::PublicStateRead => "public-state-read",
+            Self::GroupInfoRead => "group-info-read",
+            Self::WelcomeTreeRead => "welcome-tree-read",
             Self::ChannelsListed => "channels-listed",
             Self::KeyPackagesCounted => "key-packages-counted",
             Self::TrustRead => "trust-read",
@@ -198,7 +205,9 @@ impl AuditEvent {
                     "configuration_digest": configuration_digest.to_hex(),
                 })
             }
-            Self::PublicStateRead
+            Self::ReceiveOpened
+            | Self::GroupInfoRead
+            | Self::WelcomeTreeRead
             | Self::ChannelsListed
             | Self::KeyPackagesCounted
             | Self::TrustRead

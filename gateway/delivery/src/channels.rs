@@ -8,7 +8,7 @@ use lianxin_policy::{CommitChange, CreateChannel, Leave, Permit};
 use lianxin_profile::{
     ChannelContext, CommitSummary, GroupInfoSigner, check_group_info, check_welcome, label_reference, slot,
 };
-use lianxin_store::{ChannelHead, ChannelWrite, Effect, Expect, NewEvent, Seat, ZoneStore};
+use lianxin_store::{ChannelHead, ChannelWrite, Effect, Expect, GroupSnapshot, NewEvent, Seat, ZoneStore};
 use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, LIMITS, Sequence, Timestamp, ZoneId};
@@ -71,8 +71,9 @@ struct Cache {
 const GROUPS_IN_MEMORY_MAX: usize = 512;
 /// Commits of one channel that are validated at a time (PROTOCOL 10).
 const VALIDATIONS_PER_CHANNEL_MAX: usize = 2;
-/// A view of the group goes into the journal with every commit up to this size, larger ones with every 32nd, so that a
-/// rebuild replays few commits and needs no certificate that has expired since.
+/// A view of the group goes into the journal with every commit up to this size, larger ones with every 32nd; of those
+/// between, the store keeps a copy beside the journal. A commit is replayed only if a crash took that copy, and then its
+/// certificates are judged at the moment when it was accepted.
 const SNAPSHOT_BYTES_ALWAYS: usize = 128 * 1024;
 const SNAPSHOT_EVERY_COMMITS: u64 = 32;
 
@@ -127,7 +128,7 @@ impl Channels {
         needed: Sequence,
     ) -> Result<GroupState, DeliveryError> {
         let snapshot = self.store.group_snapshot(channel)?.ok_or(DeliveryError::Group { fault: "no stored view" })?;
-        let mut state = GroupState::from_snapshot(federation, &snapshot.state, snapshot.sequence)?;
+        let mut state = GroupState::from_snapshot(&snapshot.state, snapshot.sequence)?;
         let mut after = state.sequence();
         while after < needed {
             let page = self.store.read(channel, after, LIMITS.history_events_max, LIMITS.frame_bytes_max)?;
@@ -152,9 +153,19 @@ impl Channels {
         })
     }
 
-    /// The state that an accepted event made becomes current; `sequence` is the event's place.
-    pub fn advance(&self, channel: &ChannelId, state: GroupState, sequence: Sequence) {
-        self.keep(channel, Arc::new(state.at(sequence)));
+    /// The state that an accepted event made becomes current; `sequence` is the event's place. Blocking.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Store`] if the zone is unavailable; the state is current in memory all the same.
+    pub fn advance(&self, channel: &ChannelId, state: GroupState, sequence: Sequence) -> Result<(), DeliveryError> {
+        let state = Arc::new(state.at(sequence));
+        self.keep(channel, Arc::clone(&state));
+        let snapshot = state.to_snapshot();
+        if snapshot.len() > SNAPSHOT_BYTES_ALWAYS {
+            let snapshot = GroupSnapshot { epoch: state.epoch(), sequence, state: snapshot };
+            self.store.put_group_snapshot(channel, snapshot)?;
+        }
+        Ok(())
     }
 
     fn keep(&self, channel: &ChannelId, state: Arc<GroupState>) {
@@ -225,8 +236,7 @@ impl Channels {
         check_welcome(&bundle.welcome, &summary.added)?;
         check_head(&*self.store, channel, &verified.head)?;
         for added in summary.added.iter() {
-            let is_claimed = self.store.is_claimed(channel, &added.reference)?;
-            if !is_claimed && !self.store.is_last_resort(&added.uri, &added.reference)? {
+            if !added.is_last_resort && !self.store.is_claimed(channel, &added.reference)? {
                 return Err(DeliveryError::KeyPackageNotClaimed);
             }
         }
@@ -323,11 +333,6 @@ impl PreparedCommit {
         &self.before
     }
 
-    /// What the channel says of itself before it.
-    pub fn context(&self) -> &ChannelContext {
-        &self.verified.summary.context
-    }
-
     /// Bytes of the bundle.
     pub fn bytes(&self) -> usize {
         self.bundle.commit.len() + self.bundle.welcome.len() + self.bundle.group_info.len()
@@ -371,7 +376,7 @@ impl PreparedCommit {
         if state.len() <= SNAPSHOT_BYTES_ALWAYS || epoch.0.is_multiple_of(SNAPSHOT_EVERY_COMMITS) {
             effects.push(Effect::GroupSnapshot { state });
         }
-        let write = ChannelWrite { channel, expect: Expect::Epoch(self.before.epoch), event };
+        let write = ChannelWrite { channel, expect: expect(&self.before), event };
         (write, effects, self.verified.next)
     }
 }
@@ -396,9 +401,14 @@ impl PreparedLeave {
             head: Some(self.head),
         };
         let effects = vec![Effect::Leaving { device: permit.caller().clone() }];
-        let write = ChannelWrite { channel, expect: Expect::Epoch(self.before.epoch), event };
+        let write = ChannelWrite { channel, expect: expect(&self.before), event };
         (write, effects, self.next)
     }
+}
+
+/// Exactly the state that was verified against: its epoch, and the proposals that waited.
+fn expect(before: &ChannelHead) -> Expect {
+    Expect::State { epoch: before.epoch, proposals: before.proposal_sequence }
 }
 
 fn check_zone(named: &ZoneId, ours: &ZoneId) -> Result<(), DeliveryError> {

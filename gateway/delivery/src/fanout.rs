@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use lianxin_store::{StoredEvent, ZoneStore};
-use lianxin_types::{ChannelId, DeviceUri};
+use lianxin_types::{ChannelId, Clock, DeviceUri};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
@@ -17,6 +18,8 @@ pub struct Fanout {
     devices: Mutex<HashMap<DeviceUri, Vec<Weak<Mailbox>>>>,
 }
 
+/// Pause before a closed tail is asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Events taken from the tail in one go, so that a burst makes few frames.
 const EVENTS_AT_ONCE_MAX: usize = 256;
 
@@ -26,16 +29,20 @@ impl Fanout {
         Arc::new(Self::default())
     }
 
-    /// Passes events on until the store closes its tail. Run it as one owned task.
-    pub async fn run(self: Arc<Self>, store: Arc<dyn ZoneStore>) {
-        let mut tail = store.tail();
-        drop(store);
+    /// Passes events on. A tail that closes means that the zone is being opened again: the next one is asked for, and
+    /// everybody reads what may have been missed. Run it as one owned task, and end it by dropping it.
+    pub async fn run(self: Arc<Self>, store: Arc<dyn ZoneStore>, clock: Arc<dyn Clock>) {
         loop {
-            match tail.recv().await {
-                Ok(event) => self.pass_on(event, &mut tail),
-                Err(RecvError::Lagged(_)) => self.mark_everybody(),
-                Err(RecvError::Closed) => return,
+            let mut tail = store.tail();
+            self.mark_everybody();
+            loop {
+                match tail.recv().await {
+                    Ok(event) => self.pass_on(event, &mut tail),
+                    Err(RecvError::Lagged(_)) => self.mark_everybody(),
+                    Err(RecvError::Closed) => break,
+                }
             }
+            clock.sleep(ASK_AGAIN_AFTER).await;
         }
     }
 

@@ -9,7 +9,8 @@ use std::sync::{PoisonError, RwLock};
 use bytes::Bytes;
 use lianxin_profile::{
     ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeKind, ProfileError, Roster,
-    check_commit, check_leave, check_sender, check_start, parse_group_info, parse_handshake, parse_tree, read_context,
+    check_commit, check_leave, check_sender, check_start, parse_group_info, parse_handshake, parse_tree,
+    stored_context,
 };
 use lianxin_store::StoredEvent;
 use lianxin_tlog::{EventKind, Head};
@@ -251,11 +252,11 @@ impl GroupState {
     ///
     /// # Errors
     /// [`DeliveryError::Group`] for other bytes.
-    pub fn from_snapshot(federation: &Federation, bytes: &[u8], sequence: Sequence) -> Result<Self, DeliveryError> {
+    pub fn from_snapshot(bytes: &[u8], sequence: Sequence) -> Result<Self, DeliveryError> {
         let (group_id, roster, values) = read_snapshot(bytes).map_err(|_| fault("snapshot is damaged"))?;
         let storage = MemoryStorage { values: RwLock::new(values) };
         let group = load(&storage, &openmls::group::GroupId::from_slice(&group_id))?;
-        let context = read_context(group.group_context(), federation).map_err(ProfileError::from)?;
+        let context = stored_context(group.group_context()).map_err(ProfileError::from)?;
         Ok(Self { group, storage, roster, context, sequence })
     }
 }

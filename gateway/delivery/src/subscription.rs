@@ -96,6 +96,10 @@ impl Subscription {
             return Ok(());
         };
         let sent = after.max(Sequence(joined.0.saturating_sub(1)));
+        if after > Sequence(0) && after.next() < joined {
+            // It was removed and seated again meanwhile: what lies between is not for it.
+            self.ready.push_back(Delivery::Gap { channel, first_retained: joined });
+        }
         self.followed.insert(channel, Followed { sent, is_behind: true, is_caught_up: false });
         Ok(())
     }
@@ -109,6 +113,11 @@ impl Subscription {
     /// Channels followed now.
     pub fn followed_count(&self) -> usize {
         self.followed.len()
+    }
+
+    /// Whether this channel is followed now.
+    pub fn is_following(&self, channel: &ChannelId) -> bool {
+        self.followed.contains_key(channel)
     }
 
     /// What comes next. Cancel-safe: what a dropped call had taken is given out by the next one.
@@ -138,23 +147,24 @@ impl Subscription {
             let idle = self.clock.sleep_until(heartbeat);
             tokio::select! {
                 biased;
-                frame = self.frames.recv() => if let Some(frame) = frame { self.take_live(frame) },
+                frame = self.frames.recv() => if let Some(frame) = frame { self.take_live(frame)? },
                 () = self.mailbox.woken() => {}
                 () = idle => return Ok(Delivery::Heartbeat { now: self.clock.now() }),
             }
         }
     }
 
-    fn take_live(&mut self, frame: Arc<Frame>) {
-        let Some(followed) = self.followed.get_mut(frame.channel()) else { return };
+    fn take_live(&mut self, frame: Arc<Frame>) -> Result<(), StoreError> {
+        let Some(followed) = self.followed.get_mut(frame.channel()) else { return Ok(()) };
         if frame.last() <= followed.sent {
-            return;
+            return Ok(());
         }
         if frame.first() == followed.sent.next() && !followed.is_behind {
-            self.give(frame);
+            self.give(frame)?;
         } else {
             followed.is_behind = true;
         }
+        Ok(())
     }
 
     /// Gives out one page of what is stored. State changes only behind the await, so a dropped call loses nothing.
@@ -175,7 +185,7 @@ impl Subscription {
         let announce = !is_behind && !followed.is_caught_up;
         followed.is_caught_up |= announce;
         for frame in Frame::split(page.events) {
-            if !self.give(frame) {
+            if !self.give(frame)? {
                 return Ok(());
             }
         }
@@ -186,28 +196,28 @@ impl Subscription {
     }
 
     /// Gives a frame out; after a commit, whether the device still owns the leaf that it reads by.
-    fn give(&mut self, frame: Arc<Frame>) -> bool {
+    fn give(&mut self, frame: Arc<Frame>) -> Result<bool, StoreError> {
         let channel = *frame.channel();
         let (last, may_unseat) = (frame.last(), frame.ends_with_commit());
-        let Some(followed) = self.followed.get_mut(&channel) else { return false };
+        let Some(followed) = self.followed.get_mut(&channel) else { return Ok(false) };
         followed.sent = last;
         self.ready.push_back(Delivery::Events(frame));
-        if may_unseat && !self.is_seated_since(&channel, last) {
+        if may_unseat && !self.is_seated_since(&channel, last)? {
             self.unfollow(&channel);
             self.ready.push_back(Delivery::NotMember { channel });
-            return false;
+            return Ok(false);
         }
-        true
+        Ok(true)
     }
 
-    fn is_seated_since(&self, channel: &ChannelId, sequence: Sequence) -> bool {
-        let Ok(Some(head)) = self.store.head(channel) else { return false };
-        head.members.get(&self.device).is_some_and(|member| member.joined <= sequence)
+    fn is_seated_since(&self, channel: &ChannelId, sequence: Sequence) -> Result<bool, StoreError> {
+        let Some(head) = self.store.head(channel)? else { return Ok(false) };
+        Ok(head.members.get(&self.device).is_some_and(|member| member.joined <= sequence))
     }
 
     fn read_inbox(&mut self) -> Result<(), StoreError> {
         let entries = self.store.inbox(&self.device, self.inbox_after, INBOX_ITEMS_AT_ONCE)?;
-        if entries.len() == INBOX_ITEMS_AT_ONCE {
+        if !entries.is_empty() {
             self.mailbox.mark_inbox();
         }
         for entry in entries {

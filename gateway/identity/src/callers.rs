@@ -7,12 +7,12 @@ use lianxin_trust::{CertificateError, Federation, Usage};
 use lianxin_types::{Clock, DeviceUri, Timestamp};
 
 /// Somebody whose certificate has been verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// Who.
     pub uri: DeviceUri,
-    /// When its certificate ends.
-    pub certificate_ends: Timestamp,
+    certificate_ends: Timestamp,
+    chain: Arc<Vec<Vec<u8>>>,
 }
 
 /// Names callers. Shared by the listener, which asks during the handshake, and the guard, which asks for every call.
@@ -48,9 +48,26 @@ impl Callers {
     ///
     /// # Errors
     /// [`CertificateError`] if the chain does not verify now, even if it did when the connection opened.
-    pub fn identify(&self, chain: &[Vec<u8>]) -> Result<Caller, CertificateError> {
-        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-        let identity = self.federation().identify(&chain, Usage::TlsClient, self.clock.now())?;
-        Ok(Caller { uri: identity.uri, certificate_ends: identity.not_after })
+    pub fn identify(&self, chain: &Arc<Vec<Vec<u8>>>) -> Result<Caller, CertificateError> {
+        let slices: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        let identity = self.federation().identify(&slices, Usage::TlsClient, self.clock.now())?;
+        Ok(Caller { uri: identity.uri, certificate_ends: identity.not_after, chain: Arc::clone(chain) })
+    }
+
+    /// Whether a caller of before still is one: by time at every call, by the federation whenever it has been replaced
+    /// since `seen`, which is moved on.
+    ///
+    /// # Errors
+    /// [`CertificateError`] if the chain does not verify any more.
+    pub fn check(&self, caller: &Caller, seen: &mut u64) -> Result<(), CertificateError> {
+        if self.clock.now() >= caller.certificate_ends {
+            return Err(CertificateError::Expired);
+        }
+        let generation = self.generation();
+        if *seen != generation {
+            self.identify(&caller.chain)?;
+            *seen = generation;
+        }
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use lianxin_store::{Accepted, ChannelHead, ChannelWrite, Effect, Idempotency};
 use lianxin_types::{ChannelId, DepartmentId, Digest, Epoch, IdempotencyId, Incarnation, Sequence};
 
 use crate::gate::{Operations, Receipt};
-use crate::guard::{Standing, blocking, to_the_end, unit};
+use crate::guard::{Standing, blocking, hash_of, unit};
 use crate::refusal::Refusal;
 
 /// A channel of the caller's.
@@ -43,6 +43,8 @@ pub struct GroupInfoPage {
     pub head: Sequence,
 }
 
+/// Leaves of others that may come in between before a leave is refused.
+const LEAVE_ATTEMPTS_MAX: usize = 8;
 /// Channels on one page of a list.
 pub(crate) const LIST_PAGE: usize = 200;
 
@@ -94,10 +96,10 @@ impl Operations {
         tree: Bytes,
     ) -> Result<Receipt, Refusal> {
         const ACTION: &str = "create-channel";
-        let bytes_hash = hash_all(&[&group_info, &tree]);
+        let bytes_hash = hash_of([&group_info[..], &tree[..]]);
         let scope = Idempotency { device: caller.uri.clone(), channel: None, call: ACTION, id, bytes_hash };
         let (this, who) = (self.clone(), caller.clone());
-        let started = to_the_end(async move { this.start(&who, scope, group_info, tree).await }).await;
+        let started = self.guard.to_the_end(async move { this.start(&who, scope, group_info, tree).await }).await;
         match started {
             Ok(receipt) => Ok(receipt),
             Err(refusal) => Err(self.guard.refuse(&caller.uri, ACTION, None, refusal).await),
@@ -149,10 +151,10 @@ impl Operations {
         bundle: CommitBundle,
     ) -> Result<Receipt, Refusal> {
         const ACTION: &str = "commit";
-        let bytes_hash = hash_all(&[&bundle.commit, &bundle.welcome, &bundle.group_info]);
+        let bytes_hash = hash_of([&bundle.commit[..], &bundle.welcome[..], &bundle.group_info[..]]);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
         let (this, who) = (self.clone(), caller.clone());
-        let done = to_the_end(async move { this.change(&who, scope, channel, bundle).await }).await;
+        let done = self.guard.to_the_end(async move { this.change(&who, scope, channel, bundle).await }).await;
         self.answer(caller, ACTION, channel, done).await
     }
 
@@ -219,7 +221,7 @@ impl Operations {
         let bytes_hash = Digest::sha256(&proposal);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
         let (this, who) = (self.clone(), caller.clone());
-        let done = to_the_end(async move { this.propose_leave(&who, scope, channel, proposal).await }).await;
+        let done = self.guard.to_the_end(async move { this.propose_leave(&who, scope, channel, proposal).await }).await;
         self.answer(caller, ACTION, channel, done).await
     }
 
@@ -233,14 +235,23 @@ impl Operations {
         if let Some(accepted) = self.guard.repeat(&scope)? {
             return Ok(Receipt::of(&accepted, 0));
         }
-        let facts = self.facts(caller, channel).await?;
-        let permit = self.guard.engine.leave(&self.request(caller, facts.as_ref()))?;
-        let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
-        let prepared = blocking(move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal)).await??;
-        let event = AuditEvent::LeaveProposed { epoch: prepared.epoch() };
-        let version = permit.policy_version();
-        let accepted = self.accept(scope, event, None, version, prepared.into_write(&permit)).await?;
-        Ok(Receipt::of(&accepted, version))
+        for _ in 0..LEAVE_ATTEMPTS_MAX {
+            let facts = self.facts(caller, channel).await?;
+            let permit = self.guard.engine.leave(&self.request(caller, facts.as_ref()))?;
+            let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
+            let proposal = proposal.clone();
+            let prepared =
+                blocking(move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal)).await??;
+            let event = AuditEvent::LeaveProposed { epoch: prepared.epoch() };
+            let version = permit.policy_version();
+            let write = prepared.into_write(&permit);
+            match self.accept(scope.clone(), event, None, version, write).await {
+                // Somebody else asked to leave in between: the same proposal fits the state behind that one.
+                Err(Refusal::PendingRemoves { .. }) => {}
+                accepted => return Ok(Receipt::of(&accepted?, version)),
+            }
+        }
+        Err(Refusal::ResourceExhausted)
     }
 
     /// Commits a channel's event with its effects and its audit record, and makes the state behind it current.
@@ -257,12 +268,16 @@ impl Operations {
         let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
         if !accepted.is_repeat {
             self.guard.statistics.commit();
-            self.channels.advance(&channel, state, accepted.sequence);
+            let (channels, sequence) = (Arc::clone(&self.channels), accepted.sequence);
+            if let Err(error) = blocking(move || channels.advance(&channel, state, sequence)).await? {
+                // The journal has it; the next who needs the group reads it from there.
+                tracing::warn!(error = &error as &dyn std::error::Error, "view of the group not stored");
+            }
         }
         Ok(accepted)
     }
 
-    /// The tree that goes with the Welcome made at `sequence`, for whoever it seated.
+    /// The tree that goes with the Welcome made at `sequence`, for whom that commit seated.
     ///
     /// # Errors
     /// [`Refusal`] as listed at `Channels.GetWelcomeTree` in the contract.
@@ -272,14 +287,20 @@ impl Operations {
         channel: ChannelId,
         sequence: Sequence,
     ) -> Result<Bytes, Refusal> {
-        const ACTION: &str = "public-state";
+        const ACTION: &str = "welcome-tree";
         let facts = self.audited_facts(caller, ACTION, channel).await?;
         let permit = self.guard.engine.read_public_state(&self.request(caller, facts.as_ref()));
         let permit = self.permitted(caller, ACTION, facts.as_ref(), permit).await?;
         let version = permit.policy_version();
-        self.guard.record_read(AuditEvent::PublicStateRead, &caller.uri, Some(channel), version).await?;
-        let store = Arc::clone(&self.guard.store);
-        let tree = blocking(move || store.welcome_tree(&channel, sequence)).await??;
+        self.guard.record_read(AuditEvent::WelcomeTreeRead, &caller.uri, Some(channel), version).await?;
+        let (store, device) = (Arc::clone(&self.guard.store), caller.uri.clone());
+        let tree = blocking(move || {
+            let head = store.head(&channel)?;
+            let member = head.as_ref().and_then(|head| head.members.get(&device));
+            let is_seated_there = member.is_some_and(|member| member.joined == sequence);
+            if is_seated_there { store.welcome_tree(&channel, sequence) } else { Ok(None) }
+        })
+        .await??;
         match tree {
             Some(tree) => Ok(tree),
             None => Err(self.guard.refuse(&caller.uri, ACTION, Some(channel), Refusal::ChannelNotAvailable).await),
@@ -291,12 +312,12 @@ impl Operations {
     /// # Errors
     /// [`Refusal`] as listed at `Channels.GetGroupInfo` in the contract.
     pub async fn group_info(&self, caller: &Caller, channel: ChannelId) -> Result<GroupInfoPage, Refusal> {
-        const ACTION: &str = "public-state";
+        const ACTION: &str = "group-info";
         let facts = self.audited_facts(caller, ACTION, channel).await?;
         let permit = self.guard.engine.read_public_state(&self.request(caller, facts.as_ref()));
         let permit = self.permitted(caller, ACTION, facts.as_ref(), permit).await?;
         let version = permit.policy_version();
-        self.guard.record_read(AuditEvent::PublicStateRead, &caller.uri, Some(channel), version).await?;
+        self.guard.record_read(AuditEvent::GroupInfoRead, &caller.uri, Some(channel), version).await?;
         let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
         blocking(move || {
             let tree = channels.tree(&guard.federation(), &channel)?;
@@ -335,8 +356,14 @@ impl Operations {
         .await?
     }
 
-    /// What the policy may know of a channel; `None` if it does not exist.
+    /// What the policy may know of a channel; `None` if it does not exist or is no concern of the caller's department.
     pub(crate) async fn facts(&self, caller: &Caller, channel: ChannelId) -> Result<Option<Facts>, Refusal> {
+        // A stranger gets the same answer for the same work, whether the channel exists or not.
+        let standing = |head: Arc<ChannelHead>| self.guard.standing(&head, &caller.uri);
+        let standing = self.guard.store.head(&channel)?.map(standing);
+        if !standing.is_some_and(|standing| standing.is_member || standing.is_known) {
+            return Ok(None);
+        }
         let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
         blocking(move || match channels.context(&guard.federation(), &channel) {
             Ok((head, context)) => Ok(Some(Facts::new(&context, guard.standing(&head, &uri)))),
@@ -412,13 +439,4 @@ fn summary(channel: ChannelId, head: &ChannelHead, device: &lianxin_types::Devic
         joined: member.joined,
         member_count: head.members.len(),
     })
-}
-
-/// SHA-256 over byte strings with their lengths in front, so that moving a boundary changes it.
-fn hash_all(parts: &[&[u8]]) -> Digest {
-    let mut framed = lianxin_types::Writer::new();
-    for part in parts {
-        framed.bytes(part);
-    }
-    Digest::sha256(&framed.finish())
 }

@@ -2,21 +2,29 @@
 //! times gets a handful of records, and none of them is missing.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use lianxin_audit::AuditEvent;
 use lianxin_types::{Digest, Random, Timestamp, labelled_sha256};
+use tokio::sync::Notify;
 
 /// Counters. A source is stored as a salted hash, the salt is drawn at start.
 pub(crate) struct RefusalCounts {
     salt: [u8; 16],
-    counts: Mutex<BTreeMap<Key, u64>>,
+    counts: Mutex<Counts>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Counts {
+    minutes: BTreeMap<Key, u64>,
+    /// The first of its kind in its minute, to be recorded at once. No longer than `minutes`.
+    firsts: Vec<AuditEvent>,
 }
 
 /// How much of the refusal counts to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flush {
+pub(crate) enum Flush {
     /// Minutes that are over.
     FinishedMinutes,
     /// All that is counted.
@@ -30,32 +38,44 @@ const KEYS_MAX: usize = 4_096;
 
 impl RefusalCounts {
     pub(crate) fn new(random: &dyn Random) -> Self {
-        Self { salt: random.array(), counts: Mutex::new(BTreeMap::new()) }
+        Self { salt: random.array(), counts: Mutex::default(), wake: Notify::new() }
     }
 
-    /// Counts one refusal; gives the record of it if it is the first of its kind in this minute.
-    pub(crate) fn count(&self, source: IpAddr, reason: &'static str, now: Timestamp) -> Option<AuditEvent> {
+    /// Counts one refusal of whoever `source` names: a network address, a certificate, an identity. Never waits.
+    pub(crate) fn count(&self, source: &[u8], reason: &'static str, now: Timestamp) {
         let minute = now.seconds() / 60;
-        let mut source = labelled_sha256("lianxin/source/v1", &[&self.salt, source.to_string().as_bytes()]);
+        let mut source = labelled_sha256("lianxin/source/v1", &[&self.salt, source]);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= KEYS_MAX && !counts.contains_key(&(minute, source, reason)) {
+        if counts.minutes.len() >= KEYS_MAX && !counts.minutes.contains_key(&(minute, source, reason)) {
             source = Digest::ZERO;
         }
-        let count = counts.entry((minute, source, reason)).or_insert(0);
+        let count = counts.minutes.entry((minute, source, reason)).or_insert(0);
         *count += 1;
-        (*count == 1).then_some(AuditEvent::RefusedBeforeCaller { source, reason, minute, count: 1 })
+        if *count == 1 {
+            counts.firsts.push(AuditEvent::RefusedBeforeCaller { source, reason, minute, count: 1 });
+            self.wake.notify_one();
+        }
     }
 
-    /// Takes out what is over; gives a record for every count above the one that was recorded at once.
+    /// Ready when something is to be recorded at once.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes out what is to be recorded: firsts, and a count for every minute that is over and had more than its first.
     pub(crate) fn take(&self, now: Timestamp, flush: Flush) -> Vec<AuditEvent> {
         let minute_now = now.seconds() / 60;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken: Vec<Key> =
-            counts.keys().filter(|(minute, ..)| flush == Flush::Everything || *minute < minute_now).copied().collect();
-        let mut events = Vec::new();
+        let taken: Vec<Key> = counts
+            .minutes
+            .keys()
+            .filter(|(minute, ..)| flush == Flush::Everything || *minute < minute_now)
+            .copied()
+            .collect();
+        let mut events = std::mem::take(&mut counts.firsts);
         for key in taken {
             let (minute, source, reason) = key;
-            if let Some(count) = counts.remove(&key).filter(|count| *count > 1) {
+            if let Some(count) = counts.minutes.remove(&key).filter(|count| *count > 1) {
                 events.push(AuditEvent::RefusedBeforeCaller { source, reason, minute, count });
             }
         }
@@ -68,31 +88,38 @@ mod tests {
     use super::*;
     use lianxin_types::SystemRandom;
 
-    #[test]
-    fn the_first_is_recorded_at_once_and_the_rest_as_a_count() {
-        let counts = RefusalCounts::new(&SystemRandom);
-        let source = IpAddr::from([127, 0, 0, 1]);
-        let now = Timestamp::from_seconds(600);
-        let count_of = |event: AuditEvent| match event {
-            AuditEvent::RefusedBeforeCaller { count, minute, .. } => (minute, count),
+    fn counted(events: Vec<AuditEvent>) -> Vec<(&'static str, u64, u64)> {
+        let figures = |event| match event {
+            AuditEvent::RefusedBeforeCaller { reason, minute, count, .. } => (reason, minute, count),
             other => panic!("{other:?}"),
         };
-        assert_eq!(counts.count(source, "expired", now).map(count_of), Some((10, 1)));
-        assert_eq!(counts.count(source, "expired", now), None);
-        assert_eq!(counts.count(source, "revoked", now).map(count_of), Some((10, 1)));
-        assert_eq!(counts.take(now, Flush::FinishedMinutes), vec![]);
-        let later = Timestamp::from_seconds(660);
-        let taken: Vec<_> = counts.take(later, Flush::FinishedMinutes).into_iter().map(count_of).collect();
-        assert_eq!(taken, vec![(10, 2)]);
-        assert_eq!(counts.take(later, Flush::Everything), vec![]);
+        events.into_iter().map(figures).collect()
     }
 
     #[test]
-    fn a_flood_of_sources_has_a_bound() {
+    fn the_first_is_recorded_at_once_and_the_rest_as_a_count() {
+        let counts = RefusalCounts::new(&SystemRandom);
+        let now = Timestamp::from_seconds(600);
+        counts.count(b"here", "expired", now);
+        counts.count(b"here", "expired", now);
+        counts.count(b"here", "revoked", now);
+        assert_eq!(counted(counts.take(now, Flush::FinishedMinutes)), [("expired", 10, 1), ("revoked", 10, 1)]);
+        counts.count(b"here", "expired", now);
+        assert_eq!(counted(counts.take(now, Flush::FinishedMinutes)), []);
+        let later = Timestamp::from_seconds(660);
+        assert_eq!(counted(counts.take(later, Flush::FinishedMinutes)), [("expired", 10, 3)]);
+        assert_eq!(counted(counts.take(later, Flush::Everything)), []);
+    }
+
+    #[test]
+    fn a_flood_of_sources_has_a_bound_and_loses_no_count() {
         let counts = RefusalCounts::new(&SystemRandom);
         for number in 0..10_000u32 {
-            counts.count(IpAddr::from(number.to_be_bytes()), "unknown", Timestamp(0));
+            counts.count(&number.to_be_bytes(), "unknown", Timestamp(0));
         }
-        assert!(counts.counts.lock().expect("not poisoned").len() <= KEYS_MAX + 1);
+        let events = counted(counts.take(Timestamp(0), Flush::Everything));
+        assert!(events.len() <= KEYS_MAX + 2, "{}", events.len());
+        let merged = events.iter().map(|(_, _, count)| *count).max();
+        assert_eq!(merged, Some(10_000 - KEYS_MAX as u64));
     }
 }

@@ -1,6 +1,7 @@
 //! The whole room as one value, put together once by the gateway's composition.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lianxin_audit::{AuditEvent, Pseudonyms, Recorder};
 use lianxin_delivery::{Channels, Fanout};
@@ -8,6 +9,7 @@ use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
 use lianxin_store::{Accepted, ZoneStore};
 use lianxin_types::{Clock, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
+use tokio_util::task::TaskTracker;
 
 use crate::counts::{Flush, RefusalCounts};
 use crate::guard::{Guard, plain};
@@ -36,7 +38,6 @@ pub struct Operations {
     pub(crate) guard: Arc<Guard>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) fanout: Arc<Fanout>,
-    counts: Arc<RefusalCounts>,
 }
 
 /// Says that something is durable, in order and audited (PROTOCOL 8).
@@ -56,6 +57,9 @@ pub struct Receipt {
     pub leaf_hash: Digest,
 }
 
+/// How often finished minutes of counts are written.
+const COUNTS_EVERY: Duration = Duration::from_secs(15);
+
 impl Receipt {
     pub(crate) fn of(accepted: &Accepted, policy_version: u64) -> Self {
         Self {
@@ -74,7 +78,6 @@ impl Operations {
     pub fn new(parts: Parts) -> Self {
         let statistics = Arc::new(Statistics::default());
         let recorder = Recorder::new(parts.store.zone().clone(), parts.pseudonyms, Arc::clone(&parts.random));
-        let counts = Arc::new(RefusalCounts::new(parts.random.as_ref()));
         let channels = Arc::new(Channels::new(Arc::clone(&parts.store)));
         let guard = Guard {
             callers: parts.callers,
@@ -83,8 +86,10 @@ impl Operations {
             recorder,
             clock: parts.clock,
             statistics,
+            counts: RefusalCounts::new(parts.random.as_ref()),
+            tasks: TaskTracker::new(),
         };
-        Self { guard: Arc::new(guard), channels, fanout: parts.fanout, counts }
+        Self { guard: Arc::new(guard), channels, fanout: parts.fanout }
     }
 
     /// The zone.
@@ -101,7 +106,7 @@ impl Operations {
     ///
     /// # Errors
     /// [`Refusal::CertificateExpired`], [`Refusal::CertificateRevoked`], [`Refusal::WrongKind`].
-    pub fn identify(&self, chain: &[Vec<u8>]) -> Result<Caller, Refusal> {
+    pub fn identify(&self, chain: &Arc<Vec<Vec<u8>>>) -> Result<Caller, Refusal> {
         self.guard.identify(chain)
     }
 
@@ -111,20 +116,47 @@ impl Operations {
         self.guard.refuse(&caller.uri, action, None, refusal).await
     }
 
-    /// Counts a connection that was refused before a caller was known; `source` is the network address. The first of each
-    /// source, reason and minute is recorded at once, the rest as a count when the minute is over (PROTOCOL 8).
-    pub async fn connection_refused(&self, source: std::net::IpAddr, reason: &'static str) {
+    /// Counts a connection that was refused before a caller was known; `source` is the network address. Never waits; the
+    /// first of each source, reason and minute is recorded at once, the rest as a count when the minute is over
+    /// (PROTOCOL 8), by [`Operations::record_counts`].
+    pub fn connection_refused(&self, source: std::net::IpAddr, reason: &'static str) {
         self.guard.statistics.handshake_refusal();
-        if let Some(event) = self.counts.count(source, reason, self.guard.now()) {
+        self.guard.counts.count(source.to_string().as_bytes(), reason, self.guard.now());
+    }
+
+    /// Records what is counted, firsts at once and finished minutes now and then, until it is dropped. Run it as one owned
+    /// task.
+    pub async fn record_counts(self) {
+        let mut flush_at = self.guard.clock.monotonic().plus(COUNTS_EVERY);
+        loop {
+            tokio::select! {
+                () = self.guard.counts.woken() => {}
+                () = self.guard.clock.sleep_until(flush_at) => flush_at = flush_at.plus(COUNTS_EVERY),
+            }
+            self.flush_counts(Flush::FinishedMinutes).await;
+        }
+    }
+
+    async fn flush_counts(&self, flush: Flush) {
+        for event in self.guard.counts.take(self.guard.now(), flush) {
             self.record_own(event).await;
         }
     }
 
-    /// Writes the counts of minutes that are over. To be called now and then, and at the end.
-    pub async fn flush_refusal_counts(&self, everything: Flush) {
-        for event in self.counts.take(self.guard.now(), everything) {
-            self.record_own(event).await;
-        }
+    /// Waits for work that goes on without its caller. Nothing new may be asked for any more.
+    pub async fn settled(&self) {
+        self.guard.tasks.close();
+        self.guard.tasks.wait().await;
+    }
+
+    /// Waits, by the gateway's clock.
+    pub async fn pause(&self, duration: Duration) {
+        self.guard.clock.sleep(duration).await;
+    }
+
+    /// Runs a face's stream as a task that [`Operations::settled`] waits for.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.guard.tasks.spawn(work);
     }
 
     /// Records that the gateway opened its zone.
@@ -146,7 +178,7 @@ impl Operations {
 
     /// Records that the gateway closes in order.
     pub async fn stopped(&self) {
-        self.flush_refusal_counts(Flush::Everything).await;
+        self.flush_counts(Flush::Everything).await;
         self.record_own(AuditEvent::GatewayStopped).await;
     }
 

@@ -8,8 +8,10 @@ use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
 use lianxin_store::{Accepted, AuditDraft, ChannelHead, ChannelWrite, Effect, Idempotency, Outcome, Unit, ZoneStore};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, Clock, DeviceUri, Timestamp};
+use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Timestamp, Writer};
+use tokio_util::task::TaskTracker;
 
+use crate::counts::RefusalCounts;
 use crate::refusal::Refusal;
 use crate::statistics::Statistics;
 
@@ -21,6 +23,9 @@ pub(crate) struct Guard {
     pub(crate) recorder: Recorder,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) statistics: Arc<Statistics>,
+    pub(crate) counts: RefusalCounts,
+    /// Work that goes on when its caller is gone; the composition waits for it at the end.
+    pub(crate) tasks: TaskTracker,
 }
 
 /// What the policy may ask about a channel, gathered from the head table.
@@ -39,9 +44,14 @@ impl Guard {
         self.clock.now()
     }
 
-    /// Who holds this certificate chain, by the federation of this moment.
-    pub(crate) fn identify(&self, chain: &[Vec<u8>]) -> Result<Caller, Refusal> {
-        Ok(self.callers.identify(chain)?)
+    /// Who holds this certificate chain, by the federation of this moment. A refusal is counted by certificate.
+    pub(crate) fn identify(&self, chain: &Arc<Vec<Vec<u8>>>) -> Result<Caller, Refusal> {
+        self.callers.identify(chain).map_err(|error| {
+            let refusal = Refusal::from(error);
+            let certificate = chain.first().map_or(&[][..], Vec::as_slice);
+            self.counts.count(certificate, refusal.name(), self.now());
+            refusal
+        })
     }
 
     /// How the caller stands to a channel. The caller's department counts: its own officers may learn that a channel that
@@ -100,18 +110,40 @@ impl Guard {
         self.commit(plain(audit)).await
     }
 
+    /// Runs to its end even if the caller goes away: what is accepted must also become current and wake its recipients.
+    pub(crate) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.tasks.spawn(work).await.unwrap_or_else(|fault| {
+            tracing::error!(panicked = fault.is_panic(), "operation failed");
+            Err(Refusal::Internal)
+        })
+    }
+
     /// Commits one unit.
     pub(crate) async fn commit(&self, unit: Unit) -> Result<Accepted, Refusal> {
         let mut outcomes = self.store.commit_many(vec![unit]).await;
         let outcome: Outcome = outcomes.pop().unwrap_or(Err(lianxin_store::Refused::Unavailable));
-        outcome.map_err(Refusal::from)
+        self.note_repeat(outcome).map_err(Refusal::from)
+    }
+
+    /// Repeats write nothing, so they are counted per device and minute (PROTOCOL 8).
+    pub(crate) fn note_repeat(&self, outcome: Outcome) -> Outcome {
+        if let Ok(Accepted { is_repeat: true, .. }) = outcome {
+            self.counts.count(b"a repeat that the committer found", "repeat", self.now());
+        }
+        outcome
     }
 
     /// What this id got before: looked up before any policy or epoch check (PROTOCOL 7).
     pub(crate) fn repeat(&self, scope: &Idempotency) -> Result<Option<Accepted>, Refusal> {
         match self.store.repeat(scope)? {
             None => Ok(None),
-            Some(Ok(accepted)) => Ok(Some(accepted)),
+            Some(Ok(accepted)) => {
+                self.counts.count(scope.device.as_str().as_bytes(), "repeat", self.now());
+                Ok(Some(accepted))
+            }
             Some(Err(refused)) => Err(refused.into()),
         }
     }
@@ -140,12 +172,11 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     })
 }
 
-/// Runs to its end even if the caller goes away: what is accepted must also become current and wake its recipients.
-pub(crate) async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::spawn(work).await.unwrap_or_else(|fault| {
-        tracing::error!(panicked = fault.is_panic(), "operation failed");
-        Err(Refusal::Internal)
-    })
+/// SHA-256 over byte strings with their lengths in front, so that moving a boundary changes it.
+pub(crate) fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+    let mut framed = Writer::new();
+    for part in parts {
+        framed.bytes(part);
+    }
+    Digest::sha256(&framed.finish())
 }

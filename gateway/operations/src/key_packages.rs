@@ -8,11 +8,11 @@ use lianxin_delivery::prepare_key_packages;
 use lianxin_identity::Caller;
 use lianxin_policy::Request;
 use lianxin_store::{Effect, Idempotency};
-use lianxin_types::{ChannelId, DeviceUri, Digest, IdempotencyId, Writer};
+use lianxin_types::{ChannelId, DeviceUri, IdempotencyId};
 
 use crate::channels::Facts;
 use crate::gate::{Operations, Receipt};
-use crate::guard::{blocking, unit};
+use crate::guard::{blocking, hash_of, unit};
 use crate::refusal::Refusal;
 
 impl Operations {
@@ -130,12 +130,4 @@ impl Operations {
         let (store, device, now) = (Arc::clone(&self.guard.store), caller.uri.clone(), self.guard.now());
         Ok(blocking(move || store.key_package_count(&device, now)).await??)
     }
-}
-
-fn hash_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Digest {
-    let mut framed = Writer::new();
-    for part in parts {
-        framed.bytes(part);
-    }
-    Digest::sha256(&framed.finish())
 }

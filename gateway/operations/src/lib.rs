@@ -16,7 +16,6 @@ mod refusal;
 mod statistics;
 
 pub use channels::{ChannelSummary, GroupInfoPage};
-pub use counts::Flush;
 pub use directory::{Agreement, Trust};
 pub use gate::{Operations, Parts, Receipt};
 pub use lianxin_delivery::{CommitBundle, Delivery, Frame};

@@ -54,6 +54,8 @@ pub struct Sender {
     caller: Caller,
     leases: HashMap<ChannelId, Standing>,
     refused: HashMap<ChannelId, IdempotencyId>,
+    /// Generation of the federation by which the caller was last identified.
+    seen: u64,
     _open: OpenStream,
 }
 
@@ -78,6 +80,7 @@ impl Operations {
             caller: caller.clone(),
             leases: HashMap::new(),
             refused: HashMap::new(),
+            seen: self.guard.callers.generation(),
             _open: self.guard.statistics.open_send(),
         }
     }
@@ -183,6 +186,7 @@ impl Sender {
     /// A permit from the channel's lease; a new lease if what it stands on has moved (PROTOCOL 6).
     async fn draw(&mut self, channel: ChannelId) -> Result<(Permit<SendMessage>, Option<Timestamp>), Refusal> {
         let now = self.operations.guard.now();
+        self.operations.guard.callers.check(&self.caller, &mut self.seen)?;
         let generation = self.generation(channel)?;
         if let Some(standing) = self.leases.get(&channel)
             && let Ok(permit) = standing.lease.draw(generation, now)
@@ -190,9 +194,6 @@ impl Sender {
             return Ok((permit, standing.expiry));
         }
         self.leases.remove(&channel);
-        if now >= self.caller.certificate_ends {
-            return Err(Refusal::CertificateExpired);
-        }
         let facts = self.operations.facts(&self.caller, channel).await?;
         let request = self.operations.request(&self.caller, facts.as_ref());
         let lease = self.operations.guard.engine.send_lease(&request, generation)?;
@@ -236,6 +237,7 @@ impl Sender {
                 Ok(outcome) => outcome,
                 Err(policy_version) => {
                     let outcome = outcomes.next().unwrap_or(Err(Refused::Unavailable));
+                    let outcome = self.operations.guard.note_repeat(outcome);
                     outcome.map(|accepted| self.accept(&accepted, policy_version)).map_err(Refusal::from)
                 }
             });

@@ -18,6 +18,8 @@ pub struct Receiver {
     operations: Operations,
     caller: Caller,
     subscription: Subscription,
+    /// Generation of the federation by which the caller was last identified.
+    seen: u64,
     _open: OpenStream,
 }
 
@@ -30,8 +32,10 @@ impl Operations {
     /// # Errors
     /// [`Refusal::WrongKind`] for certificates that own no leaves.
     pub async fn receiver(&self, caller: &Caller) -> Result<Receiver, Refusal> {
-        let permit = self.guard.engine.list_channels(&self.request(caller, None));
-        self.permitted(caller, "receive", None, permit).await?;
+        let permit = self.guard.engine.open_receive(&self.request(caller, None));
+        let permit = self.permitted(caller, "receive", None, permit).await?;
+        let version = permit.policy_version();
+        self.guard.record_read(AuditEvent::ReceiveOpened, &caller.uri, None, version).await?;
         let subscription = Subscription::new(
             caller.uri.clone(),
             Arc::clone(&self.guard.store),
@@ -39,7 +43,8 @@ impl Operations {
             Arc::clone(&self.guard.clock),
         );
         let open = self.guard.statistics.open_receive();
-        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, _open: open })
+        let seen = self.guard.callers.generation();
+        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, seen, _open: open })
     }
 }
 
@@ -51,7 +56,9 @@ impl Receiver {
     pub async fn follow(&mut self, channel: ChannelId, after: Sequence) -> FollowAnswer {
         const ACTION: &str = "follow";
         let operations = self.operations.clone();
-        if self.subscription.followed_count() >= LIMITS.device_channels_max {
+        self.check_caller(ACTION).await?;
+        let is_new = !self.subscription.is_following(&channel);
+        if is_new && self.subscription.followed_count() >= LIMITS.device_channels_max {
             let refusal = Refusal::LimitReached { limit: LIMITS.device_channels_max as u64 };
             return Err(operations.guard.refuse(&self.caller.uri, ACTION, None, refusal).await);
         }
@@ -69,10 +76,10 @@ impl Receiver {
         self.subscription.unfollow(channel);
     }
 
-    /// What the device has stored: cursors as a hint, inbox items for good.
+    /// What the device has stored: cursors as a hint, which is not recorded, inbox items for good.
     ///
     /// # Errors
-    /// [`Refusal::ZoneUnavailable`].
+    /// [`Refusal::ZoneUnavailable`]; the stream should end then.
     pub async fn confirm(&mut self, cursors: &[(ChannelId, Sequence)], inbox_ids: Vec<u64>) -> Result<(), Refusal> {
         let guard = &self.operations.guard;
         let known: Vec<_> = cursors
@@ -100,9 +107,16 @@ impl Receiver {
     /// more, [`Refusal::ZoneUnavailable`] if the zone cannot be read; the stream ends then.
     pub async fn next(&mut self) -> Result<Delivery, Refusal> {
         let delivery = self.subscription.next().await?;
-        if self.operations.guard.now() >= self.caller.certificate_ends {
-            return Err(Refusal::CertificateExpired);
-        }
+        self.check_caller("receive").await?;
         Ok(delivery)
+    }
+
+    /// The caller's certificate must hold for as long as the stream does.
+    async fn check_caller(&mut self, action: &'static str) -> Result<(), Refusal> {
+        let guard = &self.operations.guard;
+        match guard.callers.check(&self.caller, &mut self.seen) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(guard.refuse(&self.caller.uri, action, None, error.into()).await),
+        }
     }
 }

@@ -171,6 +171,7 @@ impl From<Refused> for Refusal {
             Refused::ChannelExists => Self::ChannelExists,
             Refused::NoChannel => Self::ChannelNotAvailable,
             Refused::WrongEpoch { current, head } => Self::WrongEpoch { epoch: current, sequence: head },
+            Refused::ProposalsWait { sequence } => Self::PendingRemoves { sequence },
             Refused::NotMember => Self::NotMember,
             Refused::Leaving => Self::Leaving,
             Refused::BadHead => Self::BadHead,

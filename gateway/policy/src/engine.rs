@@ -5,8 +5,8 @@ use lianxin_types::Limits;
 use crate::decision::{ChannelFacts, Denial, Request};
 use crate::lease::{Generation, Lease};
 use crate::permit::{
-    ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, Permit, PublishKeyPackages,
-    ReadHistory, ReadPublicState, ReadTrust, SendMessage,
+    ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive, Permit,
+    PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust,
 };
 
 /// Version of the rules while departments publish no documents.
@@ -80,13 +80,13 @@ impl Engine {
         Ok(Lease::new(request.caller.clone(), channel.id, generation, channel.expires, POLICY_VERSION))
     }
 
-    /// May the caller send one message here?
+    /// May the caller open a Receive stream?
     ///
     /// # Errors
-    /// As [`Engine::send_lease`].
-    pub fn send(&self, request: &Request<'_>) -> Result<Permit<SendMessage>, Denial> {
-        let channel = self.active_member(request)?;
-        Ok(permit(request, Some(&channel)))
+    /// [`Denial::WrongKind`].
+    pub fn open_receive(&self, request: &Request<'_>) -> Result<Permit<OpenReceive>, Denial> {
+        own_kind(request)?;
+        Ok(permit(request, None))
     }
 
     /// May the caller follow the channel's log?
@@ -107,7 +107,7 @@ impl Engine {
         Ok(permit(request, Some(&channel)))
     }
 
-    /// May the caller read GroupInfo or tree? The guard sets `is_member` also for a device whose Welcome waits.
+    /// May the caller read GroupInfo or tree?
     ///
     /// # Errors
     /// [`Denial`]: not a member.

@@ -37,6 +37,8 @@ actions! {
     Leave = "leave";
     /// Send an application message.
     SendMessage = "send";
+    /// Open a stream for what is meant for the caller.
+    OpenReceive = "receive";
     /// Follow a channel's log.
     Follow = "follow";
     /// Read a page of a channel's log.
@@ -95,10 +97,5 @@ impl<A: Action> Permit<A> {
     /// Version of the policy that said yes; 0 while departments publish none.
     pub const fn policy_version(&self) -> u64 {
         self.policy_version
-    }
-
-    /// The word for the action in audit records.
-    pub const fn action(&self) -> &'static str {
-        A::NAME
     }
 }

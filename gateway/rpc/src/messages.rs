@@ -1,6 +1,7 @@
 //! `lianxin.messages.v1.Messages`: the Send stream and history. The Receive stream has a file of its own.
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use lianxin_operations::{Outgoing, Refusal, Sender, Sent};
 use lianxin_proto::messages::{self, v1};
 use lianxin_types::LIMITS;
@@ -22,7 +23,7 @@ impl v1::messages_server::Messages for Face {
         let caller = self.caller(&request)?;
         let (answers, stream) = mpsc::channel(LIMITS.stream_sends_in_flight_max);
         let sending = SendStream { face: self.clone(), sender: self.operations().sender(&caller), caller, answers };
-        tokio::spawn(sending.run(request.into_inner()));
+        self.operations().spawn(sending.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -46,6 +47,31 @@ impl v1::messages_server::Messages for Face {
     }
 }
 
+/// What a client has sent by now.
+struct Batch {
+    requests: Vec<v1::SendRequest>,
+    /// The client has ended its half of the stream, or the connection is gone.
+    is_last: bool,
+}
+
+/// Waits for one request and takes what else has arrived, at most what may be without an answer.
+async fn ready(requests: &mut Streaming<v1::SendRequest>) -> Batch {
+    let mut batch = Batch { requests: Vec::new(), is_last: false };
+    let mut next = Some(requests.message().await);
+    while let Some(received) = next {
+        let Ok(Some(request)) = received else {
+            batch.is_last = true;
+            break;
+        };
+        batch.requests.push(request);
+        if batch.requests.len() == LIMITS.stream_sends_in_flight_max {
+            break;
+        }
+        next = requests.message().now_or_never();
+    }
+    batch
+}
+
 /// One Send stream: takes what is ready, commits it with one durability point, answers, takes the next.
 struct SendStream {
     face: Face,
@@ -56,31 +82,25 @@ struct SendStream {
 
 impl SendStream {
     async fn run(mut self, mut requests: Streaming<v1::SendRequest>) {
-        let (queue, mut waiting) = mpsc::channel(LIMITS.stream_sends_in_flight_max);
-        let mut stopping = self.face.stopping.clone();
-        let reader = tokio::spawn(async move {
-            while let Ok(Some(request)) = requests.message().await {
-                if queue.send(request).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let mut batch = Vec::new();
+        let face = self.face.clone();
+        let mut stopping = face.stopping.clone();
         loop {
-            let taken = tokio::select! {
+            let batch = tokio::select! {
                 biased;
-                () = stopped(&mut stopping) => 0,
-                taken = waiting.recv_many(&mut batch, LIMITS.stream_sends_in_flight_max) => taken,
+                () = stopped(&mut stopping) => break,
+                batch = ready(&mut requests) => batch,
             };
-            if taken == 0 || !self.answer(std::mem::take(&mut batch)).await {
-                break;
+            // Nothing more is read before these are answered: that bounds what may be without an answer.
+            let answered = tokio::select! {
+                answered = self.answer(batch.requests) => answered,
+                () = face.gave_up(&mut stopping) => break,
+            };
+            if batch.is_last || !answered {
+                return;
             }
         }
-        if *stopping.borrow() {
-            let status = to_status(&Refusal::ShuttingDown);
-            let _gone = self.answers.send(Err(status)).await;
-        }
-        reader.abort();
+        // Whoever does not listen any more learns it from the connection.
+        let _full_or_gone = self.answers.try_send(Err(to_status(&Refusal::ShuttingDown)));
     }
 
     /// Answers one batch in its order; false once nobody listens any more.

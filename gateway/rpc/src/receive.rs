@@ -31,7 +31,7 @@ pub(crate) async fn open(
         gateway_time: known.now,
     };
     let receiving = ReceiveStream { face: face.clone(), caller, receiver, frames };
-    tokio::spawn(receiving.run(requests, opened.into()));
+    face.operations().spawn(receiving.run(requests, opened.into()));
     Ok(stream)
 }
 
@@ -50,8 +50,9 @@ impl ReceiveStream {
         let ended = self.serve(requests).await;
         if let Err(refusal) = ended {
             let closed = Frame::Closed { channel: None, reason: to_problem(&refusal) };
-            let _gone = self.frames.send(Ok(closed.into())).await;
-            let _gone = self.frames.send(Err(to_status(&refusal))).await;
+            // Whoever is too slow to hear it learns it from the end of the stream.
+            let _full_or_gone = self.frames.try_send(Ok(closed.into()));
+            let _full_or_gone = self.frames.try_send(Err(to_status(&refusal)));
         }
     }
 
@@ -72,8 +73,9 @@ impl ReceiveStream {
                 },
                 delivery = self.receiver.next() => {
                     let frame = wire(delivery?);
-                    if self.frames.send(Ok(frame)).await.is_err() {
-                        return Ok(());
+                    tokio::select! {
+                        sent = self.frames.send(Ok(frame)) => if sent.is_err() { return Ok(()) },
+                        () = stopped(&mut stopping) => return Err(Refusal::ShuttingDown),
                     }
                 }
             }

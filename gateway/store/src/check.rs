@@ -50,10 +50,11 @@ pub(crate) fn check<E: Engine>(draft: &mut Draft<'_, E>, unit: &Unit, now: Times
 
 fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Checked<()> {
     let sender = &write.event.sender;
-    let epoch = match write.expect {
+    let (epoch, proposals) = match write.expect {
         Expect::Absent if draft.channel(&write.channel).is_some() => return Ok(Err(Refused::ChannelExists)),
         Expect::Absent => return Ok(Ok(())),
-        Expect::Epoch(epoch) => epoch,
+        Expect::Epoch(epoch) => (epoch, None),
+        Expect::State { epoch, proposals } => (epoch, Some(proposals)),
     };
     let Some(channel) = draft.channel_mut(&write.channel) else { return Ok(Err(Refused::NoChannel)) };
     let head = channel.view();
@@ -65,6 +66,9 @@ fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Che
     }
     if head.epoch != epoch {
         return Ok(Err(Refused::WrongEpoch { current: head.epoch, head: channel.head.sequence }));
+    }
+    if proposals.is_some_and(|proposals| proposals != head.proposal_sequence) {
+        return Ok(Err(Refused::ProposalsWait { sequence: head.proposal_sequence }));
     }
     let (epoch_sequence, last) = (head.epoch_sequence, channel.head.sequence);
     if draft.get(&key::duplicate(&write.channel, epoch, &write.event.mls_hash))?.is_some() {

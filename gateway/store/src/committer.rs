@@ -133,7 +133,7 @@ fn commit<E: Engine>(
     ledger.engine.append(bucket, rows)?;
     // From here on the units are durable.
     let (state, channels) = draft.finish()?;
-    ledger.engine.apply(state)?;
+    ledger.apply(state)?;
     ledger.table.publish(channels);
     ledger.leaf_count.store(next_leaf, Ordering::Release);
     for event in events {

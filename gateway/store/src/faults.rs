@@ -1,14 +1,17 @@
 //! Engines that fail or panic: it costs the zone, never the process, and nothing is acknowledged that is not durable.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
-use lianxin_types::{Clock, Sequence};
+use bytes::Bytes;
+use lianxin_types::{ChannelId, Clock, DeviceUri, Sequence};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::conformance::{ManualClock, block_on, channel, check_audit, commit, device, message, start};
 use crate::engine::{Bucket, Engine, Row, Space, Visitor};
 use crate::memory::MemoryEngine;
-use crate::unit::Refused;
+use crate::reopening::Reopening;
+use crate::unit::{Effect, Refused, Unit};
 use crate::zone::{Zone, ZoneOptions};
 use crate::zone_store::{Caps, StoreError, ZoneStore};
 
@@ -157,4 +160,119 @@ fn a_journal_record_that_was_changed_is_found_when_it_is_applied() {
     engine.clear_state().expect("memory");
     let opened = Zone::open("broken".parse().expect("well formed"), engine, ManualClock::new(), ZoneOptions::default());
     assert!(matches!(opened.err(), Some(StoreError::Damaged { .. })));
+}
+
+/// A message with a Welcome: the store does not ask what kind of event brings one.
+fn invite(to: ChannelId, sender: &DeviceUri, recipient: &DeviceUri) -> Unit {
+    static NUMBER: AtomicU8 = AtomicU8::new(0);
+    let mut unit = message(to, sender, 0, &[NUMBER.fetch_add(1, Ordering::Relaxed)]);
+    let (welcome, tree) = (Bytes::from_static(b"welcome"), Bytes::from_static(b"tree"));
+    unit.effects.push(Effect::Welcome { recipients: vec![recipient.clone()], inviter: sender.clone(), welcome, tree });
+    unit
+}
+
+#[test]
+fn an_inbox_goes_on_past_entries_whose_welcome_has_gone() {
+    let engine = broken();
+    let zone = open(&engine, ZoneOptions::default());
+    let (one, alice, bob) = (channel(1), device(1), device(2));
+    commit(&zone, start(one, &alice)).expect("a new channel");
+    let places: Vec<Sequence> =
+        (0..7).map(|_| commit(&zone, invite(one, &alice, &bob)).expect("a member").sequence).collect();
+    // As a confirmation leaves it for who has read the entries already and not yet the Welcomes.
+    for gone in [0, 1, 2, 4, 6] {
+        let mut rows = Vec::new();
+        crate::parts::delete(&mut rows, &crate::key::welcome(&one, places[gone], 0), 0, 1);
+        engine.apply(rows).expect("memory");
+    }
+    let ids = |after, limit| {
+        let entries = zone.inbox(&bob, after, limit).expect("readable");
+        entries.iter().map(|entry| entry.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(0, 1), [4]);
+    assert_eq!(ids(0, 2), [4, 6]);
+    assert_eq!(ids(0, 9), [4, 6]);
+    assert_eq!(ids(4, 1), [6]);
+    assert_eq!((ids(6, 1), ids(0, 0)), (vec![], vec![]));
+}
+
+/// A zone that keeps itself open on a broken engine. Attempts wait for their turn: `true` lets one open, `false` makes it
+/// fail, and the end of turns makes it panic.
+fn reopening(engine: &Broken, turns: mpsc::Receiver<bool>) -> Reopening {
+    let (engine, turns, is_first) = (engine.clone(), Mutex::new(turns), AtomicBool::new(true));
+    let opener = move || {
+        let may_open = is_first.swap(false, Ordering::SeqCst)
+            || turns.lock().expect("nobody panics with it").recv().expect("a turn for each attempt");
+        let engine = Broken { engine: engine.engine.reopened(), fault: Arc::clone(&engine.fault) };
+        let store: Arc<dyn ZoneStore> = Arc::new(open(&engine, ZoneOptions::default()));
+        if may_open { Ok(store) } else { Err(failed()) }
+    };
+    Reopening::open(Box::new(opener)).expect("the zone opens")
+}
+
+#[test]
+fn a_fenced_zone_opens_itself_again() {
+    for (fault, durable) in [(APPEND_FAILS, 1), (APPEND_PANICS, 1), (APPLY_FAILS, 2)] {
+        let engine = broken();
+        let (turn, turns) = mpsc::channel();
+        let zone = reopening(&engine, turns);
+        let (one, alice) = (channel(1), device(1));
+        commit(&zone, start(one, &alice)).expect("a new channel");
+        let mut tail = zone.tail();
+        engine.fault.store(fault, Ordering::SeqCst);
+        assert_eq!(commit(&zone, message(one, &alice, 0, b"lost")), Err(Refused::Unavailable), "fault {fault}");
+        engine.fault.store(WORKS, Ordering::SeqCst);
+        // The tail closes with the zone; then there is nobody to ask, and the name and the promises stay.
+        assert_eq!(tail.blocking_recv(), Err(RecvError::Closed));
+        let closed = zone.health();
+        assert_eq!((closed.is_writable, closed.fencing_number, closed.leaf_count), (false, 2, 1));
+        assert!(closed.fault.is_some());
+        assert!(matches!(zone.head(&one), Err(StoreError::Unavailable { .. })));
+        let units = vec![message(one, &alice, 0, b"1"), message(one, &alice, 0, b"2")];
+        assert_eq!(block_on(zone.commit_many(units)), vec![Err(Refused::Unavailable); 2]);
+        assert_eq!((zone.zone().as_str(), zone.caps()), ("broken", engine.caps()));
+        // One attempt fails, the next one opens, and who waits for events hears of it.
+        let mut next = zone.tail();
+        turn.send(false).expect("an attempt waits");
+        turn.send(true).expect("an attempt waits");
+        assert_eq!(next.blocking_recv(), Err(RecvError::Closed));
+        let health = zone.health();
+        assert_eq!((health.is_writable, health.fault, health.leaf_count), (true, None, durable), "fault {fault}");
+        assert!(health.fencing_number > closed.fencing_number);
+        let mut tail = zone.tail();
+        let accepted = commit(&zone, message(one, &alice, 0, b"next")).expect("a member");
+        assert_eq!(tail.blocking_recv().expect("the event").head.sequence, accepted.sequence);
+        assert_eq!(check_audit(&zone, &[one]), durable + 1);
+    }
+}
+
+#[test]
+fn a_zone_heals_more_than_once_and_closes_while_it_cannot() {
+    let engine = broken();
+    let (turn, turns) = mpsc::channel();
+    let zone = reopening(&engine, turns);
+    let (one, alice) = (channel(1), device(1));
+    commit(&zone, start(one, &alice)).expect("a new channel");
+    for round in 0..2 {
+        let mut tail = zone.tail();
+        engine.fault.store(APPEND_PANICS, Ordering::SeqCst);
+        // Nobody waits for the answer: the zone finds out by itself.
+        drop(zone.commit_many(vec![message(one, &alice, 0, b"lost")]));
+        assert_eq!(tail.blocking_recv(), Err(RecvError::Closed), "round {round}");
+        engine.fault.store(WORKS, Ordering::SeqCst);
+        let mut next = zone.tail();
+        turn.send(true).expect("an attempt waits");
+        assert_eq!(next.blocking_recv(), Err(RecvError::Closed), "round {round}");
+        commit(&zone, message(one, &alice, 0, &[round])).expect("a member");
+    }
+    let future = zone.commit_many(vec![message(one, &alice, 0, b"kept")]);
+    engine.fault.store(APPEND_FAILS, Ordering::SeqCst);
+    let _ = commit(&zone, message(one, &alice, 0, b"lost"));
+    // No more turns: attempts panic, and dropping the zone still ends its thread and lets go of everything.
+    drop(turn);
+    let held = Arc::downgrade(&engine.fault);
+    drop(zone);
+    drop(engine);
+    assert!(held.upgrade().is_none(), "a future keeps nothing open");
+    assert_eq!(block_on(future).len(), 1);
 }

@@ -48,6 +48,16 @@ pub(crate) fn is_large(key: &[u8]) -> bool {
     )
 }
 
+/// The channel or the device, with its length, that a key of a large family starts with, behind the family.
+pub(crate) fn subject(key: &[u8]) -> &[u8] {
+    let Some((family, rest)) = key.split_first() else { return key };
+    let length = match (*family, rest.first()) {
+        (ONE_TIME | LAST_RESORT, Some(text)) => 1 + usize::from(*text),
+        _ => size_of::<ChannelId>(),
+    };
+    &rest[..length.min(rest.len())]
+}
+
 struct Key(Vec<u8>);
 
 impl Key {

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::draft::Table;
 use crate::engine::{Engine, Row, Space};
+use crate::guards::Guards;
 use crate::journal::Journal;
 use crate::record::{damaged, scope_digest};
 use crate::state::{
@@ -31,6 +32,8 @@ pub(crate) struct Ledger<E> {
     pub(crate) fault: RwLock<Option<String>>,
     /// Held by who reads and raises a row that only lazy writers touch.
     pub(crate) lazy: Mutex<()>,
+    /// Held by who reads or changes a row that may have several parts.
+    pub(crate) guards: Guards,
 }
 
 impl<E: Engine> Ledger<E> {
@@ -58,13 +61,31 @@ impl<E: Engine> Ledger<E> {
         key: &[u8],
         decode: impl FnOnce(Vec<u8>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, StoreError> {
+        self.record(key)?.map(decode).transpose().map_err(damaged(what))
+    }
+
+    /// A record of the state, one version of it.
+    fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.available()?;
-        parts::get(&self.engine, Space::State, key)?.map(decode).transpose().map_err(damaged(what))
+        let _whole = self.guards.read(key);
+        parts::get(&self.engine, Space::State, key)
+    }
+
+    /// Records of the state under `prefix`, each in one version.
+    fn records(&self, prefix: &[u8], from: &[u8], visit: &mut parts::RecordVisitor<'_>) -> Result<(), StoreError> {
+        self.available()?;
+        let _whole = self.guards.read(prefix);
+        parts::scan(&self.engine, Space::State, prefix, from, visit)
+    }
+
+    /// Changes rows of the state.
+    pub(crate) fn apply(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+        let _whole = self.guards.write(&rows);
+        self.engine.apply(rows)
     }
 
     fn has(&self, key: &[u8]) -> Result<bool, StoreError> {
-        self.available()?;
-        Ok(parts::get(&self.engine, Space::State, key)?.is_some())
+        Ok(self.record(key)?.is_some())
     }
 
     pub(crate) fn repeat(&self, call: &Idempotency) -> Result<Option<Outcome>, StoreError> {
@@ -145,11 +166,10 @@ impl<E: Engine> Ledger<E> {
         after: Option<&ChannelId>,
         limit: usize,
     ) -> Result<Vec<ChannelId>, StoreError> {
-        self.available()?;
         let prefix = key::channels_of(device);
         let from = after.map_or_else(|| prefix.clone(), |channel| key::channel_of(device, channel));
         let mut channels = Vec::new();
-        parts::scan(&self.engine, Space::State, &prefix, &from, &mut |row_key, _| {
+        self.records(&prefix, &from, &mut |row_key, _| {
             if channels.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
@@ -164,11 +184,28 @@ impl<E: Engine> Ledger<E> {
     }
 
     pub(crate) fn inbox(&self, device: &DeviceUri, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
-        self.available()?;
+        let mut entries = Vec::new();
+        let mut after = after;
+        loop {
+            let rows = self.inbox_rows(device, after, limit - entries.len())?;
+            let Some((last, _)) = rows.last() else { return Ok(entries) };
+            after = *last;
+            for (id, row) in rows {
+                let stored = key::welcome(&row.channel, row.head.sequence, row.ordinal);
+                // A confirmation between the two reads may have taken the Welcome away with the entry.
+                let Some(welcome) = self.state("welcome", &stored, decode_bytes)? else { continue };
+                let InboxRow { channel, head, inviter, gateway_time, .. } = row;
+                entries.push(InboxEntry { id, channel, head, inviter, welcome, gateway_time });
+            }
+        }
+    }
+
+    /// Entries behind `after` without their Welcomes, ascending, at most `limit`.
+    fn inbox_rows(&self, device: &DeviceUri, after: u64, limit: usize) -> Result<Vec<(u64, InboxRow)>, StoreError> {
         let prefix = key::inboxes(device);
         let from = key::inbox(device, after.saturating_add(1));
         let mut rows = Vec::new();
-        parts::scan(&self.engine, Space::State, &prefix, &from, &mut |row_key, record| {
+        self.records(&prefix, &from, &mut |row_key, record| {
             if rows.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
@@ -177,22 +214,13 @@ impl<E: Engine> Ledger<E> {
             rows.push((id, InboxRow::decode(record).map_err(damaged("inbox entry"))?));
             Ok(ControlFlow::Continue(()))
         })?;
-        let mut entries = Vec::with_capacity(rows.len());
-        for (id, row) in rows {
-            let stored = key::welcome(&row.channel, row.head.sequence, row.ordinal);
-            // A confirmation between the two reads may have taken the Welcome away with the entry.
-            let Some(welcome) = self.state("welcome", &stored, decode_bytes)? else { continue };
-            let InboxRow { channel, head, inviter, gateway_time, .. } = row;
-            entries.push(InboxEntry { id, channel, head, inviter, welcome, gateway_time });
-        }
-        Ok(entries)
+        Ok(rows)
     }
 
     pub(crate) fn welcome_tree(&self, channel: &ChannelId, sequence: Sequence) -> Result<Option<Bytes>, StoreError> {
-        self.available()?;
         let prefix = key::welcome_trees(channel, sequence);
         let mut tree = None;
-        parts::scan(&self.engine, Space::State, &prefix, &prefix, &mut |_, record| {
+        self.records(&prefix, &prefix, &mut |_, record| {
             tree = Some(decode_bytes(record).map_err(damaged("welcome tree"))?);
             Ok(ControlFlow::Break(()))
         })?;
@@ -217,7 +245,7 @@ impl<E: Engine> Ledger<E> {
         let mut rows = Vec::new();
         let record = encode_snapshot(snapshot);
         parts::replace(&self.engine, &mut rows, &key::lazy_snapshot(channel), Some(&record), true)?;
-        self.engine.apply(rows)
+        self.apply(rows)
     }
 
     pub(crate) fn is_claimed(&self, channel: &ChannelId, reference: &Digest) -> Result<bool, StoreError> {
@@ -228,7 +256,7 @@ impl<E: Engine> Ledger<E> {
         let last_resort = self.has(&key::last_resort(owner))?;
         let prefix = key::one_times(owner);
         let mut living = 0;
-        parts::scan(&self.engine, Space::State, &prefix, &prefix, &mut |_, record| {
+        self.records(&prefix, &prefix, &mut |_, record| {
             let item = decode_item(record).map_err(damaged("key package"))?;
             living += usize::from(item.not_after > now);
             Ok(ControlFlow::Continue(()))
@@ -249,7 +277,7 @@ impl<E: Engine> Ledger<E> {
                 parts::put(&mut rows, &key::cursor(device, channel), &encode_number(sequence.0));
             }
         }
-        if rows.is_empty() { Ok(()) } else { self.engine.apply(rows) }
+        if rows.is_empty() { Ok(()) } else { self.apply(rows) }
     }
 
     pub(crate) fn cursor(&self, device: &DeviceUri, channel: &ChannelId) -> Result<Sequence, StoreError> {

@@ -17,6 +17,7 @@ mod engine;
 mod faults;
 #[cfg(test)]
 mod golden;
+mod guards;
 mod journal;
 mod key;
 mod ledger;
@@ -24,6 +25,7 @@ mod memory;
 mod opening;
 mod parts;
 mod record;
+mod reopening;
 mod state;
 mod unit;
 mod zone;
@@ -33,6 +35,7 @@ pub use committer::Committer;
 pub use engine::{Bucket, Engine, Row, Space, VALUE_BYTES_MAX, Visitor};
 pub use memory::{MemoryEngine, open_memory};
 
+pub use reopening::{Opener, Reopening};
 pub use unit::{
     Accepted, AuditDraft, ChannelWrite, Effect, Expect, Idempotency, KeyPackageItem, NewEvent, Outcome, Refused, Seat,
     Unit,

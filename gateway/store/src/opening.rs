@@ -12,6 +12,7 @@ use crate::apply::{DepartmentStep, Placed, apply};
 use crate::committer::counter_in;
 use crate::draft::{Draft, Slot, Table};
 use crate::engine::{Engine, Space};
+use crate::guards::Guards;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::record::damaged;
@@ -58,6 +59,7 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
         tail: broadcast::Sender::new(options.tail_events_max.max(1)),
         fault: RwLock::new(None),
         lazy: Mutex::new(()),
+        guards: Guards::new(),
     })
 }
 

@@ -36,6 +36,14 @@ pub enum Expect {
     /// The channel's epoch is this one, the sender owns a leaf and is not leaving, these MLS bytes were never accepted in
     /// this epoch, and `NewEvent::head`, if given, is not older than the epoch's commit nor behind the sender's previous.
     Epoch(Epoch),
+    /// As [`Expect::Epoch`], and [`ChannelHead::proposal_sequence`](crate::ChannelHead::proposal_sequence) is `proposals`: for
+    /// commits and proposals, which were verified against the group with exactly these proposals waiting.
+    State {
+        /// The channel's epoch.
+        epoch: Epoch,
+        /// Sequence of the last waiting proposal; 0 if none waits.
+        proposals: Sequence,
+    },
 }
 
 /// An event before it has a place.
@@ -226,6 +234,12 @@ pub enum Refused {
     /// The sender asked to leave.
     #[error("sender is leaving")]
     Leaving,
+    /// [`Expect::State`] and other proposals wait than the caller saw.
+    #[error("the proposal at {sequence:?} waits")]
+    ProposalsWait {
+        /// Sequence of the last waiting proposal; 0 if none waits.
+        sequence: Sequence,
+    },
     /// The head is older than the epoch's commit or behind the sender's previous one.
     #[error("head is behind")]
     BadHead,

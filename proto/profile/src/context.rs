@@ -224,7 +224,9 @@ impl ChannelContext {
     }
 
     /// Whether `next` may follow this context in the same channel: channel, zone, label and slot key stay; no department
-    /// goes; no policy version goes back, and a document changes only together with its version.
+    /// comes or goes; no policy version goes back, and a document changes only together with its version.
+    ///
+    /// A department comes in only together with policies, because neither event nor audit record names it before.
     ///
     /// # Errors
     /// [`ContextError::Changed`] with the field at fault.
@@ -238,10 +240,11 @@ impl ChannelContext {
         if let Some((field, _)) = kept.into_iter().find(|(_, same)| !same) {
             return Err(ContextError::Changed { field });
         }
-        for one in &self.departments {
-            let Some(after) = next.departments.iter().find(|after| after.id == one.id) else {
-                return Err(ContextError::Changed { field: "departments" });
-            };
+        let ids = |context: &Self| context.departments.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
+        if ids(self) != ids(next) {
+            return Err(ContextError::Changed { field: "departments" });
+        }
+        for (one, after) in self.departments.iter().zip(&next.departments) {
             if after.policy_version < one.policy_version {
                 return Err(ContextError::Changed { field: "policy version" });
             }

@@ -86,6 +86,10 @@ fn a_context_moves_forward_only() {
     assert_eq!(before.check_successor(&next(vec![shenji(8), jiwei.clone()], 1)), Ok(()));
     assert_eq!(before.check_successor(&next(vec![shenji(6), jiwei.clone()], 1)), changed("policy version"));
     assert_eq!(before.check_successor(&next(vec![shenji(7)], 0xEE)), changed("departments"));
+    let weijian = NamedDepartment::without_policy(department("weijian"));
+    let more = vec![shenji(8), jiwei.clone(), weijian.clone()];
+    assert_eq!(before.check_successor(&next(more, 1)), changed("departments"), "none comes in");
+    assert_eq!(before.check_successor(&next(vec![shenji(8), weijian], 1)), changed("departments"), "nor in a place");
     assert_eq!(before.check_successor(&next(vec![shenji(7), jiwei.clone()], 1)), changed("envelope digest"));
     let rewritten = NamedDepartment { policy_digest: Digest([1; 32]), ..shenji(7) };
     assert_eq!(before.check_successor(&next(vec![rewritten, jiwei], 1)), changed("policy digest"));

@@ -65,7 +65,7 @@ pub enum CertificateError {
     /// Its extended key usage is not the one of this place, or is that of another place too.
     #[error("the certificate is for another usage")]
     WrongUsage,
-    /// Its serial number is on its authority's revocation list.
+    /// Its serial number is on its authority's revocation list, with a date that has come.
     #[error("the certificate is revoked")]
     Revoked,
     /// Its validity has not begun, skew included.

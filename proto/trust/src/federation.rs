@@ -107,7 +107,8 @@ impl Federation {
     /// Whose certificate this is, if it is good for `usage` at `now`.
     ///
     /// `chain` is DER, leaf first. The leaf must be issued by an authority of the bundle itself, so what follows it is
-    /// not looked at. The clock skew of PROTOCOL 12 is tolerated at both ends of the validity.
+    /// not looked at. The clock skew of PROTOCOL 12 is tolerated at both ends of the validity; a revocation counts from
+    /// its date on, without tolerance, so an event of the past is judged by what was revoked then.
     ///
     /// # Errors
     /// [`CertificateError`], the first reason in the order of its variants.
@@ -148,7 +149,7 @@ impl Federation {
         let certificate = Certificate::parse(chain.first().ok_or(CertificateError::Malformed)?)?;
         let (authority, purposes) = self.issuer_of(&certificate)?;
         certificate.check_place(usage, &purposes)?;
-        if authority.revocation_list.as_ref().is_some_and(|list| list.revokes(&certificate.identity.serial)) {
+        if authority.revocation_list.as_ref().is_some_and(|list| list.revokes(&certificate.identity.serial, now)) {
             return Err(CertificateError::Revoked);
         }
         certificate.check_begun(now)?;

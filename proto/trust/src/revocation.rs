@@ -65,10 +65,15 @@ impl RevocationList {
         order(self) > order(other)
     }
 
-    /// Whether the certificate with this serial number is revoked.
-    pub(crate) fn revokes(&self, serial: &[u8]) -> bool {
-        // An owned list has been read to its end already: an error cannot happen, and would mean "revoked".
-        !matches!(self.list.find_serial(serial), Ok(None))
+    /// Whether the certificate with this serial number is revoked at `now`: from the revocation date of its entry on. So a
+    /// leaf that entered before stays one that was valid then (PROTOCOL 1).
+    pub(crate) fn revokes(&self, serial: &[u8], now: Timestamp) -> bool {
+        match self.list.find_serial(serial) {
+            Ok(None) => false,
+            Ok(Some(entry)) => entry.revocation_date.as_secs() <= now.seconds(),
+            // An owned list has been read to its end already: an error cannot happen, and means "revoked".
+            Err(_) => true,
+        }
     }
 
     /// Whether a newer list should have come by now, with the tolerated clock skew on top.

@@ -9,6 +9,7 @@ mod mounted;
 mod opening;
 mod providers;
 mod root_names;
+mod unused;
 mod words;
 
 use anyhow::{Result, bail};
@@ -42,6 +43,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("clock: time is asked in one file", clock::check),
     ("root: nothing visible beside the fixed names", root_names::check),
     ("words: nothing unfinished, no ignored test", words::check),
+    ("unused: every dependency that a crate lists is named in its sources", unused::check),
     ("licences: dependencies may be used and passed on", licences::check),
 ];
 

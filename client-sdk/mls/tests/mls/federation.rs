@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint, read_signing_key};
 use lianxin_mls::MlsIdentity;
 use lianxin_trust::Federation;
-use lianxin_types::{DeviceUri, SystemClock};
+use lianxin_types::{DeviceUri, SystemClock, Timestamp};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -30,6 +30,15 @@ impl Office {
     pub(crate) fn app(&self, department: &str, name: &str) -> (DeviceUri, MlsIdentity) {
         let app = self.minted.app(department, name).expect("minted");
         (app.uri, identity(&app.mls_certificate, &app.mls_key))
+    }
+
+    /// The federation once an application of weijian, made for this, has been revoked at `moment`, and that application.
+    pub(crate) fn revoked_at(&self, moment: Timestamp) -> (DeviceUri, MlsIdentity, Arc<Federation>) {
+        let app = self.minted.mint_app("weijian", "to-be-revoked").expect("minted");
+        let later = self.minted.at(moment);
+        later.revoke_app("weijian", "to-be-revoked").expect("revoked");
+        let federation = later.federation().expect("a federation");
+        (app.uri, identity(&app.mls_certificate, &app.mls_key), Arc::new(federation))
     }
 
     pub(crate) fn removal_key(&self) -> ed25519_dalek::SigningKey {

@@ -1,10 +1,13 @@
 //! Coming and going.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use lianxin_certs_dev::Specimen;
-use lianxin_mls::{MlsError, Processed, Violation};
+use lianxin_mls::{LogEvent, MlsError, Processed, Violation};
 use lianxin_profile::ProfileError;
 use lianxin_tlog::EventKind;
-use lianxin_types::{ChannelId, DepartmentId};
+use lianxin_types::{ChannelId, Clock as _, DepartmentId, SystemClock};
 use openmls::prelude::{GroupId, MlsGroup};
 
 use crate::device::Device;
@@ -103,6 +106,39 @@ fn a_newcomer_does_not_read_what_came_before_and_a_removed_member_not_what_comes
     assert!(matches!(shenji.encrypt(channel, b"x"), Err(MlsError::NotMember)));
     assert_eq!(shenji.view(channel), None);
     assert_eq!(shenji.run(|mls, tx, _| mls.channels(tx)).expect("readable"), []);
+}
+
+#[test]
+fn a_member_revoked_since_does_not_break_what_it_did_before() {
+    let moment = SystemClock.now().plus(Duration::from_secs(3600));
+    let (uri, identity, newer) = office().revoked_at(moment);
+    let (jiwei, shenji) = (Device::app("jiwei", "app-1"), Device::app("shenji", "app-1"));
+    let weijian = Device::with(uri, identity);
+    let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
+    gateway.seat(&jiwei, &[&jiwei], &[&shenji, &weijian]);
+    let (channel, gone) = (gateway.channel, jiwei.uri.clone());
+    // shenji is offline. weijian takes jiwei out and speaks; then its certificate is revoked.
+    let removal = weijian.run(move |mls, tx, federation| mls.remove(tx, federation, channel, &[gone]));
+    gateway.commit(&weijian, &removal.expect("a commit")).expect("acceptable");
+    gateway.feed(&weijian);
+    let said = gateway.say(&weijian, b"before the revocation");
+    let read = |event: &LogEvent| {
+        let (event, newer) = (event.clone(), Arc::clone(&newer));
+        shenji.run(move |mls, tx, _| mls.process(tx, &newer, &event)).expect("processed")
+    };
+    let commit = gateway.log[gateway.log.len() - 2].clone();
+    let seen = read(&commit);
+    assert!(matches!(&seen, Processed::Membership { own_commit: false, .. }), "{seen:?}");
+    assert_eq!(body_from(&read(&said), &weijian), Some(b"before the revocation".to_vec()));
+
+    // What it commits afterwards is refused.
+    gateway.feed(&weijian);
+    let gone = shenji.uri.clone();
+    let late = weijian.run(move |mls, tx, federation| mls.remove(tx, federation, channel, &[gone]));
+    let mut late = gateway.append(EventKind::Commit, &weijian.uri, late.expect("a commit").commit);
+    late.gateway_time = moment;
+    let refused = Violation::InvalidCommit(ProfileError::CredentialRevoked);
+    assert_eq!(read(&late), Processed::Hidden(refused));
 }
 
 #[test]

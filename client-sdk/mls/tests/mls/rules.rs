@@ -176,14 +176,16 @@ fn refuse(jiwei: &Device, shenji: &Device, mut gateway: Gateway, next: Extension
 #[test]
 fn a_context_may_not_change_backwards_or_sideways() {
     let other = Label::new(Classification::General1, "别的", "无", None).expect("valid");
-    for case in ["label", "slot key", "departments"] {
+    for (case, count) in [("label", 2), ("slot key", 2), ("departments", 1), ("departments", 3)] {
         let (jiwei, shenji, gateway) = two();
         let (mut extensions, context) = context_of(&jiwei, &gateway);
-        let (label, named, key) = (context.label().clone(), context.departments().to_vec(), *context.slot_key());
+        let (label, mut named, key) = (context.label().clone(), context.departments().to_vec(), *context.slot_key());
+        named.push(NamedDepartment::without_policy("weijian".parse().expect("well formed")));
+        named.truncate(count);
         let bytes = match case {
             "label" => with(&context, other.clone(), named, key),
             "slot key" => with(&context, label, named, [0; 32]),
-            _ => with(&context, label, named[..1].to_vec(), key),
+            _ => with(&context, label, named, key),
         };
         let changed = Extension::Unknown(0xF0A1, UnknownExtension(bytes));
         extensions.add_or_replace(changed).expect("allowed in a context");
@@ -216,12 +218,11 @@ fn the_other_extensions_stay_as_they_are() {
 }
 
 #[test]
-fn a_context_moves_forward_and_names_another_department() {
+fn a_context_moves_forward_to_a_newer_policy() {
     let (jiwei, shenji, mut gateway) = two();
     let (extensions, context) = context_of(&jiwei, &gateway);
     let mut named = context.departments().to_vec();
     (named[0].policy_version, named[0].policy_digest) = (1, Digest([7; 32]));
-    named.push(NamedDepartment::without_policy("weijian".parse().expect("well formed")));
     let bytes = with(&context, context.label().clone(), named, *context.slot_key());
     let next = ChannelContext::from_bytes(&bytes).expect("valid");
     let moved = moved_forward(&extensions, &next).expect("forward");
@@ -229,10 +230,10 @@ fn a_context_moves_forward_and_names_another_department() {
     let summary = gateway.commit(&jiwei, &bundle).expect("acceptable");
     assert!(summary.context_changed && summary.context == next);
     assert!(matches!(&gateway.feed(&shenji)[..], [Processed::Membership { own_commit: false, .. }]));
-    let weijian = Device::app("weijian", "app-1");
+    let second = Device::app("jiwei", "app-2");
     gateway.feed(&jiwei);
-    gateway.seat(&jiwei, &[&jiwei, &shenji], &[&weijian]);
-    assert_eq!(weijian.view(gateway.channel).expect("a member").departments.len(), 3);
+    gateway.seat(&jiwei, &[&jiwei, &shenji], &[&second]);
+    assert_eq!(second.view(gateway.channel).expect("a member").departments.len(), 2);
 }
 
 #[test]

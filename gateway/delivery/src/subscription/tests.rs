@@ -19,7 +19,7 @@ impl Zone {
     fn open() -> Self {
         let store = open_memory("zone".parse().expect("well formed"), Arc::new(SystemClock)).expect("opens");
         let fanout = Fanout::new();
-        tokio::spawn(Arc::clone(&fanout).run(Arc::clone(&store)));
+        tokio::spawn(Arc::clone(&fanout).run(Arc::clone(&store), Arc::new(SystemClock)));
         Self { store, fanout }
     }
 
@@ -105,12 +105,15 @@ async fn between_catch_up_and_live_nothing_is_lost_or_doubled() {
         })
         .collect();
     writer.await.expect("writes");
+    let mut total = 0;
     for reader in readers {
         let (sequences, others) = reader.await.expect("reads");
         assert_eq!(sequences, (1..=MESSAGES + 1).collect::<Vec<_>>());
         let caught_up = others.iter().filter(|other| matches!(other, Delivery::CaughtUp { .. })).count();
         assert!(caught_up <= 1, "{others:?}");
+        total += caught_up;
     }
+    assert!(total > 0, "nobody was told that it has caught up");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,4 +166,21 @@ async fn following_a_channel_without_a_seat_is_answered_and_gives_nothing() {
     subscription.follow(&permit(&stranger, channel(1)), Sequence(0)).expect("answered");
     let delivery = subscription.next().await.expect("readable");
     assert!(matches!(delivery, Delivery::NotMember { .. }), "{delivery:?}");
+}
+
+#[tokio::test]
+async fn who_was_removed_and_seated_again_is_told_of_the_gap() {
+    let zone = Zone::open();
+    let (creator, other) = (device(0), device(1));
+    let seat = || vec![Seat { device: other.clone(), leaf: 1 }];
+    zone.accept(start(channel(1), &creator));
+    zone.accept(commit_of(&creator, 0, seat(), vec![]));
+    zone.accept(commit_of(&creator, 1, vec![], vec![other.clone()]));
+    zone.accept(message(channel(1), &creator, 2, b"not for it"));
+    zone.accept(commit_of(&creator, 2, seat(), vec![]));
+    let mut back = zone.subscribe(other.clone());
+    back.follow(&permit(&other, channel(1)), Sequence(2)).expect("follows");
+    let gap = back.next().await.expect("readable");
+    assert!(matches!(gap, Delivery::Gap { first_retained: Sequence(5), .. }), "{gap:?}");
+    assert_eq!(until(&mut back, 5).await.0, [5]);
 }

@@ -23,6 +23,11 @@ fn facts(departments: &[DepartmentId]) -> ChannelFacts<'_> {
     }
 }
 
+/// Whether the caller may send, as the Send stream asks.
+fn lease(engine: &Engine, request: &Request<'_>) -> Result<Lease, Denial> {
+    engine.send_lease(request, Generation(1))
+}
+
 fn request<'a>(caller: &'a DeviceUri, channel: ChannelFacts<'a>) -> Request<'a> {
     Request {
         caller,
@@ -41,8 +46,8 @@ fn an_unknown_channel_and_a_foreign_one_look_alike() {
     let named = [department("jiwei")];
     let foreign = ChannelFacts { is_member: false, is_known: false, ..facts(&named) };
     let unknown = Request { channel: None, ..request(&caller, foreign) };
-    assert_eq!(engine.send(&request(&caller, foreign)).err(), Some(Denial::ChannelNotAvailable));
-    assert_eq!(engine.send(&unknown).err(), Some(Denial::ChannelNotAvailable));
+    assert_eq!(lease(&engine, &request(&caller, foreign)).err(), Some(Denial::ChannelNotAvailable));
+    assert_eq!(lease(&engine, &unknown).err(), Some(Denial::ChannelNotAvailable));
     assert_eq!(engine.follow(&request(&caller, foreign)).err(), Some(Denial::ChannelNotAvailable));
     assert_eq!(engine.read_history(&unknown).err(), Some(Denial::ChannelNotAvailable));
 }
@@ -54,10 +59,11 @@ fn officers_and_gateways_may_not_take_part() {
     for caller in ["lianxin://jiwei/officer/a/1", "lianxin://jiwei/gateway/a/1", "lianxin://jiwei/issuer/a/1"] {
         let caller = device(caller);
         let request = request(&caller, facts(&named));
-        assert_eq!(engine.send(&request).err(), Some(Denial::WrongKind));
+        assert_eq!(lease(&engine, &request).err(), Some(Denial::WrongKind));
         assert_eq!(engine.create_channel(&request).err(), Some(Denial::WrongKind));
         assert_eq!(engine.publish_key_packages(&request).err(), Some(Denial::WrongKind));
         assert_eq!(engine.list_channels(&request).err(), Some(Denial::WrongKind));
+        assert_eq!(engine.open_receive(&request).err(), Some(Denial::WrongKind));
         assert!(engine.read_trust(&request).is_ok());
     }
 }
@@ -68,9 +74,9 @@ fn a_former_member_is_told_so_and_a_leaving_one_may_not_send() {
     let caller = device("lianxin://jiwei/app/a/1");
     let named = [department("jiwei")];
     let former = ChannelFacts { is_member: false, ..facts(&named) };
-    assert_eq!(engine.send(&request(&caller, former)).err(), Some(Denial::NotMember));
+    assert_eq!(lease(&engine, &request(&caller, former)).err(), Some(Denial::NotMember));
     let leaving = ChannelFacts { is_leaving: true, ..facts(&named) };
-    assert_eq!(engine.send(&request(&caller, leaving)).err(), Some(Denial::Leaving));
+    assert_eq!(lease(&engine, &request(&caller, leaving)).err(), Some(Denial::Leaving));
     assert_eq!(engine.commit(&request(&caller, leaving)).err(), Some(Denial::Leaving));
     assert_eq!(engine.leave(&request(&caller, leaving)).err(), Some(Denial::Leaving));
     assert!(engine.follow(&request(&caller, leaving)).is_ok());
@@ -82,7 +88,7 @@ fn an_ended_label_stops_sending_but_not_leaving() {
     let caller = device("lianxin://jiwei/app/a/1");
     let named = [department("jiwei")];
     let late = Request { now: Timestamp(1_000), ..request(&caller, facts(&named)) };
-    assert_eq!(engine.send(&late).err(), Some(Denial::ChannelExpired));
+    assert_eq!(lease(&engine, &late).err(), Some(Denial::ChannelExpired));
     assert_eq!(engine.commit(&late).err(), Some(Denial::ChannelExpired));
     assert!(engine.leave(&late).is_ok());
     assert!(engine.read_history(&late).is_ok());

@@ -9,7 +9,7 @@ use std::thread::Thread;
 
 use bytes::Bytes;
 use lianxin_tlog::{Audience, EventFamily, EventKind, PartDraft, RetentionClass};
-use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Epoch, IdempotencyId, Monotonic, Timestamp};
+use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Epoch, IdempotencyId, Monotonic, Sequence, Timestamp};
 
 use crate::unit::{AuditDraft, ChannelWrite, Effect, Expect, Idempotency, NewEvent, Outcome, Seat, Unit};
 use crate::zone_store::ZoneStore;
@@ -179,5 +179,13 @@ pub(super) fn leave(to: ChannelId, sender: &DeviceUri, epoch: u64) -> Unit {
     let mls = format!("leave {:?}", fresh_id().0);
     let mut unit = event(to, sender, Expect::Epoch(Epoch(epoch)), EventKind::Proposal, mls.as_bytes());
     unit.effects = vec![Effect::Leaving { device: sender.clone() }];
+    unit
+}
+
+/// The same, verified with these proposals waiting.
+pub(super) fn with_proposals(mut unit: Unit, sequence: u64) -> Unit {
+    let write = unit.channel.as_mut().expect("an event");
+    let Expect::Epoch(epoch) = write.expect else { panic!("verified against an epoch") };
+    write.expect = Expect::State { epoch, proposals: Sequence(sequence) };
     unit
 }

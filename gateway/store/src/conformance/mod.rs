@@ -5,6 +5,7 @@ mod fixture;
 mod model;
 mod packages;
 mod random;
+mod replaced;
 mod stories;
 mod storm;
 mod suite;

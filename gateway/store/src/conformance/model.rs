@@ -97,10 +97,11 @@ impl Model {
     fn allowed(&self, unit: &Unit) -> Result<(), Refused> {
         let Some(write) = &unit.channel else { return Ok(()) };
         let channel = self.channels.get(&write.channel);
-        let epoch = match (write.expect, channel) {
+        let (epoch, proposals) = match (write.expect, channel) {
             (Expect::Absent, None) => return Ok(()),
             (Expect::Absent, Some(_)) => return Err(Refused::ChannelExists),
-            (Expect::Epoch(epoch), _) => epoch,
+            (Expect::Epoch(epoch), _) => (epoch, None),
+            (Expect::State { epoch, proposals }, _) => (epoch, Some(proposals.0)),
         };
         let channel = channel.ok_or(Refused::NoChannel)?;
         let (event, count) = (&write.event, channel.events.len() as u64);
@@ -112,6 +113,9 @@ impl Model {
         }
         if epoch != channel.epoch {
             return Err(Refused::WrongEpoch { current: channel.epoch, head: Sequence(count) });
+        }
+        if proposals.is_some_and(|seen| seen != channel.proposal) {
+            return Err(Refused::ProposalsWait { sequence: Sequence(channel.proposal) });
         }
         if channel.events.iter().any(|old| old.epoch == epoch && old.mls == event.mls) {
             return Err(Refused::Duplicate);

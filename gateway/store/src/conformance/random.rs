@@ -10,7 +10,9 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::audit::check_audit;
-use super::fixture::{ManualClock, block_on, change_group, channel, device, effects, event, leave, message, start};
+use super::fixture::{
+    ManualClock, block_on, change_group, channel, device, effects, event, leave, message, start, with_proposals,
+};
 use super::model::{Model, Predicted};
 use super::packages::{claim, item, publish};
 use super::suite::{Home, seed, times};
@@ -109,8 +111,11 @@ impl Play {
         match self.random.random_range(0..100) {
             0..10 => start(to, &device(who)),
             10..55 => self.message(to, who, epoch),
-            55..70 => self.change_group(to, who, epoch),
-            70..75 => leave(to, &device(who), epoch),
+            55..70 => {
+                let unit = self.change_group(to, who, epoch);
+                self.on_proposals(unit)
+            }
+            70..75 => self.on_proposals(leave(to, &device(who), epoch)),
             75..82 => self.publish(who),
             82..90 => self.claim(who, to),
             90..94 => {
@@ -119,6 +124,18 @@ impl Play {
             }
             94..96 => event(to, &device(who), Expect::Epoch(Epoch(epoch)), EventKind::Report, b"report"),
             _ => effects(&device(who), Vec::new()),
+        }
+    }
+
+    /// Verified against the waiting proposals, or sometimes against others, or against the epoch alone.
+    fn on_proposals(&mut self, unit: Unit) -> Unit {
+        let to = unit.channel.as_ref().expect("an event").channel;
+        let waiting = self.model.channels.get(&to).map_or(0, |channel| channel.proposal);
+        match self.random.random_range(0..8) {
+            0 => unit,
+            1 => with_proposals(unit, waiting + 1),
+            2 => with_proposals(unit, waiting.saturating_sub(1)),
+            _ => with_proposals(unit, waiting),
         }
     }
 

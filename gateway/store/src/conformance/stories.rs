@@ -10,6 +10,7 @@ use lianxin_types::{Clock, Digest, Epoch, LIMITS, Sequence, Timestamp};
 use super::audit::check_audit;
 use super::fixture::{
     ManualClock, block_on, call, change_group, channel, commit, device, effects, event, leave, message, start,
+    with_proposals,
 };
 use super::suite::Home;
 use crate::unit::{Accepted, Effect, Expect, Outcome, Refused, Unit};
@@ -187,6 +188,40 @@ pub(super) fn a_leaver_is_silent(home: &impl Home) {
     let head = store.head(&one).expect("readable").expect("exists");
     assert_eq!(head.members.get(&alice).map(|member| member.leaf), Some(5));
     assert_eq!(store.channels_of(&alice, None, 10).expect("readable"), [one]);
+}
+
+pub(super) fn proposals_are_compared(home: &impl Home) {
+    let store = open(home, ZoneOptions::default());
+    let (one, alice, bob, carol) = (channel(1), device(1), device(2), device(3));
+    accepted(commit(&*store, start(one, &alice)));
+    accepted(commit(&*store, with_proposals(change_group(one, &alice, 0, &[(2, 1), (3, 2)], &[]), 0)));
+    // All verified before any of them was there: the first wins, and a message does not mind.
+    let leaves = |seen| with_proposals(leave(one, &bob, 1), seen);
+    let also_leaves = |seen| with_proposals(leave(one, &carol, 1), seen);
+    let commits = |seen| with_proposals(change_group(one, &alice, 1, &[], &[2]), seen);
+    let outcomes =
+        block_on(store.commit_many(vec![leaves(0), also_leaves(0), commits(0), message(one, &alice, 1, b"m")]));
+    let wait = |sequence| Err(Refused::ProposalsWait { sequence: Sequence(sequence) });
+    assert_eq!(accepted(outcomes[0].clone()).sequence, Sequence(3));
+    assert_eq!(outcomes[1..3], [wait(3), wait(3)]);
+    assert_eq!(accepted(outcomes[3].clone()).sequence, Sequence(4));
+    assert_eq!(commit(&*store, commits(4)), wait(3), "the event that waits, not the last event");
+    // Membership, leaving and the epoch come before the proposals, the bytes after them.
+    assert_eq!(commit(&*store, leaves(0)), Err(Refused::Leaving));
+    let wrong = Err(Refused::WrongEpoch { current: Epoch(1), head: Sequence(4) });
+    assert_eq!(commit(&*store, with_proposals(leave(one, &carol, 0), 0)), wrong);
+    let same_bytes = |seen| with_proposals(message(one, &alice, 1, b"m"), seen);
+    assert_eq!(commit(&*store, same_bytes(0)), wait(3));
+    assert_eq!(commit(&*store, same_bytes(3)), Err(Refused::Duplicate));
+    // Whoever looks again comes through, also after a restart, and a commit ends the waiting.
+    drop(store);
+    let store = open(home, ZoneOptions::default());
+    assert_eq!(accepted(commit(&*store, also_leaves(3))).sequence, Sequence(5));
+    assert_eq!(commit(&*store, commits(3)), wait(5));
+    accepted(commit(&*store, commits(5)));
+    assert_eq!(commit(&*store, with_proposals(change_group(one, &alice, 2, &[], &[3]), 5)), wait(0));
+    accepted(commit(&*store, with_proposals(change_group(one, &alice, 2, &[], &[3]), 0)));
+    assert_eq!(check_audit(&*store, &[one]), 7);
 }
 
 pub(super) fn pages_keep_their_bounds(home: &impl Home) {

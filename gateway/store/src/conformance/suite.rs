@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lianxin_types::Clock;
 
-use super::{packages, random, stories, storm};
+use super::{packages, random, replaced, stories, storm};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{StoreError, ZoneStore};
 
@@ -40,6 +40,7 @@ pub fn run<H: Home>(fresh: impl Fn() -> H) {
         ("a repeat is answered and an id cannot be reused", stories::a_repeat_is_answered),
         ("heads are compared by position", stories::heads_are_compared_by_position),
         ("a leaver is silent until it is unseated", stories::a_leaver_is_silent),
+        ("commits and proposals meet the proposals they were verified with", stories::proposals_are_compared),
         ("pages keep their bounds across buckets", stories::pages_keep_their_bounds),
         ("welcomes wait in inboxes", stories::welcomes_wait_in_inboxes),
         ("lazy writes only go up", stories::lazy_writes_only_go_up),
@@ -51,6 +52,8 @@ pub fn run<H: Home>(fresh: impl Fn() -> H) {
         ("a device has at most its key packages", packages::at_most_the_limit),
         ("claims are exactly once under contention", storm::claims_are_exactly_once),
         ("one commit wins an epoch", storm::one_commit_wins_an_epoch),
+        ("group views and infos are read whole while they change", replaced::views_and_group_info_are_read_whole),
+        ("welcomes and packages are read whole while they go", replaced::welcomes_and_packages_are_read_whole),
         ("random units do what the model says", random::units_do_what_the_model_says),
     ];
     for (name, story) in stories {

@@ -29,6 +29,19 @@ fn a_revoked_certificate_is_refused_also_where_expiry_is_forgiven() {
 }
 
 #[test]
+fn a_revocation_counts_from_its_date_on() {
+    let world = World::new();
+    let federation = world.federation(vec![world.jiwei.list(1, NOW, &[SERIAL])]).expect("a good list");
+    let certificate = world.jiwei.issue(app());
+    let found = |now| federation.identify(&[&certificate], Usage::TlsClient, now).map(|_| ());
+    let joining = |now| federation.identify_ignoring_expiry(&[&certificate], Usage::TlsClient, now).map(|_| ());
+    let just_before = Timestamp(NOW.0 - 1);
+    assert_eq!((found(just_before), joining(just_before)), (Ok(()), Ok(())), "an event of before stays good");
+    let revoked = Err(CertificateError::Revoked);
+    assert_eq!((found(NOW), joining(NOW)), (revoked.clone(), revoked));
+}
+
+#[test]
 fn a_list_speaks_for_its_own_authority_only() {
     let world = World::new();
     let federation = world.federation(vec![world.shenji.list(1, NOW, &[SERIAL])]).expect("a good list");

@@ -1,5 +1,6 @@
 //! What the checks look at: the workspace's own packages, all packages, all sources.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -27,7 +28,17 @@ pub(crate) struct Package {
     pub(crate) folder: String,
     /// Names of normal and build dependencies.
     pub(crate) dependencies: Vec<String>,
+    /// Everything listed, for tests too, once each.
+    pub(crate) listed: BTreeSet<Listed>,
     pub(crate) targets: Vec<Target>,
+}
+
+/// A dependency as the manifest and as the sources call it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    /// What stands before the `::`.
+    pub(crate) in_code: String,
 }
 
 /// One thing that Cargo compiles.
@@ -58,9 +69,11 @@ impl House {
         let metadata: Value = serde_json::from_str(&text).context("read cargo's metadata")?;
         let members: Vec<&str> = texts(&metadata["workspace_members"]).collect();
         let mut house = Self { sources: source::load(&root)?, root, ..Self::default() };
-        for package in metadata["packages"].as_array().context("packages in cargo's metadata")? {
+        let packages = metadata["packages"].as_array().context("packages in cargo's metadata")?;
+        let libraries = packages.iter().filter_map(library).collect();
+        for package in packages {
             if members.contains(&text_of(&package["id"])) {
-                let own = house.own(package);
+                let own = house.own(package, &libraries);
                 house.packages.push(own);
             } else {
                 house.foreign.push(Foreign {
@@ -73,8 +86,13 @@ impl House {
         Ok(house)
     }
 
-    fn own(&self, package: &Value) -> Package {
+    fn own(&self, package: &Value, libraries: &BTreeMap<&str, &str>) -> Package {
         let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let listed = |dependency: &Value| {
+            let name = text_of(&dependency["name"]);
+            let in_code = dependency["rename"].as_str().or(libraries.get(name).copied()).unwrap_or(name);
+            Listed { name: name.to_owned(), in_code: in_code.replace('-', "_") }
+        };
         let folder = PathBuf::from(text_of(&package["manifest_path"]));
         Package {
             name: text_of(&package["name"]).to_owned(),
@@ -84,6 +102,7 @@ impl House {
                 .filter(|dependency| dependency["kind"] != "dev")
                 .map(|dependency| text_of(&dependency["name"]).to_owned())
                 .collect(),
+            listed: array(&package["dependencies"]).iter().map(listed).collect(),
             targets: array(&package["targets"])
                 .iter()
                 .map(|target| Target {
@@ -103,6 +122,14 @@ impl House {
     pub(crate) fn source(&self, path: &str) -> Option<&Source> {
         self.sources.iter().find(|source| source.path == path)
     }
+}
+
+/// The package's name and what its library is called.
+fn library(package: &Value) -> Option<(&str, &str)> {
+    const KINDS: [&str; 2] = ["lib", "proc-macro"];
+    let targets = package["targets"].as_array()?;
+    let library = targets.iter().find(|target| texts(&target["kind"]).any(|kind| KINDS.contains(&kind)))?;
+    Some((text_of(&package["name"]), text_of(&library["name"])))
 }
 
 fn text_of(value: &Value) -> &str {
