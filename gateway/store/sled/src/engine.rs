@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use lianxin_store::{Bucket, Caps, Durability, Engine, Row, Space, StoreError, Visitor, Zone, ZoneOptions, ZoneStore};
+use lianxin_store::{
+    Bucket, Caps, Durability, Engine, Reopening, Row, Space, StoreError, Visitor, Zone, ZoneOptions, ZoneStore,
+};
 use lianxin_types::{Clock, ZoneId};
 
 use crate::database::Database;
@@ -21,7 +23,7 @@ pub struct SledEngine {
     disk: Arc<dyn Disk>,
 }
 
-/// Opens the zone in `folder`, or makes it.
+/// Opens the zone in `folder`, or makes it. After a fault it opens itself again, with a new fencing number.
 ///
 /// # Errors
 /// [`StoreError::Locked`] if a process holds the folder, [`StoreError::NewerFormat`] if a newer version wrote it (it is left
@@ -46,7 +48,12 @@ pub fn open_with(
     disk: Arc<dyn Disk>,
     options: ZoneOptions,
 ) -> Result<Arc<dyn ZoneStore>, StoreError> {
-    Ok(Arc::new(Zone::open(zone, SledEngine::open(folder, disk)?, clock, options)?))
+    let folder = folder.to_owned();
+    let opener = move || -> Result<Arc<dyn ZoneStore>, StoreError> {
+        let engine = SledEngine::open(&folder, Arc::clone(&disk))?;
+        Ok(Arc::new(Zone::open(zone.clone(), engine, Arc::clone(&clock), options)?))
+    };
+    Ok(Arc::new(Reopening::open(Box::new(opener))?))
 }
 
 impl SledEngine {
@@ -57,6 +64,10 @@ impl SledEngine {
     pub fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         let folder = Folder::open(folder, &*disk)?;
         let buckets = Shelf::open(folder.buckets(), folder.list()?)?;
+        if let Some(newest) = buckets.list().last() {
+            // What was written last may never have been synced, and from now on repeats of it are acknowledged.
+            buckets.take(*newest)?.sync(&*disk)?;
+        }
         let state = open_state(&folder)?;
         Ok(Self { buckets, state, folder, disk })
     }

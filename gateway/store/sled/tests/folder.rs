@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lianxin_store::conformance::{ManualClock, channel, check_audit, commit, device, message, start};
-use lianxin_store::{Bucket, Durability, Engine, Refused, Row, StoreError, ZoneStore};
+use lianxin_store::{Bucket, Durability, Engine, Refused, Row, StoreError, Zone, ZoneOptions, ZoneStore};
 use lianxin_store_sled::{Disk, FORMAT, RealDisk, SledEngine, blob_files, open};
 use tempfile::TempDir;
 
@@ -233,14 +233,17 @@ impl Disk for Failing {
 fn a_failing_sync_fences_the_zone_and_acknowledges_nothing() {
     let place = Place::new();
     let disk = Arc::new(Failing::default());
-    let store = place.open_on(Arc::<Failing>::clone(&disk)).expect("the zone opens");
-    commit(&*store, start(channel(1), &device(1))).expect("a new channel");
+    // Without what opens it again.
+    let engine = SledEngine::open(&place.folder(), Arc::<Failing>::clone(&disk)).expect("the zone opens");
+    let zone = "hangzhou".parse().expect("well formed");
+    let store = Zone::open(zone, engine, ManualClock::new(), ZoneOptions::default()).expect("the zone opens");
+    commit(&store, start(channel(1), &device(1))).expect("a new channel");
     disk.0.store(true, Ordering::SeqCst);
     let unit = message(channel(1), &device(1), 0, b"unknown");
-    assert_eq!(commit(&*store, unit.clone()), Err(Refused::Unavailable));
+    assert_eq!(commit(&store, unit.clone()), Err(Refused::Unavailable));
     disk.0.store(false, Ordering::SeqCst);
     // The outcome of that unit is unknown, so nothing may follow it before the zone has been opened again.
-    assert_eq!(commit(&*store, message(channel(1), &device(1), 0, b"next")), Err(Refused::Unavailable));
+    assert_eq!(commit(&store, message(channel(1), &device(1), 0, b"next")), Err(Refused::Unavailable));
     let health = store.health();
     assert!(!health.is_writable && health.fault.is_some_and(|fault| fault.contains("the disk is gone")));
     assert!(matches!(store.head(&channel(1)), Err(StoreError::Unavailable { .. })));

@@ -1,0 +1,119 @@
+//! What an operator does with a real gateway process: check its configuration, start it, look at it, stop it.
+
+use std::process::Command;
+
+use lianxin_harness::{Stage, ensure_built};
+use lianxin_proto::ReasonCode;
+use lianxin_proto::messages::Frame;
+use lianxin_trust::Endpoint;
+
+use crate::talk::{accept, create, receive, send, soon};
+use crate::zone::{audit, connect_to, open_store};
+
+fn gateway(arguments: &[&str]) -> std::process::Output {
+    let program = ensure_built().expect("built").path("lianxin-gateway").expect("there");
+    Command::new(program).args(arguments).output().expect("runs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_tells_its_streams_ends_well_and_says_so_in_the_audit_log() {
+    let mut stage = Stage::start().await.expect("a gateway process");
+    let address = stage.gateway.address();
+    let endpoint = Endpoint { host: address.ip().to_string(), port: address.port() };
+    let app = stage.minted.app("jiwei", "app-1").expect("minted");
+    let connection = connect_to(&stage.minted, &app.tls_certificate, &app.tls_key, endpoint).await.expect("connects");
+    let (_control, mut frames) = connection.receive_stream();
+    let first = soon("a stream", frames.next()).await.expect("open").expect("opens");
+    assert!(matches!(first, Frame::Opened { .. }));
+
+    let status = stage.gateway.stop().await.expect("stops in time");
+    assert!(status.success(), "{status}");
+    let told = soon("the reason", async {
+        loop {
+            match frames.next().await {
+                Some(Ok(Frame::Closed { channel: None, reason })) => break Some(reason.code),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break None,
+            }
+        }
+    });
+    assert_eq!(told.await, Some(ReasonCode::ShuttingDown));
+    let records = audit(&*open_store(&stage.gateway.zone_folder()));
+    let last: serde_json::Value = serde_json::from_slice(&records.last().expect("some").parts[0].body).expect("JSON");
+    assert_eq!(last["event"], "gateway-stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_same_zone_is_refused_and_told_by_whom_it_is_held() {
+    let stage = Stage::start().await.expect("a gateway process");
+    let config = stage.gateway.config_file();
+    let second = tokio::task::spawn_blocking(move || gateway(&["serve", "--config", &config.display().to_string()]));
+    let second = soon("an end", second).await.expect("runs");
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    let holder = stage.gateway.process_id().expect("runs").to_string();
+    assert!(said.contains("held by process") && said.contains(&holder), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_checked_by_name_before_anything_is_opened() {
+    let stage = Stage::set_up(lianxin_certs_dev::FederationPlan::default()).expect("minted");
+    let config = stage.gateway.config_file();
+    let check = |path: &std::path::Path| gateway(&["check-config", "--config", &path.display().to_string()]);
+    let good = check(&config);
+    let said = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    for row in lianxin_types::LIMITS.rows() {
+        assert!(said.contains(row.name) && said.contains(&row.value.to_string()), "{} is not in {said}", row.name);
+    }
+    let text = std::fs::read_to_string(&config).expect("there");
+    let wrong = config.with_file_name("wrong.toml");
+    for (change, names) in [("surprise = 1\n", "surprise"), ("[surprise]\nkey = 1\n", "surprise")] {
+        let text = if change.starts_with('[') { format!("{text}\n{change}") } else { format!("{change}{text}") };
+        std::fs::write(&wrong, text).expect("written");
+        let refused = check(&wrong);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(names), "{said}");
+    }
+    assert!(!stage.gateway.zone_folder().exists(), "checking opens nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_and_metrics_hold_no_identity_and_no_word() {
+    let mut stage = Stage::start().await.expect("a gateway process");
+    let jiwei = stage.client("jiwei", "app-1").await.expect("opens");
+    let shenji = stage.client("shenji", "app-1").await.expect("opens");
+    for client in [&jiwei, &shenji] {
+        soon("a connection", client.connected()).await.expect("connects");
+    }
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    soon("an invite", at_jiwei.invite(&[shenji.device().clone()])).await.expect("invited");
+    let at_shenji = accept(&shenji).await;
+    send(&at_jiwei, "线索一号").await;
+    receive(&at_shenji, 1).await;
+
+    let metrics = http(stage.gateway.metrics(), "/metrics").await;
+    assert!(metrics.contains("lianxin_messages_accepted_total 1"), "{metrics}");
+    assert!(http(stage.gateway.metrics(), "/readyz").await.contains("ok"));
+    let opaque: Vec<_> = [&jiwei, &shenji].map(|client| client.device().opaque_id().to_owned()).into();
+    let channel = at_jiwei.id().to_hex();
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+    stage.gateway.stop().await.expect("stops");
+    let log = std::fs::read_to_string(stage.gateway.log_file()).expect("there");
+    assert!(log.contains("session opened"), "the log says something at all: {log}");
+    for hidden in opaque.iter().map(String::as_str).chain(["线索一号", &channel]) {
+        assert!(!log.contains(hidden) && !metrics.contains(hidden), "{hidden} is shown");
+    }
+}
+
+async fn http(address: std::net::SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("asks");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("answers");
+    answer
+}
