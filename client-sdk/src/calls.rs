@@ -294,6 +294,6 @@ mod tests {
             leaf_index: 3,
             leaf_hash: Digest([4; 32]),
         };
-        assert_eq!(judge(Ok(receipt.clone()), true), Judgement::Accepted(receipt));
+        assert_eq!(judge(Ok(receipt), true), Judgement::Accepted(receipt));
     }
 }

@@ -145,9 +145,8 @@ impl Client {
             shared.call(move |connection| async move { connection.welcome_tree(get).await }).await?.ratchet_tree;
         let federation = shared.fresh_federation()?;
         let follow = shared.ask_later(Task::Follow(channel));
-        let joined = shared.transaction(move |tx, mls| {
-            sync::accept(tx, mls, &federation, channel, sequence, tree.to_vec())
-        });
+        let joined =
+            shared.transaction(move |tx, mls| sync::accept(tx, mls, &federation, channel, sequence, tree.to_vec()));
         let Accepted { inbox_id, failed } = joined.await?;
         drop(follow);
         for (id, failure) in failed {

@@ -174,9 +174,13 @@ impl Drive {
                 let _listeners = self.shared.moment.send(Event::CaughtUp { channel, sequence });
             }
             Frame::Gap { channel, first_retained } => {
-                let reason = format!("events before {} are kept no longer", first_retained.0);
-                self.gone(channel, reason).await?;
-                self.requests.push_back(Receive::Unfollow { channel });
+                let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, channel)?)).await?;
+                // A gap in front of the head is one of an older group: a newer invitation was accepted meanwhile.
+                if view.is_none_or(|view| sync::is_cut_off(view.head.sequence, first_retained)) {
+                    let reason = format!("this device gets no events before {}", first_retained.0);
+                    self.gone(channel, reason).await?;
+                    self.requests.push_back(Receive::Unfollow { channel });
+                }
             }
             Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } => self.invited(inbox_id, welcome).await?,
             Frame::Closed { channel: Some(channel), reason } => self.closed(channel, reason).await?,
@@ -300,9 +304,10 @@ impl Drive {
             self.turns.remove(&channel);
             return;
         };
-        let refused = self.refusals.get(&channel).is_some_and(|(epoch, refusals)| {
-            *epoch == turn.epoch && turns::delay_after_refusal(*refusals).is_none()
-        });
+        let refused = self
+            .refusals
+            .get(&channel)
+            .is_some_and(|(epoch, refusals)| *epoch == turn.epoch && turns::delay_after_refusal(*refusals).is_none());
         if refused {
             self.turns.remove(&channel);
             return;
@@ -320,13 +325,7 @@ impl Drive {
 
     /// An own commit was refused, and the group stands at `head`. If the log holds what it missed, that is read first and
     /// plans the next turn; else the turn comes again, ever later, until there have been too many in the epoch.
-    pub(crate) fn commit_refused(
-        &mut self,
-        channel: ChannelId,
-        head: Sequence,
-        turn: Option<Turn>,
-        problem: &Problem,
-    ) {
+    pub(crate) fn commit_refused(&mut self, channel: ChannelId, head: Sequence, turn: Option<Turn>, problem: &Problem) {
         self.turns.remove(&channel);
         let Some(turn) = turn else { return };
         let (epoch, refusals) = self.refusals.entry(channel).or_insert((turn.epoch, 0));

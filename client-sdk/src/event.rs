@@ -68,7 +68,9 @@ pub enum Event {
         /// What it was.
         detail: String,
     },
-    /// The gateway does not serve the channel to this device any more.
+    /// The gateway does not serve the channel to this device any more, or not from where its group stands: events in
+    /// between are kept no longer, or the device was removed and invited again while it was offline. A newer invitation
+    /// can be accepted. Told again on later connections as long as it is so.
     ChannelGone {
         /// Which channel.
         channel: ChannelId,

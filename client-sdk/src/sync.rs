@@ -51,6 +51,11 @@ pub(crate) enum GapStep {
     GiveUp,
 }
 
+/// Whether a group at `head` can go no further, because this device gets only events from `first` on.
+pub(crate) fn is_cut_off(head: Sequence, first: Sequence) -> bool {
+    first > head.next()
+}
+
 /// One request per head. Events of one subscription ascend, so what starts no later than the event that made us ask belongs
 /// to the answer.
 pub(crate) fn gap_step(asked: Option<Asked>, head: Sequence, found: Sequence) -> GapStep {

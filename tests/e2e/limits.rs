@@ -9,10 +9,7 @@ use lianxin_proto::channels::Commit;
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Frame, Send};
 use lianxin_proto::{Problem, ReasonCode};
-use lianxin_types::{ChannelId, Clock as _, IdempotencyId, LIMITS, Random, SystemClock, SystemRandom};
-
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use lianxin_types::{ChannelId, Clock as _, LIMITS, SystemClock};
 
 use crate::raw::{RawDevice, fresh_id};
 use crate::talk::soon;

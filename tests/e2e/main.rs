@@ -10,6 +10,7 @@ mod effort;
 mod handshakes;
 mod limits;
 mod live;
+mod operation;
 mod races;
 mod raw;
 mod refusals;

@@ -31,7 +31,7 @@ async fn two_members_leave_in_one_epoch_and_both_are_removed() {
     assert!(done.sequence > one.sequence.max(two.sequence));
     jiwei.read(channel).await;
     let view = jiwei.work(move |tx, mls, _| mls.channel(tx, channel)).await.expect("still there");
-    assert_eq!(view.members, [jiwei.uri.clone()]);
+    assert_eq!(view.members, std::slice::from_ref(&jiwei.uri));
     let mls = jiwei.encrypt(channel, "独自").await;
     jiwei.send(channel, &[(fresh_id(), mls)]).await.remove(0).expect("the channel goes on");
 }

@@ -8,6 +8,7 @@ use lianxin_certs_dev::{AppPaths, FederationPlan, Minted, Specimen, mint};
 use lianxin_connection::{ConnectError, Connection, Target, TlsIdentity};
 use lianxin_gateway::{Config, Gateway};
 use lianxin_store::{AuditRecord, ZoneStore};
+use lianxin_trust::Endpoint;
 use lianxin_types::{SystemClock, ZoneId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -75,18 +76,25 @@ impl Zone {
     }
 
     async fn connect_with(&self, certificate: &Path, key: &Path) -> Result<Connection, ConnectError> {
-        let read = |path| std::fs::read(path).expect("minted");
-        let identity = TlsIdentity::from_pem(&read(certificate), &read(key)).expect("a certificate and its key");
-        let federation = Arc::new(self.minted.federation().expect("verifies"));
-        let target = Target {
-            zone: zone_id(),
-            operator: "jiwei".parse().expect("well formed"),
-            address: lianxin_trust::Endpoint { host: "127.0.0.1".into(), port: self.address.port() },
-        };
-        let (connection, _) =
-            Connection::connect(&target, &identity, federation, Arc::new(SystemClock), "lianxin-e2e").await?;
-        Ok(connection)
+        let endpoint = Endpoint { host: "127.0.0.1".into(), port: self.address.port() };
+        connect_to(&self.minted, certificate, key, endpoint).await
     }
+}
+
+/// A connection to the gateway of a minted federation, with any certificate.
+pub(crate) async fn connect_to(
+    minted: &Minted,
+    certificate: &Path,
+    key: &Path,
+    address: Endpoint,
+) -> Result<Connection, ConnectError> {
+    let read = |path| std::fs::read(path).expect("minted");
+    let identity = TlsIdentity::from_pem(&read(certificate), &read(key)).expect("a certificate and its key");
+    let federation = Arc::new(minted.federation().expect("verifies"));
+    let target = Target { zone: zone_id(), operator: "jiwei".parse().expect("well formed"), address };
+    let (connection, _) =
+        Connection::connect(&target, &identity, federation, Arc::new(SystemClock), "lianxin-e2e").await?;
+    Ok(connection)
 }
 
 impl Closed {

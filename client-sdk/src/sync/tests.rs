@@ -13,6 +13,8 @@ use crate::changes::Staged;
 use crate::event::kept;
 use crate::rows::{Intent, IntentKind, OUTBOX_LAST, OutboxRow};
 
+mod rejoin;
+
 /// A device in a channel of its own, and the channel's log.
 struct Device {
     mls: Arc<Mls>,
@@ -21,7 +23,7 @@ struct Device {
     keystore: Keystore,
     channel: ChannelId,
     log: Vec<LogEntry>,
-    _folder: tempfile::TempDir,
+    _folder: Arc<tempfile::TempDir>,
 }
 
 fn id(number: u8) -> IdempotencyId {
@@ -31,9 +33,18 @@ fn id(number: u8) -> IdempotencyId {
 impl Device {
     /// The device, and a key package of somebody whom it may invite.
     fn in_a_channel() -> (Self, Vec<u8>) {
-        let folder = tempfile::tempdir().expect("folder");
+        let (device, guest) = Self::with_guest();
+        let package = guest.key_package();
+        (device, package)
+    }
+
+    /// The device, and one of another department, which is no member yet.
+    fn with_guest() -> (Self, Self) {
+        let folder = Arc::new(tempfile::tempdir().expect("folder"));
         let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock).expect("minted");
         let federation = Arc::new(minted.federation().expect("a federation"));
+        let mut channel = [0; 16];
+        SystemRandom.fill(&mut channel);
         let open = |department: &str| {
             let config = Config::from_certs_dev(minted.folder(), department, "app-1", "unused").expect("configured");
             let uri = config.device.clone().expect("named");
@@ -42,19 +53,12 @@ impl Device {
                 Mls::new(identity, uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom)).expect("an engine");
             let state = folder.path().join(format!("state-{department}"));
             let keystore = Keystore::open(&state, &StateKey::from_bytes([1; 32]), Arc::new(SystemRandom));
-            (Arc::new(mls), uri, keystore.expect("opens"))
+            let (mls, keystore, federation) = (Arc::new(mls), keystore.expect("opens"), Arc::clone(&federation));
+            let (channel, folder) = (ChannelId(channel), Arc::clone(&folder));
+            Self { mls, uri, federation, keystore, channel, log: Vec::new(), _folder: folder }
         };
-        let (guest, _, guest_keystore) = open("shenji");
-        let packages = {
-            let federation = Arc::clone(&federation);
-            guest_keystore.transaction_blocking(move |tx| guest.key_packages(tx, &federation, 1, false))
-        };
-        let package = packages.expect("made").one_time.remove(0);
-        let (mls, uri, keystore) = open("jiwei");
-        let mut channel = [0; 16];
-        SystemRandom.fill(&mut channel);
-        let channel = ChannelId(channel);
-        let mut device = Self { mls, uri, federation, keystore, channel, log: Vec::new(), _folder: folder };
+        let (mut device, guest) = (open("jiwei"), open("shenji"));
+        let channel = device.channel;
         let start = device.run(move |tx, mls, federation| {
             let label = Label::new(Classification::General1, "联合核查", "审计法", None).expect("a label");
             let departments = ["jiwei", "shenji"].map(|name| name.parse().expect("a department")).to_vec();
@@ -63,7 +67,11 @@ impl Device {
         });
         let applied = device.deliver(EventKind::Start, id(0), start.group_info);
         assert_eq!((applied.head, applied.settled.len()), (Sequence(1), 0));
-        (device, package)
+        (device, guest)
+    }
+
+    fn key_package(&self) -> Vec<u8> {
+        self.run(|tx, mls, federation| Ok(mls.key_packages(tx, federation, 1, false)?)).one_time.remove(0)
     }
 
     fn run<T: Send + 'static>(
@@ -156,7 +164,7 @@ fn what_an_epoch_leaves_behind_is_encrypted_again_under_the_same_id() {
     device.append(EventKind::Application, id(1), before[0].mls.clone());
     device.append(EventKind::Commit, id(9), commit);
     let applied = device.apply(1);
-    assert!(applied.epoch_changed && !applied.removed && !applied.follow_again);
+    assert!(applied.epoch_changed && !applied.removed && applied.gap.is_none());
     assert_eq!(applied.settled.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(1), id(9)]);
     assert!(applied.settled.iter().all(|(_, outcome)| outcome.is_ok()));
     let left = device.outbox();
@@ -205,10 +213,10 @@ fn events_that_are_missing_are_asked_for() {
     device.append(EventKind::Application, id(1), rows[0].mls.clone());
     device.append(EventKind::Application, id(2), rows[1].mls.clone());
     let applied = device.apply(2);
-    assert!(applied.follow_again);
+    assert_eq!(applied.gap, Some(Sequence(3)));
     assert_eq!((applied.head, applied.settled.len()), (Sequence(1), 0));
     let applied = device.apply(0);
-    assert_eq!((applied.head, applied.settled.len(), applied.follow_again), (Sequence(3), 2, false));
+    assert_eq!((applied.head, applied.settled.len(), applied.gap), (Sequence(3), 2, None));
     assert_eq!(device.apply(0).settled.len(), 0, "what comes twice changes nothing");
 }
 

@@ -16,11 +16,11 @@ fn minted() -> (tempfile::TempDir, Minted) {
     (folder, minted)
 }
 
-/// The signed bundle that follows the minted one without the last department, 外部单位.
+/// The signed bundle that follows the minted one without the last department, 卫生健康委.
 fn without_one_department(minted: &Minted) -> Vec<u8> {
     let current = minted.bundle().expect("a bundle");
     let mut bundle = current.bundle;
-    bundle.departments.retain(|department| department.id.as_str() != "waibu");
+    bundle.departments.retain(|department| department.id.as_str() != "weijian");
     bundle.version += 1;
     bundle.predecessor = Some(current.digest);
     let keys = [1, 2].map(|number| read_signing_key(&minted.root_key_file(number)).expect("a key"));

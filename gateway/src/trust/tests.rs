@@ -70,3 +70,13 @@ fn the_minted_gateway_may_serve() {
     let Site { _folder, config, .. } = site();
     check_trust(&config).expect("a good site");
 }
+
+#[tokio::test]
+async fn a_gateway_that_cannot_serve_opens_no_zone_and_makes_no_key() {
+    let Site { _folder, minted, mut config } = site();
+    let app = minted.app("jiwei", "app-1").expect("minted");
+    (config.certificate, config.key) = (app.tls_certificate, app.tls_key);
+    let refused = crate::Gateway::open(&config).await.err().expect("cannot serve");
+    assert!(matches!(refused, ServeError::Trust { path, .. } if path == config.certificate));
+    assert!(!config.store.exists() && !config.pseudonym_key.exists());
+}

@@ -27,7 +27,7 @@ pub enum Frame {
     CaughtUp {
         /// The channel.
         channel: ChannelId,
-        /// The head when following began; 0 for an empty channel.
+        /// The head when following began, or later; 0 for an empty channel.
         sequence: Sequence,
     },
     /// Events before `first_retained` are gone by retention.

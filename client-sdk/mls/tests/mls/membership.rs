@@ -196,6 +196,31 @@ fn one_leaves_and_another_commits_it() {
 }
 
 #[test]
+fn two_leave_while_another_commits_and_one_more_commit_takes_both_out() {
+    let ([jiwei, shenji, weijian], mut gateway) = three();
+    let channel = gateway.channel;
+    // jiwei's commit misses both proposals: the gateway answers PENDING_REMOVES, with the sequence to read up to.
+    let newcomer = Device::app("jiwei", "app-2");
+    let package = newcomer.key_package();
+    let again = package.clone();
+    jiwei.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package])).expect("a commit");
+    for device in [&shenji, &weijian] {
+        let proposal = device.run(move |mls, tx, _| mls.leave(tx, channel)).expect("a proposal");
+        gateway.leave(device, proposal).expect("acceptable");
+    }
+    jiwei.run(move |mls, tx, _| mls.discard_commit(tx, channel)).expect("dropped");
+    let seen = gateway.feed(&jiwei);
+    assert!(matches!(&seen[..], [Processed::LeaveProposed { .. }, Processed::LeaveProposed { .. }]), "{seen:?}");
+    let bundle = jiwei.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[again])).expect("a commit");
+    let summary = gateway.commit(&jiwei, &bundle).expect("acceptable");
+    assert_eq!((summary.added.len(), summary.removed.len()), (1, 2));
+    for device in [&shenji, &weijian] {
+        let seen = gateway.feed(device);
+        assert!(matches!(seen.last(), Some(Processed::Membership { removed_self: true, .. })), "{seen:?}");
+    }
+}
+
+#[test]
 fn of_two_commits_for_one_epoch_the_first_wins_and_all_agree() {
     let ([jiwei, shenji, weijian], mut gateway) = three();
     let channel = gateway.channel;
