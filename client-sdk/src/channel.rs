@@ -95,11 +95,15 @@ impl Channel {
         if bytes > bytes_max {
             return Err(ClientError::TooLarge { bytes, bytes_max });
         }
-        let _room = shared.room(channel).acquire_owned().await.map_err(|_| ClientError::Closed)?;
+        let doorway = shared.doorway(channel);
+        let turn = doorway.turn.lock().await;
+        let _room = doorway.room.acquire().await.map_err(|_| ClientError::Closed)?;
         let id = shared.id();
         let settled = shared.waiters.register(id);
         let wake = shared.ask_later(Task::Send(channel));
-        shared.transaction(move |tx, mls| outbox::put(tx, mls, channel, id, body)).await?;
+        let stored = shared.enqueue(move |tx, mls| outbox::put(tx, mls, channel, id, body)).await?;
+        drop(turn);
+        stored.end().await?;
         drop(wake);
         outcome(settled.await.map_err(|_| ClientError::Closed)?)
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use lianxin_connection::ReasonCode;
 use lianxin_connection::{CallError, ConnectError, Connection};
-use lianxin_keystore::{Keystore, Transaction};
+use lianxin_keystore::{Enqueued, Keystore, Transaction};
 use lianxin_mls::Mls;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random};
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Mutex as TurnLock, Notify, Semaphore, broadcast, watch};
 
 use crate::outbox::OUTBOX_MAX;
 use crate::rows::READ;
@@ -70,8 +70,17 @@ pub(crate) struct Shared {
     federation: RwLock<Arc<Federation>>,
     tasks: Mutex<BTreeSet<Task>>,
     wake: Notify,
-    room: Mutex<HashMap<ChannelId, Arc<Semaphore>>>,
+    doorways: Mutex<HashMap<ChannelId, Arc<Doorway>>>,
     read: Mutex<HashMap<Vec<u8>, ReadMark>>,
+}
+
+/// How senders of one channel come in, in the order of their calls.
+pub(crate) struct Doorway {
+    /// Held until the message is in the keystore's queue. A queue with several places does not keep the order by itself:
+    /// who is woken to take a free place may be overtaken by who finds another one free.
+    pub(crate) turn: TurnLock<()>,
+    /// One permit for each message that may wait for the gateway with its caller.
+    pub(crate) room: Semaphore,
 }
 
 /// How far the application has read something.
@@ -103,7 +112,7 @@ impl Shared {
             federation: RwLock::new(Arc::new(federation)),
             tasks: Mutex::default(),
             wake: Notify::new(),
-            room: Mutex::default(),
+            doorways: Mutex::default(),
             read: Mutex::default(),
         }
     }
@@ -135,6 +144,15 @@ impl Shared {
         self.keystore.transaction(move |tx| f(tx, &mls)).await
     }
 
+    /// As [`Shared::transaction`], in two steps: first its place in the queue, then its end.
+    pub(crate) async fn enqueue<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>, &Mls) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<Enqueued<T, ClientError>, ClientError> {
+        let mls = Arc::clone(&self.mls);
+        Ok(self.keystore.enqueue(move |tx| f(tx, &mls)).await?)
+    }
+
     pub(crate) fn ask(&self, task: Task) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(task);
         self.wake.notify_one();
@@ -155,10 +173,11 @@ impl Shared {
         AskLater { shared: Arc::clone(self), task }
     }
 
-    /// Room in a channel's outbox.
-    pub(crate) fn room(&self, channel: ChannelId) -> Arc<Semaphore> {
-        let mut all = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(channel).or_insert_with(|| Arc::new(Semaphore::new(OUTBOX_MAX))))
+    /// The way into a channel's outbox.
+    pub(crate) fn doorway(&self, channel: ChannelId) -> Arc<Doorway> {
+        let mut all = self.doorways.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Doorway { turn: TurnLock::new(()), room: Semaphore::new(OUTBOX_MAX) });
+        Arc::clone(all.entry(channel).or_insert_with(new))
     }
 
     /// The application has read up to a position of what `key` names; stored by [`Shared::save_read`].

@@ -204,6 +204,35 @@ async fn two_devices_of_one_department_and_a_second_channel_keep_apart() {
     assert_eq!(second.channels().await.expect("listed").len(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_one_device_keep_the_order_of_their_calls_however_many_wait() {
+    let zone = Zone::start().await;
+    let jiwei = zone.client("jiwei", "app-1").await;
+    let shenji = zone.client("shenji", "app-1").await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    let at_shenji = join(&at_jiwei, &shenji).await;
+    const CALLS: usize = 600;
+    // One task that begins call after call: more than may wait for the gateway at once, so that every queue is full.
+    let mut calls = futures_util::stream::FuturesOrdered::new();
+    let mut begun = std::pin::pin!(async {
+        for number in 0..CALLS {
+            let channel = at_jiwei.clone();
+            calls.push_back(async move { channel.send(format!("第{number}条")).await });
+            tokio::select! {
+                biased;
+                Some(sent) = futures_util::StreamExt::next(&mut calls), if calls.len() > 450 => { sent.expect("accepted"); }
+                () = std::future::ready(()) => {}
+            }
+        }
+        while let Some(sent) = futures_util::StreamExt::next(&mut calls).await {
+            sent.expect("accepted");
+        }
+    });
+    soon("all receipts", begun.as_mut()).await;
+    let expect: Vec<_> = (0..CALLS).map(|number| format!("第{number}条")).collect();
+    assert_eq!(texts(&receive(&at_shenji, CALLS).await), expect);
+}
+
 /// Everything before `end`, once `others` messages of others have come.
 async fn log_before(channel: &lianxin_sdk::Channel, end: u64, others: usize) -> Vec<lianxin_sdk::Message> {
     receive(channel, others).await;

@@ -99,10 +99,26 @@ impl Keystore {
         T: Send + 'static,
         E: From<KeystoreError> + Send + 'static,
     {
+        self.enqueue(f).await?.end().await
+    }
+
+    /// Puts `f` behind the transactions that wait. Who needs an order between calls waits for this one before it makes the
+    /// next; the ends may be waited for together.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Closed`].
+    pub async fn enqueue<T, E>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<Enqueued<T, E>, KeystoreError>
+    where
+        T: Send + 'static,
+        E: From<KeystoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let orders = self.inner.orders()?;
         orders.send(Order::Run(job(f, answer))).await.map_err(|_| KeystoreError::Closed)?;
-        answered.await.map_err(|_| KeystoreError::Closed)?
+        Ok(Enqueued(answered))
     }
 
     /// As [`Keystore::transaction`], for threads outside an async runtime.
@@ -178,6 +194,20 @@ fn serve(mut database: Database, mut queue: mpsc::Receiver<Order>) {
     let _best_effort = database.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     // The database closes before `queue`, which `close` waits for.
     drop(database);
+}
+
+/// A transaction that has its place in the queue.
+#[derive(Debug)]
+pub struct Enqueued<T, E>(oneshot::Receiver<Result<T, E>>);
+
+impl<T, E: From<KeystoreError>> Enqueued<T, E> {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// As [`Keystore::transaction`].
+    pub async fn end(self) -> Result<T, E> {
+        self.0.await.map_err(|_| KeystoreError::Closed)?
+    }
 }
 
 fn job<T, E>(

@@ -15,6 +15,6 @@ mod transaction;
 
 pub use error::KeystoreError;
 pub use key::StateKey;
-pub use keystore::Keystore;
+pub use keystore::{Enqueued, Keystore};
 pub use mls::MlsStorage;
 pub use transaction::{Row, Transaction};

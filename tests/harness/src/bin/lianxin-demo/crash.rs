@@ -1,6 +1,7 @@
 //! `kill -9` of the gateway while two departments speak: nothing is lost and nothing is doubled.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, ensure};
 use lianxin_harness::{Answering, Call, MessageInfo, SentInfo};
@@ -19,17 +20,20 @@ const PHRASE: &str = "断电前后都要送达";
 pub(crate) async fn crash(story: &mut Story) -> anyhow::Result<((), Telling)> {
     let before = story.common_history().await?.len();
     story.said.push(PHRASE.to_owned());
-    let mut sends = begin_all(story).await?;
+    let half = MESSAGES_EACH / 2;
+    let mut sends = begin(story, 1..=half).await?;
     let mut receipts = HashMap::new();
     for (text, answering) in sends.drain(..RECEIPTS_BEFORE * SPEAKERS.len()) {
         receipts.insert(text, answering.answer::<SentInfo>().await?);
     }
     story.stage.gateway.kill().await?;
+    // They go on speaking while it is dead, so that something is under way however fast the first half went.
+    sends.extend(begin(story, half + 1..=MESSAGES_EACH).await?);
     let mut in_flight = 0;
     for speaker in SPEAKERS {
         in_flight += story.application(speaker)?.unanswered();
     }
-    ensure!(in_flight > 0, "nothing was under way when the gateway died");
+    ensure!(in_flight > 0, "nothing was under way while the gateway was dead");
     story.stage.gateway.start().await?;
     for (text, answering) in sends {
         let receipt = answering.answer::<SentInfo>().await.with_context(|| text.clone())?;
@@ -44,16 +48,18 @@ pub(crate) async fn crash(story: &mut Story) -> anyhow::Result<((), Telling)> {
     check(new, &receipts)?;
     let count = new.len();
     let telling = Telling::new(
-        format!("{count} 条发送途中 kill -9 网关，{in_flight} 条未获回执；重启后不丢、不重、序号连续"),
-        format!("killed with {in_flight} of {count} messages in flight; after the restart none is lost, none doubled"),
+        format!("{count} 条发送途中 kill -9 网关，重启前 {in_flight} 条未获回执；重启后不丢、不重、序号连续"),
+        format!(
+            "killed in mid-conversation, {in_flight} of {count} messages without a receipt; after the restart none is lost, none doubled"
+        ),
     );
     Ok(((), telling.fact("messages", count).fact("in_flight", in_flight)))
 }
 
-/// Begins all sends, the speakers in turn.
-async fn begin_all(story: &Story) -> anyhow::Result<Vec<(String, Answering)>> {
+/// Begins these sends, the speakers in turn.
+async fn begin(story: &Story, numbers: RangeInclusive<usize>) -> anyhow::Result<Vec<(String, Answering)>> {
     let mut sends = Vec::new();
-    for number in 1..=MESSAGES_EACH {
+    for number in numbers {
         for speaker in SPEAKERS {
             let text = text(speaker, number);
             let answering = story.application(speaker)?.begin(Call::send(&story.channel, text.clone())).await?;
