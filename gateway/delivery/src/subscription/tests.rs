@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lianxin_policy::{ChannelFacts, Engine, Follow, Permit, Request};
 use lianxin_store::conformance::{channel, commit, device, message, start};
-use lianxin_store::{Effect, Seat, Unit, ZoneStore, open_memory};
+use lianxin_store::{Effect, MemoryEngine, Seat, Unit, ZoneOptions, ZoneStore};
 use lianxin_tlog::EventKind;
 use lianxin_types::{ChannelId, Clock, DeviceUri, Epoch, LIMITS, Sequence, SystemClock, Timestamp};
 
@@ -17,7 +17,15 @@ struct Zone {
 
 impl Zone {
     fn open() -> Self {
-        let store = open_memory("zone".parse().expect("well formed"), Arc::new(SystemClock)).expect("opens");
+        Self::with_tail(4_096)
+    }
+
+    /// A zone whose tail remembers only so many events for a receiver that is slow.
+    fn with_tail(tail_events_max: usize) -> Self {
+        let options = ZoneOptions { tail_events_max, ..ZoneOptions::default() };
+        let zone = "zone".parse().expect("well formed");
+        let opened = lianxin_store::Zone::open(zone, MemoryEngine::new(), Arc::new(SystemClock), options);
+        let store: Arc<dyn ZoneStore> = Arc::new(opened.expect("opens"));
         let fanout = Fanout::new();
         tokio::spawn(Arc::clone(&fanout).run(Arc::clone(&store), Arc::new(SystemClock)));
         Self { store, fanout }
@@ -183,4 +191,30 @@ async fn who_was_removed_and_seated_again_is_told_of_the_gap() {
     let gap = back.next().await.expect("readable");
     assert!(matches!(gap, Delivery::Gap { first_retained: Sequence(5), .. }), "{gap:?}");
     assert_eq!(until(&mut back, 5).await.0, [5]);
+}
+
+#[tokio::test]
+async fn a_tail_that_lagged_and_a_frame_that_does_not_continue_are_made_good_from_the_store() {
+    // One thread: while this story commits, the fan-out does not run, and its tail forgets all but the last four.
+    let zone = Zone::with_tail(4);
+    let creator = device(0);
+    zone.accept(start(channel(1), &creator));
+    let mut subscription = zone.subscribe(creator.clone());
+    subscription.follow(&permit(&creator, channel(1)), Sequence(0)).expect("follows");
+    assert_eq!(until(&mut subscription, 1).await.0, [1]);
+    for number in 0..50 {
+        zone.accept(message(channel(1), &creator, 0, format!("{number}").as_bytes()));
+    }
+    assert_eq!(until(&mut subscription, 51).await.0, (2..=51).collect::<Vec<_>>());
+
+    zone.accept(message(channel(1), &creator, 0, b"missed"));
+    zone.accept(message(channel(1), &creator, 0, b"seen"));
+    let page = zone.store.read(&channel(1), Sequence(52), 1, 1).expect("readable");
+    let mut alone = zone.subscribe(creator.clone());
+    alone.followed.insert(channel(1), Followed { sent: Sequence(51), is_behind: false, is_caught_up: true });
+    for frame in Frame::split(page.events) {
+        alone.take_live(frame).expect("readable");
+    }
+    assert!(alone.ready.is_empty(), "nothing is given out of turn");
+    assert_eq!(until(&mut alone, 53).await.0, [52, 53]);
 }
