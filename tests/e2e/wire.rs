@@ -39,3 +39,39 @@ pub(crate) async fn channel(zone: &Zone, certificate: &Path, key: &Path) -> Resu
     let connected = Endpoint::from_static("http://lianxin").connect_with_connector(connector).await;
     connected.map_err(|error| error.to_string())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_reflection_answer_behind_mutual_tls() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let zone = Zone::start().await;
+    let app = zone.app("jiwei", "app-1");
+    let channel = channel(&zone, &app.tls_certificate, &app.tls_key).await.expect("connects");
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+    let check = tonic_health::pb::HealthCheckRequest { service: String::new() };
+    let status = health.check(check).await.expect("answers").into_inner().status;
+    assert_eq!(status, ServingStatus::Serving as i32);
+
+    let mut reflection =
+        tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel);
+    let list = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let asked = tokio_stream::once(list);
+    let mut answers = reflection.server_reflection_info(asked).await.expect("answers").into_inner();
+    let answer = answers.message().await.expect("an answer").expect("one").message_response;
+    let Some(MessageResponse::ListServicesResponse(listed)) = answer else { panic!("{answer:?}") };
+    let names: Vec<_> = listed.service.into_iter().map(|service| service.name).collect();
+    for service in [
+        "lianxin.channels.v1.Channels",
+        "lianxin.messages.v1.Messages",
+        "lianxin.key_packages.v1.KeyPackages",
+        "lianxin.directory.v1.Directory",
+        "grpc.health.v1.Health",
+    ] {
+        assert!(names.iter().any(|name| name == service), "{service} is not among {names:?}");
+    }
+}
