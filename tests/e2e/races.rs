@@ -7,6 +7,7 @@ use lianxin_proto::channels::GetWelcomeTree;
 use lianxin_sdk::Event;
 use lianxin_types::{Clock as _, Sequence, SystemClock};
 
+use crate::effort::share;
 use crate::raw::{RawDevice, fresh_id};
 use crate::talk::{accept, create, event, join, receive, send, soon, texts};
 use crate::zone::Zone;
@@ -30,7 +31,7 @@ async fn two_members_leave_in_one_epoch_and_both_are_removed() {
     let done = jiwei.commit(channel, &both, fresh_id()).await.expect("one commit removes both");
     assert!(done.sequence > one.sequence.max(two.sequence));
     jiwei.read(channel).await;
-    let view = jiwei.work(move |tx, mls, _| mls.channel(tx, channel)).await.expect("still there");
+    let view = jiwei.view(channel).await;
     assert_eq!(view.members, std::slice::from_ref(&jiwei.uri));
     let mls = jiwei.encrypt(channel, "独自").await;
     jiwei.send(channel, &[(fresh_id(), mls)]).await.remove(0).expect("the channel goes on");
@@ -149,4 +150,37 @@ async fn membership_is_told_before_any_message_that_it_concerns() {
     });
     let came = came.await;
     assert!(came.iter().all(|(_, by)| by == jiwei.device()), "{came:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_commits_in_one_epoch_exactly_one_is_accepted_and_both_members_go_on_together() {
+    let zone = Zone::start().await;
+    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
+    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let third = RawDevice::open(&zone, "weijian", "app-1").await;
+    let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
+    jiwei.add(channel, &shenji).await;
+    for round in 0..share(5, 200) {
+        jiwei.add(channel, &third).await;
+        shenji.read(channel).await;
+        let (one, two) = (jiwei.removal(channel, &third.uri).await, shenji.removal(channel, &third.uri).await);
+        let answers = tokio::join!(jiwei.commit(channel, &one, fresh_id()), shenji.commit(channel, &two, fresh_id()));
+        let (won, lost) = match answers {
+            (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
+            other => panic!("round {round}: {other:?}"),
+        };
+        assert_eq!(lost.code, ReasonCode::WrongEpoch, "round {round}");
+        assert!(lost.sequence >= won.sequence, "it is told how far to read: {lost:?}");
+        jiwei.read(channel).await;
+        shenji.read(channel).await;
+        let (mine, yours) = (jiwei.view(channel).await, shenji.view(channel).await);
+        assert_eq!((mine.epoch, &mine.members, mine.head), (yours.epoch, &yours.members, yours.head), "round {round}");
+        assert_eq!(mine.epoch, lost.epoch);
+        for (from, to) in [(&jiwei, &shenji), (&shenji, &jiwei)] {
+            let mls = from.encrypt(channel, "同一个纪元").await;
+            from.send(channel, &[(fresh_id(), mls)]).await.remove(0).expect("accepted");
+            from.read(channel).await;
+            to.read(channel).await;
+        }
+    }
 }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use lianxin_certs_dev::read_signing_key;
 use lianxin_connection::{CallError, Connection};
 use lianxin_keystore::{Keystore, KeystoreError, StateKey, Transaction};
-use lianxin_mls::{CommitBundle, Invitation, LogEvent, Mls, MlsError, MlsIdentity, NewChannel, StartBundle};
+use lianxin_mls::{
+    ChannelView, CommitBundle, Invitation, LogEvent, Mls, MlsError, MlsIdentity, NewChannel, StartBundle,
+};
 use lianxin_proto::channels::{Commit, Create, GetWelcomeTree, Leave};
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Event, Frame, History, InboxItem, Receive, Send};
@@ -135,6 +137,17 @@ impl RawDevice {
         self.work(move |tx, mls, federation| mls.invite(tx, federation, channel, &packages)).await
     }
 
+    /// A commit that removes this device.
+    pub(crate) async fn removal(&self, channel: ChannelId, device: &DeviceUri) -> CommitBundle {
+        let gone = device.clone();
+        self.work(move |tx, mls, federation| mls.remove(tx, federation, channel, &[gone])).await
+    }
+
+    /// The channel as this member sees it.
+    pub(crate) async fn view(&self, channel: ChannelId) -> ChannelView {
+        self.work(move |tx, mls, _| mls.channel(tx, channel)).await.expect("a member")
+    }
+
     pub(crate) async fn discard(&self, channel: ChannelId) {
         self.work(move |tx, mls, _| mls.discard_commit(tx, channel)).await;
     }
@@ -165,14 +178,15 @@ impl RawDevice {
 
     async fn join(&self) {
         let (control, mut frames) = self.connection.receive_stream();
-        let (inbox_id, welcome) = loop {
+        // An older invitation may still be there: its confirmation is a word on a stream that was closed behind it.
+        let (inbox_id, welcome, tree) = loop {
             let frame = soon("an invitation", frames.next()).await.expect("open").expect("a frame");
-            if let Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } = frame {
-                break (inbox_id, welcome);
+            let Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } = frame else { continue };
+            let wanted = GetWelcomeTree { channel: welcome.channel, sequence: welcome.head.sequence };
+            if let Ok(tree) = soon("the tree", self.connection.welcome_tree(wanted)).await {
+                break (inbox_id, welcome, tree.ratchet_tree);
             }
         };
-        let wanted = GetWelcomeTree { channel: welcome.channel, sequence: welcome.head.sequence };
-        let tree = soon("the tree", self.connection.welcome_tree(wanted)).await.expect("served").ratchet_tree;
         let invitation = Invitation {
             channel: welcome.channel,
             head: welcome.head,

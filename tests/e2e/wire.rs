@@ -54,8 +54,7 @@ async fn health_and_reflection_answer_behind_mutual_tls() {
     let status = health.check(check).await.expect("answers").into_inner().status;
     assert_eq!(status, ServingStatus::Serving as i32);
 
-    let mut reflection =
-        tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel);
+    let mut reflection = tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel);
     let list = tonic_reflection::pb::v1::ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
