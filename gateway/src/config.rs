@@ -159,9 +159,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for a file that cannot be read, an unknown or missing key, or a value that cannot be used.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        // Absolute, so that every error about a file names where it was looked for.
+        let path = std::path::absolute(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        Self::parse(&text, &path)
     }
 
     /// Checks the text of a file at `path`.

@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// A file cannot be read.
-    #[error("read {}", path.display())]
+    #[error("read {} (relative paths in the configuration are relative to its file)", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum ServeError {
         source: TransportError,
     },
     /// The zone cannot be opened.
-    #[error("open the zone")]
+    #[error("use the store")]
     Store(#[from] StoreError),
     /// The engine promises less than a gateway needs.
     #[error("the store's engine does not sync before it acknowledges")]

@@ -33,6 +33,8 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
     let table = Table::default();
     let applied = match load(&engine, &table) {
         Ok(Some(applied)) => applied,
+        // A zone that has never been written to.
+        Ok(None) if leaf_count == 0 => start_empty(&engine, &table)?,
         Ok(None) => start_over(&engine, &table, "state is missing")?,
         Err(StoreError::Damaged { what }) => start_over(&engine, &table, what)?,
         Err(error) => return Err(error),
@@ -65,6 +67,11 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
 
 fn start_over<E: Engine>(engine: &E, table: &Table, why: &str) -> Result<u64, StoreError> {
     tracing::warn!(why, "computing the state again from the whole journal");
+    start_empty(engine, table)
+}
+
+/// The state before the first record.
+fn start_empty<E: Engine>(engine: &E, table: &Table) -> Result<u64, StoreError> {
     engine.clear_state()?;
     table.clear();
     // What is written lazily from now on is worth keeping, even before the first record.
