@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lianxin_certs_dev::{AppPaths, FederationPlan, Minted, Specimen, mint};
 use lianxin_connection::{ConnectError, Connection, Target, TlsIdentity};
 use lianxin_gateway::{Config, Gateway};
-use lianxin_store::{AuditRecord, ZoneStore};
+use lianxin_store::{AuditRecord, StoreError, ZoneStore};
 use lianxin_trust::Endpoint;
-use lianxin_types::{SystemClock, ZoneId};
+use lianxin_types::{Clock as _, SystemClock, ZoneId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -150,8 +151,18 @@ fn zone_id() -> ZoneId {
 pub(crate) fn open_store(zone: &Path) -> Arc<dyn ZoneStore> {
     let blobs = lianxin_store_sled::blob_files(zone).expect("readable");
     assert!(blobs.is_empty(), "sled wrote values outside its log: {blobs:?}");
-    let disk = Arc::new(lianxin_store_sled::RealDisk);
-    lianxin_store_sled::open(zone, zone_id(), Arc::new(SystemClock), disk).expect("opens")
+    let patience = SystemClock.now().plus(Duration::from_secs(30));
+    loop {
+        let disk = Arc::new(lianxin_store_sled::RealDisk);
+        match lianxin_store_sled::open(zone, zone_id(), Arc::new(SystemClock), disk) {
+            Ok(store) => return store,
+            // A gateway in this process lets go of its zone with the last of its connections, a moment after it stopped.
+            Err(StoreError::Locked { .. }) if SystemClock.now() < patience => {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            Err(error) => panic!("the zone does not open: {error:?}"),
+        }
+    }
 }
 
 fn configuration(minted: &Minted, folder: &Path, address: SocketAddr) -> Config {
