@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UriError {
     /// It does not start with `lianxin://` or does not have exactly four segments.
-    #[error("not of the form lianxin://department/kind/id/device")]
+    #[error("read an identity: it is not of the form lianxin://department/kind/id/device")]
     Shape,
     /// A segment is empty, longer than 64 bytes, or has other characters than `a-z 0-9 -`.
     #[error("{segment} is not 1 to 64 lower-case letters, digits or hyphens")]
@@ -18,7 +18,7 @@ pub enum UriError {
         segment: &'static str,
     },
     /// The kind is none of `app person officer gateway witness issuer`.
-    #[error("unknown kind of identity")]
+    #[error("read an identity: its kind is none of app, person, officer, gateway, witness, issuer")]
     Kind,
 }
 
