@@ -1,8 +1,9 @@
 //! Everything that can be asked of the gateway, one file per subject, behind the guard.
 //!
 //! For: the faces (`rpc`). Below: `identity`, `policy`, `delivery`, `audit`, `store`, which do not know each other; this
-//! room conducts them. Must never know: protobuf, gRPC, TLS, configuration, which engine stores a zone. Every answer, yes
-//! or no, leaves an audit record in the same unit as its effect; what cannot be audited is refused.
+//! room conducts them. Must never know: protobuf, gRPC, TLS, configuration, which engine stores a zone. Every
+//! effect has its audit record in the same unit, every read and refusal one of its own; repeats, and refusals before a
+//! caller is known, are counted per minute (PROTOCOL 8). What cannot be audited is refused.
 
 mod channels;
 mod counts;
