@@ -8,11 +8,13 @@ mod config;
 mod error;
 mod metrics;
 mod secret;
+mod store;
 mod telemetry;
 mod trust;
 
 pub use app::Gateway;
 pub use config::{Config, ConfigError};
 pub use error::ServeError;
+pub use store::check_store;
 pub use telemetry::start_logging;
 pub use trust::check_trust;

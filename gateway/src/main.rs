@@ -2,12 +2,15 @@
 //!
 //! For: operators. It parses the command line, starts the log, and hands over to the library.
 
+mod store_command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use lianxin_gateway::{Config, Gateway, start_logging};
+use store_command::StoreCommand;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// 廉信 Lianxin: the secure channel between government departments. Orders, stores, polices and audits messages that it
@@ -15,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  lianxin-gateway check-config --config gateway.toml\n  lianxin-gateway serve --config gateway.toml\n\nA documented sample is gateway/config.sample.toml."
+    after_help = "Examples:\n  lianxin-gateway check-config --config gateway.toml\n  lianxin-gateway serve --config gateway.toml\n  lianxin-gateway store check --config gateway.toml\n\nA documented sample is gateway/config.sample.toml."
 )]
 struct CommandLine {
     #[command(subcommand)]
@@ -36,12 +39,16 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Look into the zone's store while no gateway runs on it.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Serve { config } => serve(&config),
         Command::CheckConfig { config } => check(&config),
+        Command::Store(command) => return command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

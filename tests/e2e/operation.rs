@@ -7,7 +7,7 @@ use lianxin_proto::ReasonCode;
 use lianxin_proto::messages::Frame;
 use lianxin_trust::Endpoint;
 
-use crate::talk::{accept, create, receive, send, soon};
+use crate::talk::{accept, create, join, receive, send, soon};
 use crate::zone::{audit, connect_to, open_store};
 
 fn gateway(arguments: &[&str]) -> std::process::Output {
@@ -116,4 +116,50 @@ async fn http(address: std::net::SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.expect("answers");
     answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_checked_by_command_and_damage_is_named() {
+    let mut stage = Stage::start().await.expect("a gateway process");
+    let config = stage.gateway.config_file().display().to_string();
+    let check = async |more: &'static [&'static str]| {
+        let config = config.clone();
+        let run =
+            tokio::task::spawn_blocking(move || gateway(&[&["store", "check", "--config", &config], more].concat()));
+        let output = soon("an end", run).await.expect("runs");
+        (output.status.code(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+    };
+    let (code, said) = check(&[]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("held by process"), "{said}");
+
+    let jiwei = stage.client("jiwei", "app-1").await.expect("opens");
+    let shenji = stage.client("shenji", "app-1").await.expect("opens");
+    let channel = create(&jiwei, &["jiwei", "shenji"]).await;
+    join(&channel, &shenji).await;
+    for body in ["一", "二", "三"] {
+        send(&channel, body).await;
+    }
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+    stage.gateway.stop().await.expect("stops in order");
+    let (code, said) = check(&[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("everything is as it was written"), "{said}");
+
+    let folder = stage.gateway.zone_folder();
+    let buckets = std::fs::read_dir(folder.join("buckets")).expect("readable");
+    let bucket = buckets.map(|entry| entry.expect("readable").path()).next().expect("one bucket");
+    std::fs::write(bucket.join("blobs/9"), b"never synced").expect("writable");
+    let (code, said) = check(&["--json"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    assert_eq!((&lines[0]["bucket"], &lines[0]["fault"]), (&1.into(), &"must not be there".into()), "{said}");
+    assert_eq!((&lines[1]["is_clean"], &lines[1]["findings"]), (&false.into(), &1.into()), "{said}");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

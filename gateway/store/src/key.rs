@@ -10,7 +10,7 @@ pub(crate) const AUDIT: u8 = b'a';
 /// Journal: a unit's changes of state, by leaf index.
 pub(crate) const CHANGES: u8 = b'f';
 /// Journal: leaf index of a channel's event, by channel and sequence.
-const EVENT: u8 = b'e';
+pub(crate) const EVENT: u8 = b'e';
 
 /// State: the fixed part of a channel's head.
 pub(crate) const HEAD: u8 = b'h';
@@ -46,6 +46,35 @@ pub(crate) fn is_large(key: &[u8]) -> bool {
         key.first(),
         Some(&(GROUP_INFO | SNAPSHOT | LAZY_SNAPSHOT | WELCOME | WELCOME_TREE | ONE_TIME | LAST_RESORT))
     )
+}
+
+/// Whether the row is written lazily and the journal has no word of it.
+pub(crate) fn is_lazy(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(LAZY_SNAPSHOT | CURSOR)))
+}
+
+/// The kind of row of the state, as an operator reads it.
+pub(crate) fn family(key: &[u8]) -> &'static str {
+    match key.first() {
+        Some(&HEAD) => "head of a channel",
+        Some(&ROSTER) => "roster of a channel",
+        Some(&CHANNEL_OF_DEVICE) => "channel of a device",
+        Some(&CHANNEL_COUNT) => "number of channels of a device",
+        Some(&CHANNEL_BUCKET) => "bucket of a channel",
+        Some(&DUPLICATE) => "accepted bytes of a channel",
+        Some(&PREVIOUS_HEAD) => "last head of a device",
+        Some(&REMEMBERED) => "remembered call",
+        Some(&GROUP_INFO) => "group info of a channel",
+        Some(&(SNAPSHOT | LAZY_SNAPSHOT)) => "group view of a channel",
+        Some(&(INBOX | INBOX_LAST)) => "inbox of a device",
+        Some(&(WELCOME | WELCOME_TREE | WELCOME_WAITING)) => "welcome of a channel",
+        Some(&(ONE_TIME | ONE_TIME_LAST | LAST_RESORT)) => "key package of a device",
+        Some(&CLAIM) => "claim of a key package",
+        Some(&CURSOR) => "cursor of a device",
+        Some(&DEPARTMENT) => "counter of a department",
+        Some(&b'!') => "applied index",
+        _ => "row of unknown kind",
+    }
 }
 
 /// The channel or the device, with its length, that a key of a large family starts with, behind the family.

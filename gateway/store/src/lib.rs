@@ -18,6 +18,7 @@ mod faults;
 #[cfg(test)]
 mod golden;
 mod guards;
+mod inspection;
 mod journal;
 mod key;
 mod ledger;
@@ -33,6 +34,7 @@ mod zone_store;
 
 pub use committer::Committer;
 pub use engine::{Bucket, Engine, Row, Space, VALUE_BYTES_MAX, Visitor};
+pub use inspection::{Fault, Finding, Inspection, InspectionProgress, inspect};
 pub use memory::{MemoryEngine, open_memory};
 
 pub use reopening::{Opener, Reopening};

@@ -150,7 +150,8 @@ mod tests {
         }
 
         fn inspect(&self) -> Result<(), String> {
-            Ok(())
+            let inspection = crate::inspect(&"memory".parse().expect("well formed"), self.clone(), &mut |_| ());
+            if inspection.is_clean() { Ok(()) } else { Err(format!("{:?}", inspection.findings)) }
         }
     }
 

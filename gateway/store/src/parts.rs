@@ -18,7 +18,8 @@ fn part_key(key: &[u8], part: usize) -> Vec<u8> {
     bytes
 }
 
-fn part_count(record_bytes: usize) -> usize {
+/// Rows of a record of this length.
+pub(crate) fn part_count(record_bytes: usize) -> usize {
     1 + record_bytes.saturating_sub(FIRST_PART_BYTES).div_ceil(VALUE_BYTES_MAX)
 }
 

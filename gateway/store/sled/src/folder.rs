@@ -73,27 +73,51 @@ impl Folder {
     /// [`StoreError::Damaged`] if a bucket that is not the newest was never finished, [`StoreError::Io`].
     pub(crate) fn list(&self) -> Result<Vec<Bucket>, StoreError> {
         let folder = self.buckets();
-        let mut buckets = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
-            let entry = entry.map_err(io_error("read", &folder))?;
-            match parse(&entry.file_name().to_string_lossy()) {
-                Some(bucket) => buckets.push(bucket),
-                None => tracing::warn!(path = %entry.path().display(), "not a bucket; left alone"),
-            }
-        }
-        buckets.sort();
-        let is_ready = |bucket: &Bucket| self.bucket(*bucket).join("ready").exists();
-        let Some((newest, older)) = buckets.split_last() else { return Ok(buckets) };
-        if !older.iter().all(is_ready) {
-            return Err(StoreError::Damaged { what: "zone folder (an older bucket was never finished)" });
-        }
-        if !is_ready(newest) {
+        let mut buckets = finished(&folder)?;
+        if let Some((newest, Finished::No)) = buckets.last() {
             let path = self.bucket(*newest);
             fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
             buckets.pop();
         }
-        Ok(buckets)
+        if buckets.iter().any(|(_, finished)| *finished == Finished::No) {
+            return Err(StoreError::Damaged { what: "zone folder (an older bucket was never finished)" });
+        }
+        Ok(buckets.into_iter().map(|(bucket, _)| bucket).collect())
     }
+}
+
+/// Whether a bucket's making came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finished {
+    Yes,
+    No,
+}
+
+/// The buckets in a folder of them, ascending.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub(crate) fn finished(folder: &Path) -> Result<Vec<(Bucket, Finished)>, StoreError> {
+    let mut buckets = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io_error("read", folder))? {
+        let entry = entry.map_err(io_error("read", folder))?;
+        let is_ready = if entry.path().join("ready").exists() { Finished::Yes } else { Finished::No };
+        match parse(&entry.file_name().to_string_lossy()) {
+            Some(bucket) => buckets.push((bucket, is_ready)),
+            None => tracing::warn!(path = %entry.path().display(), "not a bucket; left alone"),
+        }
+    }
+    buckets.sort_by_key(|(bucket, _)| *bucket);
+    Ok(buckets)
+}
+
+/// Takes the lock of a folder that is there, and nothing else of it.
+///
+/// # Errors
+/// [`StoreError::Locked`], [`StoreError::NewerFormat`], [`StoreError::Io`].
+pub(crate) fn hold(path: &Path) -> Result<File, StoreError> {
+    known_format(path)?;
+    lock(&path.join("lock"))
 }
 
 fn parse(name: &str) -> Option<Bucket> {

@@ -9,12 +9,14 @@
 //! `buckets/<number>-<week>/` (one database each; `ready` is in it once it may hold something), `state/` (one database that
 //! can be computed again).
 
+mod check;
 mod database;
 mod disk;
 mod engine;
 mod folder;
 mod shelf;
 
+pub use check::check;
 pub use disk::{Disk, RealDisk};
 pub use engine::{SledEngine, open, open_with};
 pub use folder::{FORMAT, blob_files};

@@ -1,4 +1,4 @@
-//! sled under the conformance suite, with files beside the databases looked for after every story.
+//! sled under the conformance suite, and the zone inspected after every story.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lianxin_store::conformance::{Home, run};
 use lianxin_store::{StoreError, ZoneOptions, ZoneStore};
-use lianxin_store_sled::{RealDisk, blob_files, open_with};
+use lianxin_store_sled::{RealDisk, check, open_with};
 use lianxin_types::Clock;
 use tempfile::TempDir;
 
@@ -34,10 +34,9 @@ impl Home for Place {
     }
 
     fn inspect(&self) -> Result<(), String> {
-        match blob_files(&self.folder()).expect("readable") {
-            files if files.is_empty() => Ok(()),
-            files => Err(format!("sled put files beside its databases: {files:?}")),
-        }
+        let zone = "hangzhou".parse().expect("well formed");
+        let inspection = check(&self.folder(), &zone, self.root.path(), &mut |_| ()).expect("nobody holds it");
+        if inspection.is_clean() { Ok(()) } else { Err(format!("{:#?}", inspection.findings)) }
     }
 }
 
