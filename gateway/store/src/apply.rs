@@ -8,10 +8,12 @@ use crate::change::Change;
 use crate::check::packages;
 use crate::draft::Draft;
 use crate::engine::Engine;
+use crate::forgetting::{forget_buckets, forget_duplicates, remember_time};
 use crate::key;
 use crate::record::{EventRecord, UnitRecord};
 use crate::state::{
-    InboxRow, RememberedRow, RosterRow, encode_bytes, encode_department, encode_item, encode_number, encode_snapshot,
+    InboxRow, RememberedRow, RosterRow, encode_bytes, encode_department, encode_item, encode_number, encode_packages,
+    encode_snapshot,
 };
 use crate::unit::{Accepted, Effect, KeyPackageItem, Seat};
 use crate::zone_store::{GroupSnapshot, Member, StoreError};
@@ -64,11 +66,14 @@ pub(crate) fn apply<E: Engine>(draft: &mut Draft<'_, E>, placed: &Placed<'_>) ->
         draft.put(key::department(&step.department), encode_department(step.counter, &step.commitment));
     }
     if let Some(call) = &placed.unit.call {
-        let accepted = placed.accepted();
-        let packages = accepted.key_packages.len() as u32;
-        let accepted = Accepted { key_packages: Vec::new(), ..accepted };
-        let row = RememberedRow { bytes_hash: call.bytes_hash, accepted, packages };
+        let mut accepted = placed.accepted();
+        let taken = std::mem::take(&mut accepted.key_packages);
+        let row = RememberedRow { bytes_hash: call.bytes_hash, accepted, packages: taken.len() as u32 };
         draft.put(key::remembered(&call.scope), row.encode());
+        if !taken.is_empty() {
+            draft.put(key::remembered_packages(&call.scope), encode_packages(&taken));
+        }
+        remember_time(draft, &call.scope, placed.unit.gateway_time)?;
     }
     let time = placed.unit.gateway_time;
     let mut place = None;
@@ -114,14 +119,19 @@ fn apply_event<E: Engine>(
     if sequence == Sequence(1) {
         let head = channel.edit();
         head.epoch_sequence = sequence;
-        head.first_retained = sequence;
         head.label_reference = event.label_reference;
     }
     if event.kind == EventKind::Proposal {
         channel.edit().proposal_sequence = sequence;
     }
+    let forgets_duplicates = channel.duplicates_from < epoch;
     if is_new_bucket {
         draft.put_number(key::bucket_of(&id, sequence), bucket);
+        forget_buckets(draft, &id)?;
+    }
+    if forgets_duplicates {
+        let left = forget_duplicates(draft, &id, epoch)?;
+        draft.channel_mut(&id).ok_or(NO_EVENT)?.duplicates_from = left;
     }
     draft.put(key::duplicate(&id, epoch, &event.mls_hash), encode_bytes(&[]));
     if let Some(named) = event.sender_head {
@@ -175,6 +185,10 @@ fn apply_change<E: Engine>(
             for reference in references {
                 draft.delete(key::claim(channel, reference));
             }
+        }
+        Effect::DropBuckets { before } => {
+            let dropped = draft.number(key::DROPPED)?;
+            draft.put_number(key::DROPPED.to_vec(), dropped.max(*before));
         }
         Effect::ConfirmInbox { device, ids } => {
             for id in ids {

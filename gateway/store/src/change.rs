@@ -32,6 +32,7 @@ const PUBLISH: u8 = 5;
 const CLAIM: u8 = 6;
 const USE_CLAIMS: u8 = 7;
 const CONFIRM: u8 = 8;
+const DROP: u8 = 32;
 
 fn write_count(writer: &mut Writer, count: usize) {
     writer.u32(u32::try_from(count).expect("limits keep every list far below 2^32"));
@@ -121,6 +122,9 @@ fn write_change(writer: &mut Writer, change: &Change) {
                 writer.raw(&reference.0);
             });
         }
+        Effect::DropBuckets { before } => {
+            writer.u8(DROP).u64(*before);
+        }
         Effect::ConfirmInbox { device, ids } => {
             writer.u8(CONFIRM);
             write_device(writer, device);
@@ -192,6 +196,7 @@ fn read_change(fields: &mut Fields<'_>) -> Result<Change, DecodeError> {
             let channel = fields.channel()?;
             Effect::UseClaims { channel, references: list(fields, |fields| fields.digest("reference"))? }
         }
+        DROP => Effect::DropBuckets { before: fields.reader.u64("first bucket that stays")? },
         CONFIRM => {
             let device = fields.device("device")?;
             Effect::ConfirmInbox { device, ids: list(fields, |fields| fields.reader.u64("inbox id"))? }

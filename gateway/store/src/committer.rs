@@ -1,11 +1,9 @@
 //! The one place where a zone's events get their order, their time and their audit leaf.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use lianxin_tlog::{
     Audience, ChainLink, DepartmentHeader, Head, Leaf, SharedHeader, chain_next, chain_start, leaf_commitment,
     leaf_hash, part_commitment,
@@ -19,9 +17,10 @@ use crate::draft::Draft;
 use crate::engine::{Bucket, Engine, Row};
 use crate::journal::Start;
 use crate::ledger::Ledger;
-use crate::record::{EventRecord, OWN_LIFE, RememberedCall, UnitRecord, damaged, enclose, encode_audit};
-use crate::state::decode_department;
-use crate::unit::{Accepted, AuditDraft, Idempotency, Outcome, Refused, Unit};
+use crate::record::{EventRecord, OWN_LIFE, RememberedCall, UnitRecord, damaged, enclose, encode_audit, scope_digest};
+use crate::state::{RememberedRow, decode_department, decode_packages};
+use crate::unit::{Accepted, AuditDraft, Effect, Idempotency, Outcome, Refused, Unit};
+use crate::upkeep::Writer;
 use crate::zone::ZoneOptions;
 use crate::zone_store::{StoreError, StoredEvent, StoredPart};
 use crate::{key, parts};
@@ -31,6 +30,7 @@ use crate::{key, parts};
 pub struct Committer<E> {
     pub(crate) ledger: Arc<Ledger<E>>,
     options: ZoneOptions,
+    upkeep: Writer,
 }
 
 /// A week of buckets.
@@ -44,8 +44,10 @@ struct Batch<'a, E> {
     next_leaf: u64,
     rows: Vec<Row>,
     events: Vec<StoredEvent>,
-    /// Packages taken in this batch, by leaf index: their records are not in the journal yet.
-    taken: HashMap<u64, Vec<Bytes>>,
+    /// What its calls got, for [`Ledger::recent`].
+    remembered: Vec<(Digest, RememberedRow)>,
+    /// Buckets below this number end with the batch.
+    dropped: u64,
 }
 
 impl<E: Engine> Committer<E> {
@@ -55,7 +57,8 @@ impl<E: Engine> Committer<E> {
     /// [`StoreError`] if the engine failed, or the journal is damaged or shorter than what was acknowledged.
     pub fn open(zone: ZoneId, engine: E, options: ZoneOptions) -> Result<Self, StoreError> {
         let ledger = Arc::new(crate::opening::open(zone, engine, &options)?);
-        Ok(Self { ledger, options })
+        let upkeep = Writer::new(options.state_bytes_min);
+        Ok(Self { ledger, options, upkeep })
     }
 
     /// Commits a batch; outcomes are in the order of its units, and everything accepted is durable and readable. `now` is
@@ -69,15 +72,45 @@ impl<E: Engine> Committer<E> {
             let (bucket, room) = self.choose_bucket(now);
             let chunk: Vec<Unit> = units.by_ref().take(room).collect();
             let ledger = &*self.ledger;
+            let upkeep = &mut self.upkeep;
             // Nothing is published before it is durable, so what a panic leaves behind is the state before the chunk.
-            match catch_unwind(AssertUnwindSafe(|| commit(ledger, chunk, bucket, now))) {
+            match catch_unwind(AssertUnwindSafe(|| commit(ledger, upkeep, chunk, bucket, now))) {
                 Ok(Ok(decided)) => outcomes.extend(decided),
                 Ok(Err(error)) => ledger.fence(describe(&error)),
                 Err(_) => ledger.fence("the committer panicked".to_owned()),
             }
         }
+        self.upkeep.look(&self.ledger);
         outcomes.resize(count, Err(Refused::Unavailable));
         outcomes
+    }
+
+    /// Begins a snapshot of the state, unless one is being written; it is written by [`Committer::work`].
+    pub fn write_snapshot(&mut self) {
+        self.upkeep.want_snapshot();
+    }
+
+    pub(crate) fn is_writing_snapshot(&self) -> bool {
+        self.has_work() && self.upkeep.is_writing_snapshot()
+    }
+
+    /// Whether [`Committer::work`] has something to do.
+    pub fn has_work(&self) -> bool {
+        self.ledger.fault().is_none() && self.upkeep.has_work()
+    }
+
+    /// Does some milliseconds of what can wait: a slice of a state snapshot, or of rewriting the state. Call it between
+    /// batches. After a panic or an engine's error the zone is fenced.
+    pub fn work(&mut self) {
+        if !self.has_work() {
+            return;
+        }
+        let (ledger, upkeep) = (&*self.ledger, &mut self.upkeep);
+        match catch_unwind(AssertUnwindSafe(|| upkeep.work(ledger))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => ledger.fence(describe(&error)),
+            Err(_) => ledger.fence("writing a snapshot panicked".to_owned()),
+        }
     }
 
     /// The bucket for the next units, and how many of them.
@@ -107,6 +140,7 @@ fn describe(error: &StoreError) -> String {
 
 fn commit<E: Engine>(
     ledger: &Ledger<E>,
+    upkeep: &mut Writer,
     units: Vec<Unit>,
     bucket: Bucket,
     now: Timestamp,
@@ -119,10 +153,11 @@ fn commit<E: Engine>(
         next_leaf: first_leaf,
         rows: Vec::new(),
         events: Vec::new(),
-        taken: HashMap::new(),
+        remembered: Vec::new(),
+        dropped: 0,
     };
     let outcomes = units.into_iter().map(|unit| batch.place(unit, now)).collect::<Result<Vec<_>, _>>()?;
-    let Batch { draft, next_leaf, rows, events, .. } = batch;
+    let Batch { draft, next_leaf, rows, events, remembered, dropped, .. } = batch;
     if rows.is_empty() {
         return Ok(outcomes);
     }
@@ -133,8 +168,11 @@ fn commit<E: Engine>(
     ledger.engine.append(bucket, rows)?;
     // From here on the units are durable.
     let (state, channels) = draft.finish()?;
+    upkeep.keep_before(&ledger.engine, &state)?;
     ledger.apply(state)?;
     ledger.table.publish(channels);
+    ledger.recent.add(now, remembered);
+    ledger.journal.drop_before(dropped);
     ledger.leaf_count.store(next_leaf, Ordering::Release);
     for event in events {
         // Nobody may be listening; that is no fault.
@@ -151,6 +189,11 @@ impl<E: Engine> Batch<'_, E> {
         {
             return Ok(outcome);
         }
+        let droppable = self.ledger.droppable();
+        let needed = |effect: &&Effect| matches!(effect, Effect::DropBuckets { before } if *before > droppable);
+        if unit.effects.iter().find(needed).is_some() {
+            return Ok(Err(Refused::BucketNeeded { bucket: droppable }));
+        }
         let before = unit.channel.as_ref().and_then(|write| self.draft.channel(&write.channel));
         let time = before.map_or(now, |before| now.max(before.last_time));
         let taken = match check(&mut self.draft, &unit, time)? {
@@ -162,12 +205,21 @@ impl<E: Engine> Batch<'_, E> {
     }
 
     fn repeat(&self, call: &Idempotency) -> Result<Option<Outcome>, StoreError> {
-        let Some(row) = remembered(&self.draft, call)? else { return Ok(None) };
+        let scope = scope_digest(call);
+        let row = match self.ledger.recent.find(&scope) {
+            Some(row) => row,
+            None => match remembered(&self.draft, call)? {
+                Some(row) => row,
+                None => return Ok(None),
+            },
+        };
         let mut outcome = row.answer(&call.bytes_hash);
         if let (Ok(accepted), true) = (&mut outcome, row.packages > 0) {
-            let leaf = accepted.leaf_index;
-            let in_batch = self.taken.get(&leaf).cloned();
-            accepted.key_packages = in_batch.map_or_else(|| self.ledger.packages_of(leaf), Ok)?;
+            let packages = key::remembered_packages(&scope);
+            let packages = self.draft.read("remembered packages", &packages, decode_packages)?;
+            // Forgotten with its call, which is still in memory because the clock has jumped.
+            let Some(packages) = packages else { return Ok(None) };
+            accepted.key_packages = packages;
         }
         Ok(Some(outcome))
     }
@@ -215,8 +267,18 @@ impl<E: Engine> Batch<'_, E> {
         };
         apply(&mut self.draft, &placed)?;
         let accepted = placed.accepted();
-        if !accepted.key_packages.is_empty() {
-            self.taken.insert(leaf_index, accepted.key_packages.clone());
+        if let Some(call) = &record.call {
+            let row = RememberedRow {
+                bytes_hash: call.bytes_hash,
+                packages: accepted.key_packages.len() as u32,
+                accepted: Accepted { key_packages: Vec::new(), ..accepted.clone() },
+            };
+            self.remembered.push((call.scope, row));
+        }
+        for change in &changes {
+            if let Effect::DropBuckets { before } = change.effect {
+                self.dropped = self.dropped.max(before);
+            }
         }
         self.events.extend(record.stored_event(leaf_index));
         self.next_leaf += 1;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lianxin_tlog::{Head, chain_start};
-use lianxin_types::{ChannelId, DecodeError, Timestamp};
+use lianxin_types::{ChannelId, DecodeError, Epoch, Timestamp};
 
 use crate::engine::{Engine, Row, Space};
 use crate::record::damaged;
@@ -20,6 +20,8 @@ pub(crate) struct Slot {
     pub(crate) head: Arc<ChannelHead>,
     pub(crate) last_time: Timestamp,
     pub(crate) bucket: u64,
+    /// The oldest epoch whose accepted bytes may still be known.
+    pub(crate) duplicates_from: Epoch,
 }
 
 /// All committed channels of the zone. Locked only to copy or exchange an `Arc`.
@@ -42,11 +44,11 @@ impl Table {
     pub(crate) fn publish(&self, channels: BTreeMap<ChannelId, ChannelDraft>) {
         let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (channel, draft) in channels {
-            let ChannelDraft { base, changed, head, last_time, bucket } = draft;
+            let ChannelDraft { base, changed, head, last_time, bucket, duplicates_from } = draft;
             match (changed, slots.get_mut(&channel)) {
                 (Some(mut changed), _) => {
                     changed.head = head;
-                    slots.insert(channel, Slot { head: Arc::new(*changed), last_time, bucket });
+                    slots.insert(channel, Slot { head: Arc::new(*changed), last_time, bucket, duplicates_from });
                 }
                 (None, Some(slot)) => {
                     // A message moves the head and nothing else: the members are copied only if a reader holds them.
@@ -54,6 +56,7 @@ impl Table {
                     Arc::make_mut(&mut slot.head).head = head;
                     slot.last_time = last_time;
                     slot.bucket = bucket;
+                    slot.duplicates_from = duplicates_from;
                 }
                 (None, None) => {}
             }
@@ -69,6 +72,7 @@ pub(crate) struct ChannelDraft {
     pub(crate) head: Head,
     pub(crate) last_time: Timestamp,
     pub(crate) bucket: u64,
+    pub(crate) duplicates_from: Epoch,
 }
 
 impl ChannelDraft {
@@ -90,17 +94,22 @@ impl ChannelDraft {
     }
 }
 
+/// Keys and records of the state.
+type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The changes of one batch.
 pub(crate) struct Draft<'a, E> {
     pub(crate) engine: &'a E,
     table: &'a Table,
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     channels: BTreeMap<ChannelId, ChannelDraft>,
+    /// Not above the time of the oldest remembered call; `None` if that must be looked up.
+    oldest_call: Option<u64>,
 }
 
 impl<'a, E: Engine> Draft<'a, E> {
     pub(crate) fn new(engine: &'a E, table: &'a Table) -> Self {
-        Self { engine, table, rows: BTreeMap::new(), channels: BTreeMap::new() }
+        Self { engine, table, rows: BTreeMap::new(), channels: BTreeMap::new(), oldest_call: None }
     }
 
     /// A row of the state as the batch sees it.
@@ -154,6 +163,37 @@ impl<'a, E: Engine> Draft<'a, E> {
         Ok(found)
     }
 
+    /// The first rows under `prefix`, ascending, at most `count`: for families of small records.
+    pub(crate) fn first(&self, prefix: &[u8], count: usize) -> Result<Records, StoreError> {
+        debug_assert!(!key::is_large(prefix), "large records are not read in passing");
+        let mut found = BTreeMap::new();
+        parts::scan(self.engine, Space::State, prefix, prefix, &mut |key, record| {
+            if !self.rows.contains_key(key) {
+                found.insert(key.to_vec(), record);
+            }
+            Ok(if found.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        let changed = self.rows.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        let put = changed.filter_map(|(key, row)| Some((key, row.as_ref()?)));
+        found.extend(put.take(count).map(|(key, record)| (key.clone(), record.clone())));
+        Ok(found.into_iter().take(count).collect())
+    }
+
+    /// Whether a call that was accepted before `time` may be remembered.
+    pub(crate) fn calls_may_end(&self, time: u64) -> bool {
+        self.oldest_call.is_none_or(|oldest| oldest < time)
+    }
+
+    /// Takes note of the oldest remembered call; `None` if it is not known.
+    pub(crate) fn oldest_call(&mut self, time: Option<u64>) {
+        self.oldest_call = time;
+    }
+
+    /// Takes note of another remembered call.
+    pub(crate) fn newer_call(&mut self, time: u64) {
+        self.oldest_call = self.oldest_call.map(|oldest| oldest.min(time));
+    }
+
     /// The channel as the batch sees it.
     pub(crate) fn channel(&self, channel: &ChannelId) -> Option<ChannelView> {
         if let Some(draft) = self.channels.get(channel) {
@@ -166,9 +206,10 @@ impl<'a, E: Engine> Draft<'a, E> {
     /// The channel, to be looked into or changed.
     pub(crate) fn channel_mut(&mut self, channel: &ChannelId) -> Option<&mut ChannelDraft> {
         if !self.channels.contains_key(channel) {
-            let Slot { head, last_time, bucket } = self.table.slot(channel)?;
+            let Slot { head, last_time, bucket, duplicates_from } = self.table.slot(channel)?;
             let position = head.head;
-            let draft = ChannelDraft { base: Some(head), changed: None, head: position, last_time, bucket };
+            let draft =
+                ChannelDraft { base: Some(head), changed: None, head: position, last_time, bucket, duplicates_from };
             self.channels.insert(*channel, draft);
         }
         self.channels.get_mut(channel)
@@ -178,14 +219,16 @@ impl<'a, E: Engine> Draft<'a, E> {
     pub(crate) fn start_channel(&mut self, channel: ChannelId) {
         let head = chain_start(&channel);
         let changed = Some(Box::new(ChannelHead::empty(head)));
-        let draft = ChannelDraft { base: None, changed, head, last_time: Timestamp(0), bucket: 0 };
+        let draft =
+            ChannelDraft { base: None, changed, head, last_time: Timestamp(0), bucket: 0, duplicates_from: Epoch(0) };
         self.channels.insert(channel, draft);
     }
 
     /// The state rows of the batch, and the channels to be published once those are applied.
     pub(crate) fn finish(mut self) -> Result<(Vec<Row>, BTreeMap<ChannelId, ChannelDraft>), StoreError> {
         for (channel, draft) in &self.channels {
-            let row = HeadRow::new(draft.view(), draft.head, draft.last_time, draft.bucket).encode();
+            let row =
+                HeadRow::new(draft.view(), draft.head, draft.last_time, draft.bucket, draft.duplicates_from).encode();
             self.rows.insert(key::head(channel), Some(row));
         }
         let mut rows = Vec::with_capacity(self.rows.len());

@@ -3,6 +3,7 @@
 //! An engine knows nothing of records, channels or audit. It gets rows whose values are at most [`VALUE_BYTES_MAX`] long,
 //! since the shared code has cut them already (PROTOCOL 10).
 
+use std::io::Write;
 use std::ops::ControlFlow;
 
 use crate::zone_store::{Caps, StoreError};
@@ -37,10 +38,32 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
+/// A file of records that outlive their bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Segment {
+    /// Number of the bucket that they were written to.
+    pub bucket: u64,
+    /// Their retention class.
+    pub class: u16,
+}
+
+/// Writes a segment's bytes from the first to the last.
+pub type SegmentFill<'a> = dyn FnMut(&mut dyn Write) -> Result<(), StoreError> + 'a;
+
+/// Whether more is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Call again.
+    More,
+    /// It is done.
+    Done,
+}
+
 /// Sees keys and values in order until it breaks.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
-/// What a storage engine does for a zone. Writes come from one thread; reads from any, at any time.
+/// What a storage engine does for a zone. Writes to buckets come from one thread, segments and drops from another; reads and
+/// lazy changes of the state from any, at any time.
 pub trait Engine: Send + Sync + 'static {
     /// What the engine promises.
     fn caps(&self) -> Caps;
@@ -65,6 +88,45 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`]; whether the rows are durable is unknown then, and the zone is fenced.
     fn append(&self, bucket: Bucket, rows: Vec<Row>) -> Result<(), StoreError>;
+
+    /// Removes a bucket for good. Cut short at any moment, it leaves the bucket whole or gone; a bucket that is not there is no
+    /// fault. Whoever reads it meanwhile reads to the end or gets an error.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be removed.
+    fn drop_bucket(&self, bucket: Bucket) -> Result<(), StoreError>;
+
+    /// All whole segments with their lengths in bytes, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be listed.
+    fn segments(&self) -> Result<Vec<(Segment, u64)>, StoreError>;
+
+    /// Makes a segment, or replaces it, with what `fill` writes: it is there whole and as durable as [`Engine::caps`] says,
+    /// or not at all. Memory used does not grow with its length, if the engine's rows are on a disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the engine or `fill` failed.
+    fn write_segment(&self, segment: Segment, fill: &mut SegmentFill<'_>) -> Result<(), StoreError>;
+
+    /// Bytes of a segment from `offset` on, at most `bytes`; fewer at its end.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    fn read_segment(&self, segment: Segment, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError>;
+
+    /// Bytes that the state takes on the disk; `None` if the engine gives back what is deleted by itself.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be counted.
+    fn state_bytes(&self) -> Result<Option<u64>, StoreError>;
+
+    /// Goes on with moving the state's rows, some thousands at a time, to a place without dead bytes, and exchanges the two
+    /// when all are there. Cut short at any moment, it leaves the state as it was. Writers call it between other writes.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the engine failed.
+    fn rewrite_state(&self) -> Result<Progress, StoreError>;
 
     /// Changes all rows of the state or none. Visible when it returns, durable at some later time, in order.
     ///

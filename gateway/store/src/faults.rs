@@ -8,7 +8,7 @@ use lianxin_types::{ChannelId, Clock, DeviceUri, Sequence};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::conformance::{ManualClock, block_on, channel, check_audit, commit, device, message, start};
-use crate::engine::{Bucket, Engine, Row, Space, Visitor};
+use crate::engine::{Bucket, Engine, Progress, Row, Segment, SegmentFill, Space, Visitor};
 use crate::memory::MemoryEngine;
 use crate::reopening::Reopening;
 use crate::unit::{Effect, Refused, Unit};
@@ -50,6 +50,24 @@ impl Engine for Broken {
             APPEND_PANICS => panic!("on purpose"),
             _ => self.engine.append(bucket, rows),
         }
+    }
+    fn drop_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.engine.drop_bucket(bucket)
+    }
+    fn segments(&self) -> Result<Vec<(Segment, u64)>, StoreError> {
+        self.engine.segments()
+    }
+    fn write_segment(&self, segment: Segment, fill: &mut SegmentFill<'_>) -> Result<(), StoreError> {
+        self.engine.write_segment(segment, fill)
+    }
+    fn read_segment(&self, segment: Segment, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
+        self.engine.read_segment(segment, offset, bytes)
+    }
+    fn state_bytes(&self) -> Result<Option<u64>, StoreError> {
+        self.engine.state_bytes()
+    }
+    fn rewrite_state(&self) -> Result<Progress, StoreError> {
+        self.engine.rewrite_state()
     }
     fn apply(&self, rows: Vec<Row>) -> Result<(), StoreError> {
         if self.fault.load(Ordering::SeqCst) == APPLY_FAILS { Err(failed()) } else { self.engine.apply(rows) }

@@ -2,18 +2,21 @@
 //! the journal. Changes nothing; every finding names its bucket and its record.
 
 mod bucket;
+mod copied;
 mod log;
 mod rebuild;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use lianxin_types::{ChannelId, DepartmentId, Sequence, ZoneId};
 use thiserror::Error;
 
-use crate::engine::{Bucket, Engine};
+use crate::engine::{Bucket, Engine, Space};
+use crate::key;
 use crate::zone_store::StoreError;
 
 /// Findings that are kept whole; the rest is counted.
@@ -169,6 +172,9 @@ pub enum Fault {
     /// The journal does not give this row.
     #[error("is there, and the journal does not give it")]
     StateExceeds,
+    /// Its digest is another one.
+    #[error("is not what was written")]
+    Altered,
     /// A file that no sync of the engine covers, or that does not belong there.
     #[error("must not be there")]
     ForeignFile,
@@ -218,12 +224,22 @@ pub(crate) fn unreadable(error: &StoreError) -> Fault {
     Fault::Unreadable { cause: format!("{error}{cause}") }
 }
 
+/// The first leaf of a bucket; 0 for an empty one.
+fn first_leaf<E: Engine>(engine: &E, bucket: Bucket) -> Result<u64, StoreError> {
+    let mut first = None;
+    engine.scan(Space::Bucket(bucket), &[key::UNIT], &[], &mut |row_key, _| {
+        first = key::leaf_index(row_key);
+        ControlFlow::Break(())
+    })?;
+    Ok(first.unwrap_or(0))
+}
+
 /// Reads every record of a zone that nobody writes to. `watch` is told now and then how far it is.
 ///
 /// Verified are: buckets and leaf indexes without gaps; each record decodes; leaf hash, leaf commitment and shared header
 /// against the parts; slots never twice; departments' counters and previous commitments; each channel's dense sequence, times
-/// and chain hash over all its events; the event index; no row that belongs to nothing; and that the state is what replaying
-/// the journal gives, apart from what is written lazily (cursors and group views put between events).
+/// and chain hash over all its events; the event index; no row that belongs to nothing; every segment and every complete state
+/// snapshot against its digest; and that the state is what the newest snapshot and the journal behind it give, apart from what is written lazily (cursors and group views put between events).
 pub fn inspect<E: Engine>(zone: &ZoneId, engine: E, watch: &mut dyn FnMut(InspectionProgress)) -> Inspection {
     let engine = Arc::new(engine);
     let mut inspection = Inspection::default();
@@ -236,10 +252,21 @@ pub fn inspect<E: Engine>(zone: &ZoneId, engine: E, watch: &mut dyn FnMut(Inspec
     };
     inspection.buckets = buckets.len();
     let mut log = log::Log::default();
+    let first_leaf = match buckets.first().map_or(Ok(0), |first| first_leaf(&*engine, *first)) {
+        Ok(leaf) => leaf,
+        Err(error) => {
+            inspection.find(buckets.first().copied(), "the bucket", unreadable(&error));
+            0
+        }
+    };
+    let dropped = if buckets.first().is_some_and(|first| first.number > 1) { first_leaf } else { 0 };
+    copied::segments(&*engine, dropped, &mut log, &mut inspection, &mut |inspection| watch(inspection.progress(0)));
     let mut before: Option<Bucket> = None;
     for (number, bucket) in buckets.into_iter().enumerate() {
         let follows = match before {
-            None => bucket.number == 1,
+            // Buckets before it have been dropped, or the state does not know of it: then the zone does not open, and the
+            // comparison says so.
+            None => true,
             Some(before) => bucket.number == before.number + 1 && bucket.week >= before.week,
         };
         if !follows {
@@ -247,6 +274,7 @@ pub fn inspect<E: Engine>(zone: &ZoneId, engine: E, watch: &mut dyn FnMut(Inspec
             inspection.find(Some(bucket), "the bucket", Fault::BucketOrder { before });
             log.lose_thread();
         }
+        copied::snapshots(&*engine, bucket, &mut inspection);
         let walk = bucket::Walk::new(&*engine, (before, bucket), &mut log, &mut inspection);
         walk.run(&mut |inspection| watch(inspection.progress(number)));
         before = Some(bucket);

@@ -6,6 +6,7 @@ use std::sync::{PoisonError, RwLock};
 use lianxin_types::{ChannelId, Sequence};
 
 use crate::change::{self, Change};
+use crate::copies::Closed;
 use crate::engine::{Bucket, Engine, Space};
 use crate::record::{UnitRecord, damaged, decode_audit};
 use crate::state::decode_number;
@@ -31,9 +32,12 @@ impl Journal {
     /// # Errors
     /// [`StoreError`] if the engine failed, or leaves are missing between two buckets.
     pub(crate) fn open<E: Engine>(engine: &E) -> Result<(Self, u64), StoreError> {
-        let mut starts = Vec::new();
+        let mut starts: Vec<Start> = Vec::new();
         let mut next_leaf = 0;
         for bucket in engine.buckets()? {
+            if starts.last().is_some_and(|last| last.bucket.number + 1 != bucket.number) {
+                return Err(StoreError::Damaged { what: "journal (a bucket is missing)" });
+            }
             let space = Space::Bucket(bucket);
             let mut first = None;
             engine.scan(space, &[key::UNIT], &[], &mut |row_key, _| {
@@ -41,6 +45,10 @@ impl Journal {
                 ControlFlow::Break(())
             })?;
             let last = engine.last_key(space, &[key::UNIT])?.and_then(|row_key| key::leaf_index(&row_key));
+            if let (true, Some(first)) = (starts.is_empty(), first) {
+                // What came before it may have been dropped; whether it was is known once the state is there.
+                next_leaf = first;
+            }
             if first.is_some_and(|first| first != next_leaf) {
                 return Err(StoreError::Damaged { what: "journal (leaves are missing between buckets)" });
             }
@@ -48,6 +56,43 @@ impl Journal {
             next_leaf = last.map_or(next_leaf, |last| last + 1);
         }
         Ok((Self { starts: RwLock::new(starts) }, next_leaf))
+    }
+
+    /// Number of the first bucket that has not been dropped; 1 in a zone without buckets.
+    pub(crate) fn first_number(&self) -> u64 {
+        let starts = self.starts.read().unwrap_or_else(PoisonError::into_inner);
+        starts.first().map_or(1, |start| start.bucket.number)
+    }
+
+    /// The first leaf that the journal still has.
+    pub(crate) fn first_leaf(&self) -> u64 {
+        self.starts.read().unwrap_or_else(PoisonError::into_inner).first().map_or(0, |start| start.first_leaf)
+    }
+
+    /// All buckets, ascending.
+    pub(crate) fn buckets(&self) -> Vec<Bucket> {
+        let starts = self.starts.read().unwrap_or_else(PoisonError::into_inner);
+        starts.iter().map(|start| start.bucket).collect()
+    }
+
+    /// All buckets but the newest, ascending.
+    pub(crate) fn closed(&self) -> Vec<Closed> {
+        let starts = self.starts.read().unwrap_or_else(PoisonError::into_inner);
+        let pairs = starts.iter().zip(starts.iter().skip(1));
+        let closed = |(start, next): (&Start, &Start)| Closed {
+            bucket: start.bucket,
+            first_leaf: start.first_leaf,
+            end_leaf: next.first_leaf,
+        };
+        pairs.map(closed).collect()
+    }
+
+    /// Forgets the buckets below this number; the newest one stays.
+    pub(crate) fn drop_before(&self, number: u64) {
+        let mut starts = self.starts.write().unwrap_or_else(PoisonError::into_inner);
+        let dropped = starts.partition_point(|start| start.bucket.number < number);
+        let newest = starts.len().saturating_sub(1);
+        starts.drain(..dropped.min(newest));
     }
 
     /// The newest bucket.

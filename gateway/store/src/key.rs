@@ -1,7 +1,7 @@
 //! Keys of the journal and the state: one letter, then fixed-length or length-prefixed fields, integers big-endian. Within
 //! a family no key is the beginning of another, so a part number can follow (`parts`).
 
-use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, Sequence};
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, Sequence, Timestamp};
 
 /// Journal: a unit's own record, by leaf index.
 pub(crate) const UNIT: u8 = b'j';
@@ -12,19 +12,29 @@ pub(crate) const CHANGES: u8 = b'f';
 /// Journal: leaf index of a channel's event, by channel and sequence.
 pub(crate) const EVENT: u8 = b'e';
 
+/// Journal: the beginning of a state snapshot, by its number in the bucket.
+pub(crate) const STATE_BEGIN: u8 = b'B';
+/// Journal: a row of the state as a snapshot has it, by the snapshot's number and the row's key.
+const STATE_ROW: u8 = b'S';
+/// Journal: the end of a state snapshot, by its number in the bucket.
+pub(crate) const STATE_END: u8 = b'E';
+
 /// State: the fixed part of a channel's head.
 pub(crate) const HEAD: u8 = b'h';
 /// State: everybody a channel knows.
 pub(crate) const ROSTER: u8 = b'm';
 const CHANNEL_OF_DEVICE: u8 = b'n';
 const CHANNEL_COUNT: u8 = b'c';
-const CHANNEL_BUCKET: u8 = b'b';
-const DUPLICATE: u8 = b'd';
+pub(crate) const CHANNEL_BUCKET: u8 = b'b';
+pub(crate) const DUPLICATE: u8 = b'd';
 const PREVIOUS_HEAD: u8 = b'p';
-const REMEMBERED: u8 = b'r';
+pub(crate) const REMEMBERED: u8 = b'r';
+/// State: when calls were accepted, oldest first.
+pub(crate) const REMEMBERED_AT: u8 = b'R';
+const REMEMBERED_PACKAGES: u8 = b'P';
 const GROUP_INFO: u8 = b'g';
-const SNAPSHOT: u8 = b's';
-const LAZY_SNAPSHOT: u8 = b'z';
+pub(crate) const SNAPSHOT: u8 = b's';
+pub(crate) const LAZY_SNAPSHOT: u8 = b'z';
 const INBOX: u8 = b'i';
 const INBOX_LAST: u8 = b'l';
 const WELCOME: u8 = b'w';
@@ -34,18 +44,35 @@ const ONE_TIME: u8 = b'k';
 const ONE_TIME_LAST: u8 = b'o';
 const LAST_RESORT: u8 = b'y';
 const CLAIM: u8 = b'q';
-const CURSOR: u8 = b'u';
+pub(crate) const CURSOR: u8 = b'u';
 const DEPARTMENT: u8 = b'x';
 
 /// State: index of the first leaf that is not applied yet.
 pub(crate) const APPLIED: &[u8] = b"!applied";
 
+/// State: number of the first bucket that has not been dropped.
+pub(crate) const DROPPED: &[u8] = b"!dropped";
+
 /// Whether records of the key's family may need more than one part.
 pub(crate) fn is_large(key: &[u8]) -> bool {
     matches!(
         key.first(),
-        Some(&(GROUP_INFO | SNAPSHOT | LAZY_SNAPSHOT | WELCOME | WELCOME_TREE | ONE_TIME | LAST_RESORT))
+        Some(
+            &(GROUP_INFO
+                | SNAPSHOT
+                | LAZY_SNAPSHOT
+                | WELCOME
+                | WELCOME_TREE
+                | ONE_TIME
+                | LAST_RESORT
+                | REMEMBERED_PACKAGES)
+        )
     )
+}
+
+/// Whether rows of this family of the journal belong to state snapshots.
+pub(crate) fn is_of_snapshot(family: u8) -> bool {
+    matches!(family, STATE_BEGIN | STATE_ROW | STATE_END)
 }
 
 /// Whether the row is written lazily and the journal has no word of it.
@@ -63,7 +90,7 @@ pub(crate) fn family(key: &[u8]) -> &'static str {
         Some(&CHANNEL_BUCKET) => "bucket of a channel",
         Some(&DUPLICATE) => "accepted bytes of a channel",
         Some(&PREVIOUS_HEAD) => "last head of a device",
-        Some(&REMEMBERED) => "remembered call",
+        Some(&(REMEMBERED | REMEMBERED_AT | REMEMBERED_PACKAGES)) => "remembered call",
         Some(&GROUP_INFO) => "group info of a channel",
         Some(&(SNAPSHOT | LAZY_SNAPSHOT)) => "group view of a channel",
         Some(&(INBOX | INBOX_LAST)) => "inbox of a device",
@@ -72,7 +99,7 @@ pub(crate) fn family(key: &[u8]) -> &'static str {
         Some(&CLAIM) => "claim of a key package",
         Some(&CURSOR) => "cursor of a device",
         Some(&DEPARTMENT) => "counter of a department",
-        Some(&b'!') => "applied index",
+        Some(&b'!') => "mark of the state",
         _ => "row of unknown kind",
     }
 }
@@ -138,6 +165,26 @@ pub(crate) fn event(channel: &ChannelId, sequence: Sequence) -> Vec<u8> {
     Key::new(EVENT).channel(channel).number(sequence.0).0
 }
 
+/// A snapshot's first or last record.
+pub(crate) fn state_mark(family: u8, number: u64) -> Vec<u8> {
+    Key::new(family).number(number).0
+}
+
+/// All rows of the state that a snapshot has.
+pub(crate) fn state_rows(number: u64) -> Vec<u8> {
+    Key::new(STATE_ROW).number(number).0
+}
+
+/// A row of the state in a snapshot.
+pub(crate) fn state_row(number: u64, row_key: &[u8]) -> Vec<u8> {
+    Key::new(STATE_ROW).number(number).raw(row_key).0
+}
+
+/// The number in a key made by [`state_mark`] or [`state_row`].
+pub(crate) fn snapshot_number(key: &[u8]) -> Option<u64> {
+    leaf_index(key)
+}
+
 /// The fixed part of a channel's head.
 pub(crate) fn head(channel: &ChannelId) -> Vec<u8> {
     Key::new(HEAD).channel(channel).0
@@ -168,6 +215,11 @@ pub(crate) fn buckets_of(channel: &ChannelId) -> Vec<u8> {
     Key::new(CHANNEL_BUCKET).channel(channel).0
 }
 
+/// The sequence in a key made by [`bucket_of`].
+pub(crate) fn bucket_first(key: &[u8]) -> Option<Sequence> {
+    key.get(17..25).and_then(|bytes| bytes.try_into().ok()).map(|bytes| Sequence(u64::from_be_bytes(bytes)))
+}
+
 /// The bucket that a channel entered with this sequence.
 pub(crate) fn bucket_of(channel: &ChannelId, first: Sequence) -> Vec<u8> {
     Key::new(CHANNEL_BUCKET).channel(channel).number(first.0).0
@@ -178,6 +230,16 @@ pub(crate) fn duplicate(channel: &ChannelId, epoch: Epoch, mls_hash: &Digest) ->
     Key::new(DUPLICATE).channel(channel).number(epoch.0).raw(&mls_hash.0).0
 }
 
+/// All MLS bytes accepted in a channel, oldest epoch first.
+pub(crate) fn duplicates(channel: &ChannelId) -> Vec<u8> {
+    Key::new(DUPLICATE).channel(channel).0
+}
+
+/// The epoch in a key made by [`duplicate`].
+pub(crate) fn duplicate_epoch(key: &[u8]) -> Option<Epoch> {
+    key.get(17..25).and_then(|bytes| bytes.try_into().ok()).map(|bytes| Epoch(u64::from_be_bytes(bytes)))
+}
+
 /// The last head that a device named in a channel.
 pub(crate) fn previous_head(channel: &ChannelId, device: &DeviceUri) -> Vec<u8> {
     Key::new(PREVIOUS_HEAD).channel(channel).device(device).0
@@ -186,6 +248,22 @@ pub(crate) fn previous_head(channel: &ChannelId, device: &DeviceUri) -> Vec<u8> 
 /// What a call got, by the hash of its scope and id.
 pub(crate) fn remembered(scope: &Digest) -> Vec<u8> {
     Key::new(REMEMBERED).raw(&scope.0).0
+}
+
+/// When a call was accepted.
+pub(crate) fn remembered_at(time: Timestamp, scope: &Digest) -> Vec<u8> {
+    Key::new(REMEMBERED_AT).number(time.0).raw(&scope.0).0
+}
+
+/// Time and scope in a key made by [`remembered_at`].
+pub(crate) fn remembered_at_parts(key: &[u8]) -> Option<(Timestamp, Digest)> {
+    let (time, scope) = key.get(1..)?.split_first_chunk::<8>()?;
+    Some((Timestamp(u64::from_be_bytes(*time)), Digest(scope.try_into().ok()?)))
+}
+
+/// The key packages that a call got.
+pub(crate) fn remembered_packages(scope: &Digest) -> Vec<u8> {
+    Key::new(REMEMBERED_PACKAGES).raw(&scope.0).0
 }
 
 /// GroupInfo of a channel's current epoch.

@@ -1,7 +1,7 @@
 //! A zone as readers see it: the engine, the committed heads, and everything that can be asked of them.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -9,16 +9,22 @@ use lianxin_tlog::chain_start;
 use lianxin_types::{ChannelId, DecodeError, DeviceUri, Digest, Sequence, Timestamp, ZoneId};
 use tokio::sync::broadcast;
 
+use crate::copies::Copies;
 use crate::draft::Table;
 use crate::engine::{Engine, Row, Space};
 use crate::guards::Guards;
 use crate::journal::Journal;
-use crate::record::{damaged, scope_digest};
+use crate::recent::Recent;
+use crate::record::{damaged, decode_audit, scope_digest};
+use crate::snapshot::Snapshot;
 use crate::state::{
-    InboxRow, RememberedRow, decode_bytes, decode_item, decode_number, decode_snapshot, encode_number, encode_snapshot,
+    InboxRow, RememberedRow, decode_bytes, decode_item, decode_number, decode_packages, decode_snapshot, encode_number,
+    encode_snapshot,
 };
 use crate::unit::{Idempotency, Outcome};
-use crate::zone_store::{AuditRecord, ChannelHead, GroupSnapshot, InboxEntry, Page, StoreError, StoredEvent};
+use crate::zone_store::{
+    AuditRecord, ChannelHead, GroupSnapshot, InboxEntry, JournalHealth, Page, StoreError, StoredEvent,
+};
 use crate::{key, parts};
 
 /// What the committer and all readers of a zone share.
@@ -34,6 +40,32 @@ pub(crate) struct Ledger<E> {
     pub(crate) lazy: Mutex<()>,
     /// Held by who reads or changes a row that may have several parts.
     pub(crate) guards: Guards,
+    /// Calls of the last hour.
+    pub(crate) recent: Recent,
+    /// What has been copied out of closed buckets.
+    pub(crate) copies: Copies,
+    pub(crate) upkeep: Upkeep,
+    /// Background work ends soon.
+    pub(crate) is_closing: AtomicBool,
+}
+
+/// How far background work has come.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// The newest complete state snapshot.
+    pub(crate) snapshot: RwLock<Option<Snapshot>>,
+    /// Rows of the snapshot that is being written; 0 if none is.
+    pub(crate) snapshot_rows: AtomicU64,
+    /// Buckets below this number are copied, and their copies have been read back.
+    copied_before: AtomicU64,
+    fault: RwLock<Option<String>>,
+}
+
+impl Upkeep {
+    /// Nothing done yet but for this snapshot, which an earlier opening has completed.
+    pub(crate) fn since(snapshot: Option<Snapshot>) -> Self {
+        Self { snapshot: RwLock::new(snapshot), ..Self::default() }
+    }
 }
 
 impl<E: Engine> Ledger<E> {
@@ -46,6 +78,60 @@ impl<E: Engine> Ledger<E> {
 
     pub(crate) fn fault(&self) -> Option<String> {
         self.fault.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn leaf_count(&self) -> u64 {
+        self.leaf_count.load(Ordering::Acquire)
+    }
+
+    /// The newest complete state snapshot.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        *self.upkeep.snapshot.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Buckets below this number may be dropped: a complete snapshot lies in a newer one, no view of a group needs their
+    /// events, and what outlives them has been copied.
+    pub(crate) fn droppable(&self) -> u64 {
+        let Some(snapshot) = self.snapshot() else { return 0 };
+        snapshot.bucket.number.min(snapshot.needs_bucket).min(self.copied_before())
+    }
+
+    pub(crate) fn copied_before(&self) -> u64 {
+        self.upkeep.copied_before.load(Ordering::Acquire)
+    }
+
+    /// Takes note that all buckets below `number` have been copied.
+    pub(crate) fn copied(&self, number: u64) {
+        self.upkeep.copied_before.fetch_max(number, Ordering::AcqRel);
+    }
+
+    pub(crate) fn set_keeping_fault(&self, fault: Option<String>) {
+        *self.upkeep.fault.write().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// How the journal is kept.
+    pub(crate) fn journal_health(&self) -> JournalHealth {
+        let closed = self.journal.closed();
+        let copied = self.copied_before();
+        JournalHealth {
+            first_bucket: self.journal.first_number(),
+            buckets: closed.len() as u64 + u64::from(self.journal.last().is_some()),
+            uncopied_buckets: closed.iter().filter(|closed| closed.bucket.number >= copied).count() as u64,
+            snapshot_leaf: self.snapshot().map(|snapshot| snapshot.as_of),
+            snapshot_rows_written: self.upkeep.snapshot_rows.load(Ordering::Relaxed),
+            fault: self.upkeep.fault.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Reads the journal again if buckets were dropped while it was being read.
+    fn whole<T>(&self, read: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        loop {
+            let first = self.journal.first_number();
+            match read() {
+                Err(_) if self.journal.first_number() != first => {}
+                answer => return answer,
+            }
+        }
     }
 
     fn available(&self) -> Result<(), StoreError> {
@@ -89,21 +175,21 @@ impl<E: Engine> Ledger<E> {
     }
 
     pub(crate) fn repeat(&self, call: &Idempotency) -> Result<Option<Outcome>, StoreError> {
-        let Some(row) = self.state("remembered call", &key::remembered(&scope_digest(call)), RememberedRow::decode)?
-        else {
-            return Ok(None);
+        self.available()?;
+        let scope = scope_digest(call);
+        let row = match self.recent.find(&scope) {
+            Some(row) => Some(row),
+            None => self.state("remembered call", &key::remembered(&scope), RememberedRow::decode)?,
         };
+        let Some(row) = row else { return Ok(None) };
         let mut outcome = row.answer(&call.bytes_hash);
         if let (Ok(accepted), true) = (&mut outcome, row.packages > 0) {
-            accepted.key_packages = self.packages_of(accepted.leaf_index)?;
+            let packages = self.state("remembered packages", &key::remembered_packages(&scope), decode_packages)?;
+            // Forgotten between the two reads: then there was no such call.
+            let Some(packages) = packages else { return Ok(None) };
+            accepted.key_packages = packages;
         }
         Ok(Some(outcome))
-    }
-
-    /// The packages that the unit under a leaf index took.
-    pub(crate) fn packages_of(&self, leaf: u64) -> Result<Vec<Bytes>, StoreError> {
-        let changes = self.journal.changes(&self.engine, leaf)?;
-        Ok(changes.into_iter().flat_map(|change| change.taken).map(|taken| taken.item.bytes).collect())
     }
 
     pub(crate) fn head(&self, channel: &ChannelId) -> Result<Option<Arc<ChannelHead>>, StoreError> {
@@ -118,15 +204,29 @@ impl<E: Engine> Ledger<E> {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Page, StoreError> {
+        self.whole(|| self.read_page(channel, after, events_max, bytes_max))
+    }
+
+    fn read_page(
+        &self,
+        channel: &ChannelId,
+        after: Sequence,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Page, StoreError> {
         let Some(committed) = self.head(channel)? else {
             return Ok(Page { events: Vec::new(), head: Sequence(0), first_retained: Sequence(0) });
         };
         let head = committed.head.sequence;
-        let mut page = Page { events: Vec::new(), head, first_retained: committed.first_retained };
+        let first_retained = self.first_retained(channel, head)?;
+        let mut page = Page { events: Vec::new(), head, first_retained };
         if after >= head || events_max == 0 {
             return Ok(page);
         }
-        let first = after.next().max(committed.first_retained);
+        let first = after.next().max(first_retained);
+        if first > head {
+            return Ok(page);
+        }
         let mut bytes = 0;
         for leaf in self.journal.leaves_of(&self.engine, channel, (first, head), events_max)? {
             let event = self.event(leaf)?;
@@ -137,6 +237,24 @@ impl<E: Engine> Ledger<E> {
             page.events.push(Arc::new(event));
         }
         Ok(page)
+    }
+
+    /// The first event of a channel in the buckets that are left; the one behind its head if none is.
+    fn first_retained(&self, channel: &ChannelId, head: Sequence) -> Result<Sequence, StoreError> {
+        let first_bucket = self.journal.first_number();
+        if first_bucket <= 1 {
+            return Ok(Sequence(1));
+        }
+        let prefix = key::buckets_of(channel);
+        let mut first = None;
+        parts::scan(&self.engine, Space::State, &prefix, &prefix, &mut |row_key, record| {
+            if decode_number(&record).map_err(damaged("bucket of a channel"))? < first_bucket {
+                return Ok(ControlFlow::Continue(()));
+            }
+            first = Some(key::bucket_first(row_key).ok_or(StoreError::Damaged { what: "bucket of a channel" })?);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(first.unwrap_or(head.next()))
     }
 
     fn event(&self, leaf: u64) -> Result<StoredEvent, StoreError> {
@@ -153,11 +271,17 @@ impl<E: Engine> Ledger<E> {
         if sequence == head.sequence {
             return Ok(Some(head.chain_hash));
         }
-        if sequence > head.sequence || sequence < committed.first_retained {
+        if sequence > head.sequence {
             return Ok(None);
         }
-        let leaves = self.journal.leaves_of(&self.engine, channel, (sequence, sequence), 1)?;
-        leaves.first().map(|leaf| self.event(*leaf)).transpose().map(|event| event.map(|event| event.head.chain_hash))
+        self.whole(|| {
+            if sequence < self.first_retained(channel, head.sequence)? {
+                return Ok(None);
+            }
+            let leaves = self.journal.leaves_of(&self.engine, channel, (sequence, sequence), 1)?;
+            let event = leaves.first().map(|leaf| self.event(*leaf)).transpose()?;
+            Ok(event.map(|event| event.head.chain_hash))
+        })
     }
 
     pub(crate) fn channels_of(
@@ -287,7 +411,20 @@ impl<E: Engine> Ledger<E> {
 
     pub(crate) fn audit_read(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.available()?;
-        let end = self.leaf_count.load(Ordering::Acquire).min(from.saturating_add(limit as u64));
-        (from..end).map(|leaf| self.journal.audit(&self.engine, leaf)).collect()
+        let end = self.leaf_count().min(from.saturating_add(limit as u64));
+        (from..end).map(|leaf| self.whole(|| self.audit_record(leaf))).collect()
+    }
+
+    /// From the copy, once there is one; a damaged copy of a bucket that is still there costs nothing.
+    fn audit_record(&self, leaf: u64) -> Result<AuditRecord, StoreError> {
+        match self.copies.record(&self.engine, key::AUDIT, leaf) {
+            Ok(Some(record)) => decode_audit(leaf, &record).map_err(damaged("audit record")),
+            Err(StoreError::Damaged { what }) if leaf >= self.journal.first_leaf() => {
+                tracing::error!(leaf, what, "reading the bucket instead of its copy");
+                self.journal.audit(&self.engine, leaf)
+            }
+            Ok(None) => self.journal.audit(&self.engine, leaf),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lianxin_types::{Clock, ZoneId};
 
-use crate::engine::{Bucket, Engine, Row, Space, Visitor};
+use crate::engine::{Bucket, Engine, Progress, Row, Segment, SegmentFill, Space, Visitor};
 use crate::zone::{Zone, ZoneOptions};
 use crate::zone_store::{Caps, Durability, StoreError, ZoneStore};
 
@@ -16,6 +16,7 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 struct Contents {
     buckets: BTreeMap<Bucket, Rows>,
     state: Rows,
+    segments: BTreeMap<Segment, Vec<u8>>,
 }
 
 /// Rows in memory, shared by all clones: opening a zone on a clone is a restart that forgets nothing.
@@ -97,6 +98,37 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn drop_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.write().buckets.remove(&bucket);
+        Ok(())
+    }
+
+    fn segments(&self) -> Result<Vec<(Segment, u64)>, StoreError> {
+        Ok(self.read().segments.iter().map(|(segment, bytes)| (*segment, bytes.len() as u64)).collect())
+    }
+
+    fn write_segment(&self, segment: Segment, fill: &mut SegmentFill<'_>) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        fill(&mut bytes)?;
+        self.write().segments.insert(segment, bytes);
+        Ok(())
+    }
+
+    fn read_segment(&self, segment: Segment, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
+        let contents = self.read();
+        let stored = contents.segments.get(&segment).ok_or(StoreError::Damaged { what: "segment (it is missing)" })?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(stored.len());
+        Ok(stored[start..start.saturating_add(bytes).min(stored.len())].to_vec())
+    }
+
+    fn state_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+
+    fn rewrite_state(&self) -> Result<Progress, StoreError> {
+        Ok(Progress::Done)
+    }
+
     fn apply(&self, rows: Vec<Row>) -> Result<(), StoreError> {
         change(&mut self.write().state, rows);
         Ok(())
@@ -147,6 +179,10 @@ mod tests {
 
         fn lose_state(&self) {
             self.clear_state().expect("memory");
+        }
+
+        fn state_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+            self.read().state.iter().map(|(row_key, value)| (row_key.clone(), value.clone())).collect()
         }
 
         fn inspect(&self) -> Result<(), String> {

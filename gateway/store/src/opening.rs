@@ -1,7 +1,7 @@
 //! Opening a zone: the state is believed as far as it goes, and the journal is applied from there (PROTOCOL 10).
 
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use lianxin_tlog::{Audience, Leaf, leaf_commitment, part_commitment};
@@ -10,16 +10,18 @@ use tokio::sync::broadcast;
 
 use crate::apply::{DepartmentStep, Placed, apply};
 use crate::committer::counter_in;
+use crate::copies::Copies;
 use crate::draft::{Draft, Slot, Table};
 use crate::engine::{Engine, Space};
 use crate::guards::Guards;
 use crate::journal::Journal;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Upkeep};
+use crate::recent::Recent;
 use crate::record::damaged;
 use crate::state::{HeadRow, RosterRow, decode_number, encode_number};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{AuditRecord, ChannelHead, Member, StoreError};
-use crate::{key, parts};
+use crate::{key, parts, snapshot};
 
 /// Records applied to the state in one batch while opening.
 const REPLAY_RECORDS: u64 = 1_000;
@@ -32,11 +34,12 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
     let (journal, leaf_count) = Journal::open(&engine)?;
     let table = Table::default();
     let applied = match load(&engine, &table) {
-        Ok(Some(applied)) => applied,
+        Ok(Some(applied)) if applied >= journal.first_leaf() => applied,
+        Ok(Some(_)) => start_over(&engine, &table, &journal, "state is older than the journal")?,
         // A zone that has never been written to.
         Ok(None) if leaf_count == 0 => start_empty(&engine, &table)?,
-        Ok(None) => start_over(&engine, &table, "state is missing")?,
-        Err(StoreError::Damaged { what }) => start_over(&engine, &table, what)?,
+        Ok(None) => start_over(&engine, &table, &journal, "state is missing")?,
+        Err(StoreError::Damaged { what }) => start_over(&engine, &table, &journal, what)?,
         Err(error) => return Err(error),
     };
     if applied > leaf_count {
@@ -52,6 +55,16 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
         replay(&engine, &table, &journal, next, end)?;
         next = end;
     }
+    let dropped = parts::get(&engine, Space::State, key::DROPPED)?.map(|record| decode_number(&record)).transpose();
+    let dropped = dropped.map_err(damaged("number of dropped buckets"))?.unwrap_or(0).max(1);
+    if journal.first_number() > dropped || (dropped <= 1 && journal.first_leaf() > 0) {
+        return Err(StoreError::Damaged { what: "journal (its beginning is missing and was not dropped)" });
+    }
+    // Some may still be there, if the removing was cut short: the keeper goes on with it.
+    journal.drop_before(dropped);
+    let newest = snapshot::complete(&engine, &journal.buckets())?.into_iter().next();
+    let upkeep = Upkeep::since(newest);
+    let copies = Copies::open(&engine)?;
     Ok(Ledger {
         zone,
         engine,
@@ -62,10 +75,28 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
         fault: RwLock::new(None),
         lazy: Mutex::new(()),
         guards: Guards::new(),
+        recent: Recent::default(),
+        copies,
+        upkeep,
+        is_closing: AtomicBool::new(false),
     })
 }
 
-fn start_over<E: Engine>(engine: &E, table: &Table, why: &str) -> Result<u64, StoreError> {
+/// The state of the newest snapshot that is good; without one, the one before the first record.
+fn start_over<E: Engine>(engine: &E, table: &Table, journal: &Journal, why: &str) -> Result<u64, StoreError> {
+    for found in snapshot::complete(engine, &journal.buckets())? {
+        if found.as_of >= journal.first_leaf() && snapshot::restore(engine, &found)? {
+            tracing::warn!(why, as_of = found.as_of, "computing the state again from a snapshot");
+            table.clear();
+            let applied = load(engine, table)?;
+            return applied
+                .filter(|applied| *applied == found.as_of)
+                .ok_or(StoreError::Damaged { what: "state snapshot" });
+        }
+    }
+    if journal.first_leaf() > 0 {
+        return Err(StoreError::Damaged { what: "journal (its beginning was dropped and no state snapshot is good)" });
+    }
     tracing::warn!(why, "computing the state again from the whole journal");
     start_empty(engine, table)
 }
@@ -93,7 +124,8 @@ fn load<E: Engine>(engine: &E, table: &Table) -> Result<Option<u64>, StoreError>
     })?;
     for (channel, row) in rows {
         let head = load_head(engine, &channel, &row)?;
-        table.insert(channel, Slot { head: Arc::new(head), last_time: row.last_time, bucket: row.bucket });
+        let HeadRow { last_time, bucket, duplicates_from, .. } = row;
+        table.insert(channel, Slot { head: Arc::new(head), last_time, bucket, duplicates_from });
     }
     Ok(Some(applied))
 }
@@ -102,7 +134,6 @@ fn load_head<E: Engine>(engine: &E, channel: &ChannelId, row: &HeadRow) -> Resul
     let mut head = ChannelHead {
         epoch: row.epoch,
         epoch_sequence: row.epoch_sequence,
-        first_retained: row.first_retained,
         label_reference: row.label_reference,
         proposal_sequence: row.proposal_sequence,
         ..ChannelHead::empty(row.head)

@@ -74,6 +74,14 @@ fn length(part: &[u8]) -> Result<usize, StoreError> {
     Ok(u32::from_be_bytes(bytes) as usize)
 }
 
+/// What part 0 has of its record.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if it is no part 0.
+pub(crate) fn first_bytes(part: &[u8]) -> Result<&[u8], StoreError> {
+    part.get(LENGTH_BYTES..).ok_or(DAMAGED)
+}
+
 const DAMAGED: StoreError = StoreError::Damaged { what: "record parts" };
 
 /// A record that is being put together.

@@ -49,6 +49,16 @@ pub(crate) fn disclose(record: &[u8]) -> Result<&[u8], DecodeError> {
 
 const HEADER_BYTES: usize = 20;
 
+/// The retention class in a record's header.
+///
+/// # Errors
+/// [`DecodeError`] if the header is not one that this build can read.
+pub(crate) fn retention_class(record: &[u8]) -> Result<RetentionClass, DecodeError> {
+    disclose(record)?;
+    let mut reader = Reader::new(&record[1..]);
+    reader.u16("retention class").map(RetentionClass)
+}
+
 /// Turns a decoding error into the store's.
 pub(crate) fn damaged(what: &'static str) -> impl FnOnce(DecodeError) -> StoreError {
     move |cause| {

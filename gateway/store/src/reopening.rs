@@ -11,8 +11,8 @@ use tokio::sync::broadcast;
 
 use crate::unit::{Idempotency, Outcome, Refused, Unit};
 use crate::zone_store::{
-    AuditRecord, Caps, ChannelHead, CommitFuture, GroupSnapshot, Health, InboxEntry, Page, StoreError, StoredEvent,
-    ZoneStore,
+    AuditRecord, Caps, ChannelHead, CommitFuture, DropFuture, GroupSnapshot, Health, InboxEntry, Page, StoreError,
+    StoredEvent, ZoneStore,
 };
 
 /// Opens the zone anew; keeps nothing of what it opened, so that dropping the store closes the zone.
@@ -312,6 +312,13 @@ impl ZoneStore for Reopening {
 
     fn audit_read(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.with(|store| store.audit_read(from, limit))
+    }
+
+    fn prepare_drop(&self) -> DropFuture {
+        match self.with(|store| Ok(store.prepare_drop())) {
+            Ok(future) => future,
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
     }
 
     fn health(&self) -> Health {

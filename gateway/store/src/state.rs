@@ -15,7 +15,8 @@ pub(crate) struct HeadRow {
     pub(crate) epoch: Epoch,
     pub(crate) head: Head,
     pub(crate) epoch_sequence: Sequence,
-    pub(crate) first_retained: Sequence,
+    /// The oldest epoch whose accepted bytes may still be known.
+    pub(crate) duplicates_from: Epoch,
     pub(crate) label_reference: Digest,
     pub(crate) proposal_sequence: Sequence,
     pub(crate) last_time: Timestamp,
@@ -24,12 +25,18 @@ pub(crate) struct HeadRow {
 }
 
 impl HeadRow {
-    pub(crate) fn new(head: &ChannelHead, position: Head, last_time: Timestamp, bucket: u64) -> Self {
+    pub(crate) fn new(
+        head: &ChannelHead,
+        position: Head,
+        last_time: Timestamp,
+        bucket: u64,
+        duplicates_from: Epoch,
+    ) -> Self {
         Self {
             epoch: head.epoch,
             head: position,
             epoch_sequence: head.epoch_sequence,
-            first_retained: head.first_retained,
+            duplicates_from,
             label_reference: head.label_reference,
             proposal_sequence: head.proposal_sequence,
             last_time,
@@ -37,12 +44,12 @@ impl HeadRow {
         }
     }
 
-    /// epoch, sequence u64, chain hash 32, epoch's sequence, first retained u64, label reference 32, proposal's sequence,
+    /// epoch, sequence u64, chain hash 32, epoch's sequence, first epoch of known bytes u64, label reference 32, proposal's sequence,
     /// last time, bucket u64.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.u64(self.epoch.0).u64(self.head.sequence.0).raw(&self.head.chain_hash.0);
-        writer.u64(self.epoch_sequence.0).u64(self.first_retained.0).raw(&self.label_reference.0);
+        writer.u64(self.epoch_sequence.0).u64(self.duplicates_from.0).raw(&self.label_reference.0);
         writer.u64(self.proposal_sequence.0).u64(self.last_time.0).u64(self.bucket);
         enclose(OWN_LIFE, None, &writer.finish())
     }
@@ -57,13 +64,13 @@ impl HeadRow {
         let epoch = Epoch(fields.reader.u64("epoch")?);
         let head = fields.head()?;
         let epoch_sequence = Sequence(fields.reader.u64("epoch sequence")?);
-        let first_retained = Sequence(fields.reader.u64("first retained")?);
+        let duplicates_from = Epoch(fields.reader.u64("first epoch of known bytes")?);
         let label_reference = fields.digest("label reference")?;
         let proposal_sequence = Sequence(fields.reader.u64("proposal sequence")?);
         let last_time = Timestamp(fields.reader.u64("last time")?);
         let bucket = fields.reader.u64("bucket")?;
         fields.reader.finish()?;
-        Ok(Self { epoch, head, epoch_sequence, first_retained, label_reference, proposal_sequence, last_time, bucket })
+        Ok(Self { epoch, head, epoch_sequence, duplicates_from, label_reference, proposal_sequence, last_time, bucket })
     }
 }
 
@@ -216,6 +223,16 @@ pub(crate) fn decode_snapshot(record: Vec<u8>) -> Result<GroupSnapshot, DecodeEr
     Ok(GroupSnapshot { epoch, sequence, state })
 }
 
+/// The sequence in what [`encode_snapshot`] wrote, or in the beginning of it.
+///
+/// # Errors
+/// [`DecodeError`] if it did not write this.
+pub(crate) fn view_sequence(beginning: &[u8]) -> Result<Sequence, DecodeError> {
+    let mut reader = Reader::new(crate::record::disclose(beginning)?);
+    reader.u64("epoch")?;
+    Ok(Sequence(reader.u64("sequence")?))
+}
+
 /// A key package.
 pub(crate) fn encode_item(item: &KeyPackageItem) -> Vec<u8> {
     let mut writer = Writer::new();
@@ -283,4 +300,30 @@ pub(crate) fn decode_bytes(record: Vec<u8>) -> Result<Bytes, DecodeError> {
     let source = Bytes::from(record);
     let body = crate::record::disclose(&source)?;
     Ok(source.slice_ref(body))
+}
+
+/// Key packages in the order in which they were taken.
+pub(crate) fn encode_packages(packages: &[Bytes]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.u32(u32::try_from(packages.len()).expect("limits keep every list far below 2^32"));
+    for package in packages {
+        writer.bytes(package);
+    }
+    enclose(OWN_LIFE, None, &writer.finish())
+}
+
+/// Reads what [`encode_packages`] wrote.
+///
+/// # Errors
+/// [`DecodeError`] if it did not write this.
+pub(crate) fn decode_packages(record: Vec<u8>) -> Result<Vec<Bytes>, DecodeError> {
+    let source = Bytes::from(record);
+    let mut fields = Fields::open(&source)?;
+    let count = fields.reader.u32("packages")?;
+    let mut packages = Vec::new();
+    for _ in 0..count {
+        packages.push(fields.view("key package")?);
+    }
+    fields.reader.finish()?;
+    Ok(packages)
 }

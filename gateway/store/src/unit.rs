@@ -140,6 +140,14 @@ pub enum Effect {
         /// Their references.
         references: Vec<Digest>,
     },
+    /// Ends all buckets of the journal below this number. Refused with [`Refused::BucketNeeded`] until a complete snapshot of
+    /// the state lies in a newer bucket and what outlives them has been copied: ask
+    /// [`ZoneStore::prepare_drop`](crate::ZoneStore::prepare_drop) first. They are gone for readers when the unit is
+    /// committed, and removed soon after; so the audit record that names them comes before their end.
+    DropBuckets {
+        /// Number of the first bucket that stays.
+        before: u64,
+    },
     /// The device has stored these inbox items.
     ConfirmInbox {
         /// Whose inbox.
@@ -251,6 +259,12 @@ pub enum Refused {
     NoKeyPackage {
         /// Whose.
         owner: DeviceUri,
+    },
+    /// A bucket that [`Effect::DropBuckets`] names must stay.
+    #[error("bucket {bucket} is still needed")]
+    BucketNeeded {
+        /// The first bucket that must stay now.
+        bucket: u64,
     },
     /// A limit of the state is reached.
     #[error("limit of {limit} {what} reached")]

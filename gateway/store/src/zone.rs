@@ -10,11 +10,12 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::committer::Committer;
 use crate::engine::Engine;
+use crate::keeper::{Keeper, Task};
 use crate::ledger::Ledger;
 use crate::unit::{Idempotency, Outcome, Refused, Unit};
 use crate::zone_store::{
-    AuditRecord, Caps, ChannelHead, CommitFuture, GroupSnapshot, Health, InboxEntry, Page, StoreError, StoredEvent,
-    ZoneStore,
+    AuditRecord, Caps, ChannelHead, CommitFuture, DropFuture, GroupSnapshot, Health, InboxEntry, Page, StoreError,
+    StoredEvent, ZoneStore,
 };
 
 /// Bounds of a zone.
@@ -28,12 +29,27 @@ pub struct ZoneOptions {
     pub queue_units_max: usize,
     /// Events that a receiver of the tail may be behind before it lags.
     pub tail_events_max: usize,
+    /// Bytes that the state may take on the disk before it is ever rewritten, however few of them live.
+    pub state_bytes_min: u64,
 }
 
 impl Default for ZoneOptions {
     fn default() -> Self {
-        Self { bucket_records_max: 250_000, batch_units_max: 1_024, queue_units_max: 16_384, tail_events_max: 4_096 }
+        Self {
+            bucket_records_max: 250_000,
+            batch_units_max: 1_024,
+            queue_units_max: 16_384,
+            tail_events_max: 4_096,
+            state_bytes_min: 64 * 1024 * 1024,
+        }
     }
+}
+
+/// What the committer's thread is asked for.
+enum Order {
+    Commit(Job),
+    /// To be told which buckets may be dropped, once a new snapshot of the state is complete.
+    PrepareDrop(oneshot::Sender<u64>),
 }
 
 struct Job {
@@ -41,32 +57,55 @@ struct Job {
     reply: oneshot::Sender<Vec<Outcome>>,
 }
 
-/// [`ZoneStore`] over an [`Engine`]. Dropping it commits what is queued and ends the thread.
+/// Tasks that may wait for the keeper of closed buckets.
+const KEEPER_TASKS_MAX: usize = 64;
+
+/// [`ZoneStore`] over an [`Engine`]. Dropping it commits what is queued, leaves background work where it is, and ends the
+/// threads.
 pub struct Zone<E: Engine> {
     ledger: Arc<Ledger<E>>,
     options: ZoneOptions,
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Option<mpsc::Sender<Order>>,
     queued: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
+    /// The committer's, then the keeper's.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl<E: Engine> Zone<E> {
-    /// Opens the zone and starts its committer.
+    /// Opens the zone and starts its committer and the keeper of its closed buckets.
     ///
     /// # Errors
     /// [`StoreError`] if the engine failed, the journal is damaged or shorter than what was acknowledged, or there is no
     /// thread to be had.
     pub fn open(zone: ZoneId, engine: E, clock: Arc<dyn Clock>, options: ZoneOptions) -> Result<Self, StoreError> {
-        let name = format!("zone-{zone}");
+        let names = [format!("zone-{zone}"), format!("keeper-{zone}")];
         let committer = Committer::open(zone, engine, options)?;
         let ledger = Arc::clone(&committer.ledger);
-        let (queue, jobs) = mpsc::channel();
+        let (queue, orders) = mpsc::channel();
+        let (tell, tasks) = mpsc::sync_channel(KEEPER_TASKS_MAX);
         let queued = Arc::new(AtomicUsize::new(0));
-        let drive =
-            Driver { committer, jobs, queued: Arc::clone(&queued), clock, batch_units_max: options.batch_units_max };
-        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || drive.run());
-        let thread = thread.map_err(|source| StoreError::Io { operation: "start thread", path: name, source })?;
-        Ok(Self { ledger, options, queue: Some(queue), queued, thread: Some(thread) })
+        let drive = Driver {
+            committer,
+            orders,
+            queued: Arc::clone(&queued),
+            clock,
+            batch_units_max: options.batch_units_max,
+            keeper: tell,
+            preparing: Vec::new(),
+            seen: (0, 0),
+        };
+        let keeper = Keeper { ledger: Arc::clone(&ledger), tasks };
+        let mut zone = Self { ledger, options, queue: Some(queue), queued, threads: Vec::new() };
+        let [first, second] = names;
+        zone.start(first, move || drive.run())?;
+        zone.start(second, move || keeper.run())?;
+        Ok(zone)
+    }
+
+    fn start(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
+        self.threads.push(thread.map_err(|source| StoreError::Io { operation: "start thread", path: name, source })?);
+        Ok(())
     }
 
     fn refuse(units: usize, refused: &Refused) -> CommitFuture {
@@ -77,29 +116,78 @@ impl<E: Engine> Zone<E> {
 
 struct Driver<E: Engine> {
     committer: Committer<E>,
-    jobs: mpsc::Receiver<Job>,
+    orders: mpsc::Receiver<Order>,
     queued: Arc<AtomicUsize>,
     clock: Arc<dyn Clock>,
     batch_units_max: usize,
+    keeper: mpsc::SyncSender<Task>,
+    /// Who waits for the snapshot that is being written.
+    preparing: Vec<oneshot::Sender<u64>>,
+    /// First and last bucket that the keeper has been told of.
+    seen: (u64, u64),
 }
 
 impl<E: Engine> Driver<E> {
-    /// Group commit: whatever waits when the last batch is done becomes the next one.
+    /// Until nobody is left to order anything. Background work gets a slice after every batch, and all the time when nothing
+    /// waits.
     fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
-            let mut units = first.units;
-            let mut replies = vec![(units.len(), first.reply)];
-            while units.len() < self.batch_units_max {
-                let Ok(job) = self.jobs.try_recv() else { break };
-                replies.push((job.units.len(), job.reply));
-                units.extend(job.units);
+        loop {
+            let order = if self.committer.has_work() {
+                self.orders.try_recv()
+            } else {
+                self.orders.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
+            };
+            match order {
+                Err(mpsc::TryRecvError::Disconnected) => return,
+                Err(mpsc::TryRecvError::Empty) => {}
+                Ok(Order::Commit(job)) => self.commit(job),
+                Ok(Order::PrepareDrop(reply)) => self.prepare_drop(reply),
             }
-            let count = units.len();
-            let mut outcomes = self.committer.step(units, self.clock.now()).into_iter();
-            self.queued.fetch_sub(count, Ordering::AcqRel);
-            for (count, reply) in replies {
-                // Who dropped the future does not want to know.
-                let _ = reply.send(outcomes.by_ref().take(count).collect());
+            self.committer.work();
+            self.tell_keeper();
+        }
+    }
+
+    /// Group commit: whatever waits when the last batch is done becomes the next one.
+    fn commit(&mut self, first: Job) {
+        let mut units = first.units;
+        let mut replies = vec![(units.len(), first.reply)];
+        while units.len() < self.batch_units_max {
+            match self.orders.try_recv() {
+                Ok(Order::Commit(job)) => {
+                    replies.push((job.units.len(), job.reply));
+                    units.extend(job.units);
+                }
+                Ok(Order::PrepareDrop(reply)) => self.prepare_drop(reply),
+                Err(_) => break,
+            }
+        }
+        let count = units.len();
+        let mut outcomes = self.committer.step(units, self.clock.now()).into_iter();
+        self.queued.fetch_sub(count, Ordering::AcqRel);
+        for (count, reply) in replies {
+            // Who dropped the future does not want to know.
+            let _ = reply.send(outcomes.by_ref().take(count).collect());
+        }
+    }
+
+    fn prepare_drop(&mut self, reply: oneshot::Sender<u64>) {
+        self.committer.write_snapshot();
+        self.preparing.push(reply);
+    }
+
+    /// Tells the keeper of buckets that closed or were dropped, and of who waits to hear which may be. A full queue loses
+    /// nothing: the keeper looks at all buckets whenever it is told anything, and whose question is lost is told so.
+    fn tell_keeper(&mut self) {
+        let journal = &self.committer.ledger.journal;
+        let seen = (journal.first_number(), journal.last().map_or(0, |last| last.bucket.number));
+        if seen != self.seen {
+            self.seen = seen;
+            let _ = self.keeper.try_send(Task::Look);
+        }
+        if !self.committer.is_writing_snapshot() {
+            for reply in self.preparing.drain(..) {
+                let _ = self.keeper.try_send(Task::Report(reply));
             }
         }
     }
@@ -108,8 +196,9 @@ impl<E: Engine> Driver<E> {
 impl<E: Engine> Drop for Zone<E> {
     fn drop(&mut self) {
         drop(self.queue.take());
-        if let Some(thread) = self.thread.take() {
-            // The thread catches panics of the committer; there is nothing to add to one here.
+        self.ledger.is_closing.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // The threads catch panics of what they drive; there is nothing to add to one here.
             let _ = thread.join();
         }
     }
@@ -135,7 +224,7 @@ impl<E: Engine> ZoneStore for Zone<E> {
             return Self::refuse(count, &Refused::LimitReached { what: "queued units", limit: limit as u64 });
         }
         let (reply, answer) = oneshot::channel();
-        if queue.send(Job { units, reply }).is_err() {
+        if queue.send(Order::Commit(Job { units, reply })).is_err() {
             return Self::refuse(count, &Refused::Unavailable);
         }
         Box::pin(async move { answer.await.unwrap_or_else(|_| vec![Err(Refused::Unavailable); count]) })
@@ -220,6 +309,16 @@ impl<E: Engine> ZoneStore for Zone<E> {
         self.ledger.audit_read(from, limit)
     }
 
+    fn prepare_drop(&self) -> DropFuture {
+        let unavailable = || StoreError::Unavailable { reason: "the zone is closing or fenced".to_owned() };
+        let (reply, answer) = oneshot::channel();
+        let is_ordered = match (&self.queue, self.ledger.fault()) {
+            (Some(queue), None) => queue.send(Order::PrepareDrop(reply)).is_ok(),
+            _ => false,
+        };
+        Box::pin(async move { if is_ordered { answer.await.map_err(|_| unavailable()) } else { Err(unavailable()) } })
+    }
+
     fn health(&self) -> Health {
         let fault = self.ledger.fault();
         Health {
@@ -228,6 +327,7 @@ impl<E: Engine> ZoneStore for Zone<E> {
             leaf_count: self.ledger.leaf_count.load(Ordering::Acquire),
             fencing_number: self.ledger.engine.fencing_number(),
             fault,
+            journal: self.ledger.journal_health(),
         }
     }
 }

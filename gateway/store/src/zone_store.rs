@@ -16,6 +16,9 @@ use crate::unit::{Accepted, Idempotency, Outcome, Unit};
 /// Outcomes in the order of the units.
 pub type CommitFuture = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
 
+/// Number of the first bucket that must stay.
+pub type DropFuture = Pin<Box<dyn Future<Output = Result<u64, StoreError>> + Send>>;
+
 /// One zone's log and state. There is no generic put: the only way to change log state is [`ZoneStore::commit_many`].
 ///
 /// Reads see everything that was acknowledged before they began. They may touch the disk: call them where blocking for a
@@ -44,8 +47,8 @@ pub trait ZoneStore: Send + Sync + 'static {
     /// [`StoreError`] if the zone is unavailable.
     fn head(&self, channel: &ChannelId) -> Result<Option<Arc<ChannelHead>>, StoreError>;
 
-    /// Events behind `after`, ascending and dense, at most `events_max` and about `bytes_max` (one event always fits).
-    /// An unknown channel gives an empty page.
+    /// Events behind `after`, ascending and dense, at most `events_max` and about `bytes_max` (one event always fits). Where
+    /// buckets were dropped the page begins at [`Page::first_retained`]. An unknown channel gives an empty page.
     ///
     /// # Errors
     /// [`StoreError`] if the zone is unavailable or a stored record is damaged.
@@ -57,7 +60,7 @@ pub trait ZoneStore: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<Page, StoreError>;
 
-    /// Chain hash of a channel at `sequence`; `None` if the journal has no such event. Sequence 0 is the start.
+    /// Chain hash of a channel at `sequence`; `None` if the journal has no such event or has dropped it. Sequence 0 is the start.
     ///
     /// # Errors
     /// [`StoreError`] if the zone is unavailable or a stored record is damaged.
@@ -145,6 +148,10 @@ pub trait ZoneStore: Send + Sync + 'static {
     /// [`StoreError`] if the zone is unavailable or a stored record is damaged.
     fn audit_read(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError>;
 
+    /// Writes a snapshot of the whole state into the newest bucket and waits until what outlives the closed buckets has been
+    /// copied. Gives the number that `Effect::DropBuckets` may name then: all buckets below it may go. 0 if none may.
+    fn prepare_drop(&self) -> DropFuture;
+
     /// How the zone is.
     fn health(&self) -> Health;
 }
@@ -174,8 +181,6 @@ pub struct ChannelHead {
     pub head: Head,
     /// Sequence of the event that began the current epoch.
     pub epoch_sequence: Sequence,
-    /// The oldest event still there.
-    pub first_retained: Sequence,
     /// Label of the channel's events.
     pub label_reference: Digest,
     /// Members of the current epoch.
@@ -300,6 +305,25 @@ pub struct Health {
     pub fencing_number: u64,
     /// Why it is fenced, if it is.
     pub fault: Option<String>,
+    /// How its journal is kept.
+    pub journal: JournalHealth,
+}
+
+/// How a zone's journal is kept: what stands between a closed bucket and its end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JournalHealth {
+    /// Number of the first bucket that has not been dropped.
+    pub first_bucket: u64,
+    /// Buckets that have not been dropped.
+    pub buckets: u64,
+    /// Closed buckets of which what outlives them has not been copied yet.
+    pub uncopied_buckets: u64,
+    /// The leaf that the newest complete state snapshot goes up to; `None` if there is none.
+    pub snapshot_leaf: Option<u64>,
+    /// Rows written of the snapshot that is being written; 0 if none is.
+    pub snapshot_rows_written: u64,
+    /// Why closed buckets are not copied or dropped ones not removed, if so. The zone goes on all the same.
+    pub fault: Option<String>,
 }
 
 /// Why a zone cannot be read or opened.
@@ -358,7 +382,6 @@ impl ChannelHead {
             epoch: Epoch(0),
             head,
             epoch_sequence: Sequence(0),
-            first_retained: Sequence(0),
             label_reference: Digest::ZERO,
             members: BTreeMap::new(),
             leaving: Vec::new(),

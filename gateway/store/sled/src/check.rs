@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lianxin_store::{
-    Bucket, Caps, Durability, Engine, Fault, Finding, Inspection, InspectionProgress, Row, Space, StoreError, Visitor,
-    inspect,
+    Bucket, Caps, Durability, Engine, Fault, Finding, Inspection, InspectionProgress, Progress, Row, Segment,
+    SegmentFill, Space, StoreError, Visitor, inspect,
 };
 use lianxin_types::ZoneId;
 
 use crate::database::Database;
 use crate::folder::{Finished, entries, finished, hold, io_error};
+use crate::segments::SegmentFolder;
 use crate::shelf::bucket_name;
 
 /// Reads every record of the zone in `folder`, as [`inspect`] does, and looks for files that must not be there. The folder is
@@ -49,6 +50,7 @@ pub fn check(
     let copies = Copies {
         folder: folder.to_owned(),
         buckets: buckets.into_iter().map(|(bucket, _)| bucket).collect(),
+        segments: SegmentFolder::at(folder.join("segments")),
         open: Mutex::default(),
         scratch,
         _lock: lock,
@@ -90,6 +92,8 @@ struct Open {
 struct Copies {
     folder: PathBuf,
     buckets: Vec<Bucket>,
+    /// Files that are read where they are.
+    segments: SegmentFolder,
     // Before the scratch folder: they are closed before their files go.
     open: Mutex<Open>,
     scratch: Scratch,
@@ -174,6 +178,30 @@ impl Engine for Copies {
     }
 
     fn append(&self, _bucket: Bucket, _rows: Vec<Row>) -> Result<(), StoreError> {
+        Self::refuse()
+    }
+
+    fn drop_bucket(&self, _bucket: Bucket) -> Result<(), StoreError> {
+        Self::refuse()
+    }
+
+    fn segments(&self) -> Result<Vec<(Segment, u64)>, StoreError> {
+        self.segments.list()
+    }
+
+    fn write_segment(&self, _segment: Segment, _fill: &mut SegmentFill<'_>) -> Result<(), StoreError> {
+        Self::refuse()
+    }
+
+    fn read_segment(&self, segment: Segment, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
+        self.segments.read(segment, offset, bytes)
+    }
+
+    fn state_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+
+    fn rewrite_state(&self) -> Result<Progress, StoreError> {
         Self::refuse()
     }
 

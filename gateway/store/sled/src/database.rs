@@ -58,6 +58,14 @@ impl Database {
         Ok(())
     }
 
+    /// Bytes that the database takes on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] if sled fails.
+    pub(crate) fn bytes(&self) -> Result<u64, StoreError> {
+        self.guarded("measure", || self.db.size_on_disk())
+    }
+
     /// Changes all rows or none; in sled's memory when it returns.
     ///
     /// # Errors

@@ -5,20 +5,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lianxin_store::{
-    Bucket, Caps, Durability, Engine, Reopening, Row, Space, StoreError, Visitor, Zone, ZoneOptions, ZoneStore,
+    Bucket, Caps, Durability, Engine, Progress, Reopening, Row, Segment, SegmentFill, Space, StoreError, Visitor, Zone,
+    ZoneOptions, ZoneStore,
 };
 use lianxin_types::{Clock, ZoneId};
 
 use crate::database::Database;
 use crate::disk::Disk;
-use crate::folder::{Folder, io_error};
+use crate::folder::{DEAD, Folder, io_error};
+use crate::segments::SegmentFolder;
 use crate::shelf::Shelf;
+use crate::state::StateFolder;
 
 /// A zone's folder, opened.
 pub struct SledEngine {
     // Databases before the folder: they are closed before its lock is given up.
     buckets: Shelf,
-    state: Database,
+    state: StateFolder,
+    segments: SegmentFolder,
     folder: Folder,
     disk: Arc<dyn Disk>,
 }
@@ -63,33 +67,22 @@ impl SledEngine {
     /// As [`open`].
     pub fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         let folder = Folder::open(folder, &*disk)?;
+        folder.tidy(&*disk)?;
+        let segments = SegmentFolder::open(folder.segments(), folder.path(), &*disk)?;
         let buckets = Shelf::open(folder.buckets(), folder.list()?)?;
         if let Some(newest) = buckets.list().last() {
             // What was written last may never have been synced, and from now on repeats of it are acknowledged.
             buckets.take(*newest)?.sync(&*disk)?;
         }
-        let state = open_state(&folder)?;
-        Ok(Self { buckets, state, folder, disk })
+        let state = StateFolder::open(&folder)?;
+        Ok(Self { buckets, state, segments, folder, disk })
     }
 
     fn with<T>(&self, space: Space, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match space {
             Space::Bucket(bucket) => read(&*self.buckets.take(bucket)?),
-            Space::State => read(&self.state),
+            Space::State => self.state.with(read),
         }
-    }
-}
-
-/// The state can be computed again, so a damaged one is thrown away.
-fn open_state(folder: &Folder) -> Result<Database, StoreError> {
-    let path = folder.state();
-    match Database::open(path.clone()) {
-        Err(StoreError::Damaged { what }) => {
-            tracing::warn!(path = %path.display(), what, "throwing a damaged state away");
-            fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
-            Database::open(path)
-        }
-        other => other,
     }
 }
 
@@ -134,7 +127,40 @@ impl Engine for SledEngine {
     }
 
     fn clear_state(&self) -> Result<(), StoreError> {
-        self.state.clear(b"!")
+        self.state.with(|state| state.clear(b"!"))
+    }
+
+    fn drop_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.buckets.remove(bucket);
+        let (path, buckets) = (self.folder.bucket(bucket), self.folder.buckets());
+        if !path.exists() {
+            return Ok(());
+        }
+        // One step from being there to being gone, whatever becomes of the files.
+        let dead = path.with_extension(DEAD);
+        fs::rename(&path, &dead).map_err(io_error("rename", &path))?;
+        self.disk.sync_all(&buckets).map_err(io_error("sync", &buckets))?;
+        fs::remove_dir_all(&dead).map_err(io_error("remove", &dead))
+    }
+
+    fn segments(&self) -> Result<Vec<(Segment, u64)>, StoreError> {
+        self.segments.list()
+    }
+
+    fn write_segment(&self, segment: Segment, fill: &mut SegmentFill<'_>) -> Result<(), StoreError> {
+        self.segments.write(segment, &*self.disk, fill)
+    }
+
+    fn read_segment(&self, segment: Segment, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
+        self.segments.read(segment, offset, bytes)
+    }
+
+    fn state_bytes(&self) -> Result<Option<u64>, StoreError> {
+        self.state.with(Database::bytes).map(Some)
+    }
+
+    fn rewrite_state(&self) -> Result<Progress, StoreError> {
+        self.state.rewrite(&self.folder, &*self.disk)
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

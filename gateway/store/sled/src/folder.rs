@@ -12,6 +12,9 @@ use crate::shelf::bucket_name;
 /// The newest format of a zone's folder that this build knows.
 pub const FORMAT: u32 = 1;
 
+/// Ends the name of a bucket that was dropped and is being removed.
+pub(crate) const DEAD: &str = "dead";
+
 /// A locked folder of a known format.
 pub(crate) struct Folder {
     path: PathBuf,
@@ -56,6 +59,49 @@ impl Folder {
 
     pub(crate) fn state(&self) -> PathBuf {
         self.path.join("state")
+    }
+
+    /// Where the state is rewritten to.
+    pub(crate) fn new_state(&self) -> PathBuf {
+        self.path.join("state.new")
+    }
+
+    /// Where the state goes when it has been rewritten.
+    pub(crate) fn old_state(&self) -> PathBuf {
+        self.path.join("state.old")
+    }
+
+    /// The zone's folder itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.path.join("segments")
+    }
+
+    /// Finishes what a dropped bucket or a rewritten state left when it was cut short.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub(crate) fn tidy(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let buckets = self.buckets();
+        for path in entries(&buckets).map_err(io_error("read", &buckets))? {
+            if path.extension().is_some_and(|extension| extension == DEAD) {
+                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        let (state, old, new) = (self.state(), self.old_state(), self.new_state());
+        if old.exists() && !state.exists() {
+            fs::rename(&old, &state).map_err(io_error("rename", &old))?;
+            disk.sync_all(&self.path).map_err(io_error("sync", &self.path))?;
+        }
+        for path in [old, new] {
+            if path.exists() {
+                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn buckets(&self) -> PathBuf {
@@ -104,6 +150,8 @@ pub(crate) fn finished(folder: &Path) -> Result<Vec<(Bucket, Finished)>, StoreEr
         let is_ready = if entry.path().join("ready").exists() { Finished::Yes } else { Finished::No };
         match parse(&entry.file_name().to_string_lossy()) {
             Some(bucket) => buckets.push((bucket, is_ready)),
+            // Dropped, and removed by the next open.
+            None if entry.path().extension().is_some_and(|extension| extension == DEAD) => {}
             None => tracing::warn!(path = %entry.path().display(), "not a bucket; left alone"),
         }
     }

@@ -7,14 +7,18 @@
 //!
 //! A zone's folder: `lock` (process id of the holder), `format` (number), `fencing` (number, rises at each open),
 //! `buckets/<number>-<week>/` (one database each; `ready` is in it once it may hold something), `state/` (one database that
-//! can be computed again).
+//! can be computed again; `state.new/` and `state.old/` while it is rewritten), `segments/<bucket>-<class>.seg` (what outlives
+//! a bucket; the format is described in the module `segment` of `store`). A bucket that was dropped is renamed to
+//! `<number>-<week>.dead` before it is removed.
 
 mod check;
 mod database;
 mod disk;
 mod engine;
 mod folder;
+mod segments;
 mod shelf;
+mod state;
 
 pub use check::check;
 pub use disk::{Disk, RealDisk};

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use lianxin_store::{Bucket, StoreError};
 
@@ -11,6 +12,9 @@ use crate::database::Database;
 
 /// Older buckets that are kept open at once.
 const OLD_OPEN_MAX: usize = 16;
+
+/// How often it is asked whether a bucket is still being read.
+const READERS_EVERY: Duration = Duration::from_millis(1);
 
 /// The buckets, open or not.
 pub(crate) struct Shelf {
@@ -67,10 +71,11 @@ impl Shelf {
         {
             return Ok(Arc::clone(database));
         }
+        let mut old = self.old();
+        // With the shelf held, so that a bucket that is being removed is not opened again.
         if !self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&bucket) {
             return Err(StoreError::Damaged { what: "zone folder (a bucket is missing)" });
         }
-        let mut old = self.old();
         let (bucket, database) = match old.iter().position(|(open, _)| *open == bucket) {
             Some(index) => old.remove(index),
             None => (bucket, Arc::new(Database::open(self.folder.join(bucket_name(bucket)))?)),
@@ -78,6 +83,20 @@ impl Shelf {
         old.push((bucket, Arc::clone(&database)));
         close_some(&mut old);
         Ok(database)
+    }
+
+    /// Closes a bucket that nobody shall read any more, once nobody reads it. The newest stays.
+    pub(crate) fn remove(&self, bucket: Bucket) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&bucket);
+        let mut old = self.old();
+        let Some(index) = old.iter().position(|(open, _)| *open == bucket) else { return };
+        let (_, mut database) = old.remove(index);
+        drop(old);
+        // Whoever has it reads one record or page and gives it back; nobody gets it any more.
+        while let Err(shared) = Arc::try_unwrap(database) {
+            database = shared;
+            std::thread::park_timeout(READERS_EVERY);
+        }
     }
 
     fn old(&self) -> MutexGuard<'_, Vec<(Bucket, Arc<Database>)>> {

@@ -9,8 +9,13 @@ use lianxin_store::{Fault, Inspection, StoreError, ZoneOptions, ZoneStore};
 use lianxin_store_sled::{FORMAT, RealDisk, check, open_with};
 use tempfile::TempDir;
 
-const OPTIONS: ZoneOptions =
-    ZoneOptions { bucket_records_max: 4, batch_units_max: 64, queue_units_max: 64, tail_events_max: 16 };
+const OPTIONS: ZoneOptions = ZoneOptions {
+    bucket_records_max: 4,
+    batch_units_max: 64,
+    queue_units_max: 64,
+    tail_events_max: 16,
+    state_bytes_min: 0,
+};
 
 struct Place(TempDir);
 

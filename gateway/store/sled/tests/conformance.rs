@@ -1,12 +1,13 @@
 //! sled under the conformance suite, and the zone inspected after every story.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use lianxin_store::conformance::{Home, run};
-use lianxin_store::{StoreError, ZoneOptions, ZoneStore};
-use lianxin_store_sled::{RealDisk, check, open_with};
+use lianxin_store::{Engine, Space, StoreError, ZoneOptions, ZoneStore};
+use lianxin_store_sled::{RealDisk, SledEngine, check, open_with};
 use lianxin_types::Clock;
 use tempfile::TempDir;
 
@@ -31,6 +32,17 @@ impl Home for Place {
 
     fn lose_state(&self) {
         fs::remove_dir_all(self.folder().join("state")).expect("there is a state");
+    }
+
+    fn state_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let engine = SledEngine::open(&self.folder(), Arc::new(RealDisk)).expect("the folder opens");
+        let mut rows = Vec::new();
+        let visit = &mut |row_key: &[u8], value: &[u8]| {
+            rows.push((row_key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        };
+        engine.scan(Space::State, &[], &[], visit).expect("readable");
+        rows
     }
 
     fn inspect(&self) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lianxin_tlog::{
-    Audience, ChainLink, DepartmentHeader, Leaf, SharedHeader, chain_next, chain_start, leaf_commitment,
+    Audience, ChainLink, DepartmentHeader, Head, Leaf, SharedHeader, chain_next, chain_start, leaf_commitment,
     part_commitment,
 };
 use lianxin_types::{ChannelId, Digest, Reader, Sequence, Timestamp};
@@ -11,8 +11,8 @@ use lianxin_types::{ChannelId, Digest, Reader, Sequence, Timestamp};
 use crate::zone_store::{AuditRecord, ZoneStore};
 
 /// Checks that leaf indexes are dense, that every leaf commits to its stored parts, that departments' counters and previous
-/// commitments have no gap, and that each event of `channels` is in exactly one record and in an unbroken chain. Gives the
-/// number of leaves.
+/// commitments have no gap, and that each event of `channels` is in exactly one record and, as far as
+/// buckets have not been dropped, in an unbroken chain. Gives the number of leaves.
 ///
 /// # Panics
 /// If any of this does not hold.
@@ -91,6 +91,17 @@ type Recorded = BTreeMap<(ChannelId, Sequence), (u64, Digest, Digest)>;
 fn check_channel(store: &dyn ZoneStore, channel: &ChannelId, recorded: &mut Recorded) {
     let Some(committed) = store.head(channel).expect("heads are readable") else { return };
     let mut head = chain_start(channel);
+    let first = store.read(channel, Sequence(0), 1, 1).expect("events are readable").first_retained;
+    while head.sequence.next() < first {
+        // Dropped with its bucket, but not its record.
+        let sequence = head.sequence.next();
+        let (_, _, chain_hash) = recorded.remove(&(*channel, sequence)).expect("an audit record for every event");
+        head = Head { sequence, chain_hash };
+        assert_eq!(
+            store.chain_at(channel, sequence).expect("readable"),
+            Some(chain_hash).filter(|_| head == committed.head)
+        );
+    }
     let mut time = Timestamp(0);
     while head.sequence < committed.head.sequence {
         let page = store.read(channel, head.sequence, 7, 1 << 20).expect("events are readable");

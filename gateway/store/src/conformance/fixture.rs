@@ -122,6 +122,11 @@ pub(super) fn effects(caller: &DeviceUri, effects: Vec<Effect>) -> Unit {
     Unit { channel: None, idempotency: Some(call(caller, None, b"effects")), effects, audit: audit(caller, None) }
 }
 
+/// The unit that ends all buckets below `before`.
+pub fn drop_buckets(by: &DeviceUri, before: u64) -> Unit {
+    effects(by, vec![Effect::DropBuckets { before }])
+}
+
 /// A unit with an event.
 pub(super) fn event(to: ChannelId, sender: &DeviceUri, expect: Expect, kind: EventKind, mls: &[u8]) -> Unit {
     let event = NewEvent {

@@ -1,7 +1,10 @@
 //! What every engine must do: one suite, called by each engine's tests with its own [`Home`].
 
 mod audit;
+mod drops;
+mod edges;
 mod fixture;
+mod forgetting;
 mod model;
 mod packages;
 mod random;
@@ -11,5 +14,5 @@ mod storm;
 mod suite;
 
 pub use audit::check_audit;
-pub use fixture::{ManualClock, block_on, channel, commit, device, message, start};
+pub use fixture::{ManualClock, block_on, channel, commit, device, drop_buckets, message, start};
 pub use suite::{Home, run, seed, times};

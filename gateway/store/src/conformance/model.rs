@@ -25,6 +25,7 @@ pub(super) struct ModelEvent {
     pub(super) kind: EventKind,
     pub(super) epoch: Epoch,
     pub(super) time: Timestamp,
+    pub(super) leaf: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -153,13 +154,14 @@ impl Model {
         let Some(write) = &unit.channel else { return 0 };
         let channel = self.channels.entry(write.channel).or_default();
         let event = &write.event;
-        let epoch = channel.epoch;
+        let (epoch, leaf) = (channel.epoch, self.leaves);
         channel.events.push(ModelEvent {
             sender: event.sender.clone(),
             mls: event.mls.clone(),
             kind: event.kind,
             epoch,
             time,
+            leaf,
         });
         let sequence = channel.events.len() as u64;
         if sequence == 1 {
@@ -220,7 +222,7 @@ impl Model {
                     stock.last_resort = Some((item.reference, item.not_after, item.bytes.clone()));
                 }
             }
-            Effect::ClaimKeyPackages { .. } => {}
+            Effect::ClaimKeyPackages { .. } | Effect::DropBuckets { .. } => {}
             Effect::UseClaims { channel, references } => {
                 references.iter().for_each(|reference| {
                     self.claims.remove(&(*channel, *reference));

@@ -10,13 +10,14 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::audit::check_audit;
+use super::drops::{check_rebuild, drop_before, put_view};
 use super::fixture::{
     ManualClock, block_on, change_group, channel, device, effects, event, leave, message, start, with_proposals,
 };
 use super::model::{Model, Predicted};
 use super::packages::{claim, item, publish};
 use super::suite::{Home, seed, times};
-use crate::unit::{Effect, Expect, Outcome, Unit};
+use crate::unit::{Effect, Expect, Outcome, Refused, Unit};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{Member, ZoneStore};
 
@@ -30,8 +31,9 @@ struct Play {
     clock: Arc<ManualClock>,
     model: Model,
     sent: Vec<Unit>,
-    /// Cursors are lazy: after a lost state the model forgets them too.
     channels: Vec<ChannelId>,
+    /// The first bucket that has not been dropped.
+    dropped: u64,
 }
 
 pub(super) fn units_do_what_the_model_says(home: &impl Home) {
@@ -43,6 +45,7 @@ pub(super) fn units_do_what_the_model_says(home: &impl Home) {
         model: Model::default(),
         sent: Vec::new(),
         channels: (0..CHANNELS).map(channel).collect(),
+        dropped: 0,
     };
     let options = ZoneOptions { bucket_records_max: 37, batch_units_max: 4, ..ZoneOptions::default() };
     let open = |play: &Play| {
@@ -60,9 +63,13 @@ pub(super) fn units_do_what_the_model_says(home: &impl Home) {
             }
             1 => {
                 drop(store);
-                home.lose_state();
-                play.model.cursors.clear();
+                check_rebuild(home, || open(&play));
                 store = open(&play);
+                play.take_over_cursors(&*store);
+                play.compare(&*store);
+            }
+            2 => {
+                play.end_buckets(&*store);
                 play.compare(&*store);
             }
             _ => {}
@@ -207,7 +214,51 @@ impl Play {
         claim(who, number, &owners)
     }
 
+    /// Cursors are lazy: with the state the newer ones are lost, and never more than was said before.
+    fn take_over_cursors(&mut self, store: &dyn ZoneStore) {
+        for ((who, id), cursor) in &mut self.model.cursors {
+            let left = store.cursor(who, id).expect("readable").0;
+            assert!(left <= *cursor, "seed {}", self.seed);
+            *cursor = left;
+        }
+    }
+
+    fn end_buckets(&mut self, store: &dyn ZoneStore) {
+        for id in &self.channels {
+            let Some(view) = put_view(store, id) else { continue };
+            let model = self.model.channels.get_mut(id).expect("a channel that there is");
+            if model.snapshot.as_ref().is_none_or(|(_, sequence, _)| *sequence < view.sequence.0) {
+                model.snapshot = Some((view.epoch, view.sequence.0, view.state));
+            }
+        }
+        let droppable = block_on(store.prepare_drop()).expect("the zone is open");
+        let before = self.random.random_range(0..=droppable + 1);
+        let unit = drop_before(before);
+        let outcome = block_on(store.commit_many(vec![unit.clone()])).remove(0);
+        if before > droppable {
+            assert_eq!(outcome, Err(Refused::BucketNeeded { bucket: droppable }), "seed {}", self.seed);
+            return;
+        }
+        assert_eq!(shape(outcome), self.model.commit(&unit, self.clock.now()), "seed {}", self.seed);
+        self.dropped = self.dropped.max(before);
+        assert_eq!(store.health().journal.first_bucket, self.dropped.max(1), "seed {}", self.seed);
+    }
+
+    /// The events that each channel still has are those of the leaves from some leaf on, the same for all.
+    fn compare_edge(&self, store: &dyn ZoneStore) {
+        let (mut last_gone, mut first_left) = (None, u64::MAX);
+        for id in self.channels.iter().filter(|id| self.model.channels.contains_key(*id)) {
+            let events = &self.model.channels[id].events;
+            let first = store.read(id, Sequence(0), 1, 1).expect("readable").first_retained.0 as usize;
+            last_gone = last_gone.max(events[..first - 1].last().map(|event| event.leaf));
+            first_left = first_left.min(events.get(first - 1).map_or(u64::MAX, |event| event.leaf));
+        }
+        assert!(last_gone.is_none_or(|gone| gone < first_left), "seed {}", self.seed);
+        assert!(last_gone.is_none() || self.dropped > 1, "seed {}", self.seed);
+    }
+
     fn compare(&self, store: &dyn ZoneStore) {
+        self.compare_edge(store);
         let seed = self.seed;
         for id in &self.channels {
             self.compare_channel(store, id);
@@ -274,8 +325,8 @@ impl Play {
         let page = store.read(id, Sequence(0), usize::MAX, usize::MAX).expect("readable");
         let events: Vec<_> =
             page.events.iter().map(|event| (&event.sender, &event.mls, event.kind, event.gateway_time)).collect();
-        let expect: Vec<_> =
-            model.events.iter().map(|event| (&event.sender, &event.mls, event.kind, event.time)).collect();
+        let left = &model.events[page.first_retained.0 as usize - 1..];
+        let expect: Vec<_> = left.iter().map(|event| (&event.sender, &event.mls, event.kind, event.time)).collect();
         assert_eq!(events, expect, "seed {seed}");
     }
 }
@@ -285,7 +336,7 @@ fn item_reference(number: usize, owner: &lianxin_types::DeviceUri) -> Digest {
     item(owner, number, Timestamp(0)).reference
 }
 
-fn shape(outcome: Outcome) -> Result<Predicted, crate::unit::Refused> {
+fn shape(outcome: Outcome) -> Result<Predicted, Refused> {
     outcome.map(|accepted| Predicted {
         sequence: accepted.sequence,
         gateway_time: accepted.gateway_time,

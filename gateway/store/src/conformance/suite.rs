@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lianxin_types::Clock;
 
-use super::{packages, random, replaced, stories, storm};
+use super::{drops, edges, forgetting, packages, random, replaced, stories, storm};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{StoreError, ZoneStore};
 
@@ -18,6 +18,9 @@ pub trait Home {
 
     /// Loses the state while the zone is closed: the next open has only the journal.
     fn lose_state(&self);
+
+    /// All rows of the closed zone's state, keys and values, ascending.
+    fn state_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)>;
 
     /// Looks for what must never lie in the closed zone, for example files beside the database.
     ///
@@ -54,6 +57,13 @@ pub fn run<H: Home>(fresh: impl Fn() -> H) {
         ("one commit wins an epoch", storm::one_commit_wins_an_epoch),
         ("group views and infos are read whole while they change", replaced::views_and_group_info_are_read_whole),
         ("welcomes and packages are read whole while they go", replaced::welcomes_and_packages_are_read_whole),
+        ("batches and repeats cross edges of buckets", edges::batches_and_repeats_cross_edges),
+        ("calls are known for thirty days and no longer", forgetting::calls_are_known_for_thirty_days),
+        ("accepted bytes of past epochs go", forgetting::accepted_bytes_of_past_epochs_go),
+        ("buckets end and the rest stays", drops::buckets_end_and_the_rest_stays),
+        ("a view that is behind keeps its buckets", drops::a_view_that_is_behind_keeps_its_buckets),
+        ("what a claim took outlives its bucket", drops::what_a_claim_took_outlives_its_bucket),
+        ("a snapshot is of one moment", drops::a_snapshot_is_of_one_moment),
         ("random units do what the model says", random::units_do_what_the_model_says),
     ];
     for (name, story) in stories {

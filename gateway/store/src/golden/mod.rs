@@ -14,7 +14,8 @@ use crate::record::{
 };
 use crate::state::{
     HeadRow, InboxRow, RememberedRow, RosterRow, decode_bytes, decode_department, decode_item, decode_number,
-    decode_snapshot, encode_bytes, encode_department, encode_item, encode_number, encode_snapshot,
+    decode_packages, decode_snapshot, encode_bytes, encode_department, encode_item, encode_number, encode_packages,
+    encode_snapshot,
 };
 use crate::unit::{Accepted, Effect, Idempotency, KeyPackageItem, Seat};
 use crate::zone_store::{GroupSnapshot, StoredPart};
@@ -130,6 +131,7 @@ fn changes() {
         Effect::ClaimKeyPackages { channel: CHANNEL, owners: vec![b()] },
         Effect::UseClaims { channel: CHANNEL, references: vec![Digest([0x14; 32])] },
         Effect::ConfirmInbox { device: b(), ids: vec![1, 2] },
+        Effect::DropBuckets { before: 9 },
     ];
     let is_claim = |effect: &Effect| matches!(effect, Effect::ClaimKeyPackages { .. });
     let changes = effects
@@ -160,7 +162,7 @@ fn rows_of_the_state() {
         epoch: Epoch(1),
         head: head(2, 0x15),
         epoch_sequence: Sequence(3),
-        first_retained: Sequence(4),
+        duplicates_from: Epoch(4),
         label_reference: Digest([0x16; 32]),
         proposal_sequence: Sequence(5),
         last_time: Timestamp(6),
@@ -191,6 +193,8 @@ fn rows_of_the_state() {
     let package = item(0x1B, 4, "package");
     holds("item_row", package.clone(), encode_item(&package), decode_item);
     holds("number_row", 258, encode_number(258), |record| decode_number(&record));
+    let packages = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+    holds("packages_row", packages.clone(), encode_packages(&packages), decode_packages);
     let department = (1, Digest([0x1C; 32]));
     holds("department_row", department, encode_department(1, &department.1), |record| decode_department(&record));
     holds("bytes_row", Bytes::from_static(b"bytes"), encode_bytes(b"bytes"), decode_bytes);
@@ -211,6 +215,9 @@ fn keys() {
         ("key_one_time", key::one_time(&a(), 1)),
         ("key_duplicate", key::duplicate(&CHANNEL, Epoch(3), &Digest([0x1D; 32]))),
         ("key_department", key::department(&jiwei)),
+        ("key_remembered_at", key::remembered_at(Timestamp(258), &Digest([0x1E; 32]))),
+        ("key_remembered_packages", key::remembered_packages(&Digest([0x1F; 32]))),
+        ("key_state_row", key::state_row(3, &key::channel_count(&a()))),
     ] {
         assert_eq!(found, golden(name), "{name}");
     }

@@ -105,6 +105,9 @@ impl<'a, E: Engine> Walk<'a, E> {
         let mut records = Records::new();
         let mut broken = None;
         let scanned = self.engine.scan(Space::Bucket(self.bucket), &[], &[], &mut |row_key, _| {
+            if row_key.first().is_some_and(|family| key::is_of_snapshot(*family)) {
+                return ControlFlow::Continue(());
+            }
             match row_key.split_last_chunk::<2>() {
                 Some((record, _)) if !record.is_empty() => *records.entry(record.to_vec()).or_default() += 1,
                 _ => broken = Some(Fault::Unreadable { cause: "a key is too short".to_owned() }),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lianxin_types::{Digest, ZoneId};
 
 use super::{Fault, Inspection, unreadable};
-use crate::engine::{Bucket, Engine, Row, Space, Visitor};
+use crate::engine::{Bucket, Engine, Progress, Row, Segment, SegmentFill, Space, Visitor};
 use crate::memory::MemoryEngine;
 use crate::state::decode_number;
 use crate::zone::ZoneOptions;
@@ -39,6 +39,24 @@ impl<E: Engine> Engine for Beside<E> {
     }
     fn append(&self, _bucket: Bucket, _rows: Vec<Row>) -> Result<(), StoreError> {
         Err(StoreError::Unavailable { reason: READ_ONLY.to_owned() })
+    }
+    fn drop_bucket(&self, _bucket: Bucket) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable { reason: READ_ONLY.to_owned() })
+    }
+    fn segments(&self) -> Result<Vec<(Segment, u64)>, StoreError> {
+        self.journal.segments()
+    }
+    fn write_segment(&self, _segment: Segment, _fill: &mut SegmentFill<'_>) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable { reason: READ_ONLY.to_owned() })
+    }
+    fn read_segment(&self, segment: Segment, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
+        self.journal.read_segment(segment, offset, bytes)
+    }
+    fn state_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+    fn rewrite_state(&self) -> Result<Progress, StoreError> {
+        Ok(Progress::Done)
     }
     fn apply(&self, rows: Vec<Row>) -> Result<(), StoreError> {
         self.state.apply(rows)
