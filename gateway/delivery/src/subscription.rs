@@ -176,7 +176,9 @@ impl Subscription {
             .await
             .map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
         let Some(followed) = self.followed.get_mut(&channel) else { return Ok(()) };
-        if page.first_retained > followed.sent.next() && !page.events.is_empty() {
+        if page.first_retained > followed.sent.next() {
+            // What is between has gone with its bucket, perhaps up to the head: nothing comes of asking for it again.
+            followed.sent = Sequence(page.first_retained.0 - 1);
             self.ready.push_back(Delivery::Gap { channel, first_retained: page.first_retained });
         }
         let reached = page.events.last().map_or(followed.sent, |event| event.head.sequence);
