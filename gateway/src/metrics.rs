@@ -51,6 +51,20 @@ impl Collector for Figures {
             ("lianxin_queued_units", "Units waiting for the committer.", health.queued_units as u64),
             ("lianxin_zone_writable", "1 if the zone takes writes.", u64::from(health.is_writable)),
             ("lianxin_fencing_number", "Openings of the zone so far.", health.fencing_number),
+            ("lianxin_journal_buckets", "Buckets of the journal that are kept.", health.journal.buckets),
+            ("lianxin_journal_first_bucket", "First bucket that has not been dropped.", health.journal.first_bucket),
+            ("lianxin_journal_uncopied_buckets", "Closed buckets without copies.", health.journal.uncopied_buckets),
+            (
+                "lianxin_snapshot_leaf",
+                "Leaf up to which the newest complete snapshot of the state goes; 0 without one.",
+                health.journal.snapshot_leaf.unwrap_or(0),
+            ),
+            (
+                "lianxin_snapshot_rows_written",
+                "Rows written of the snapshot that is being written; 0 if none is.",
+                health.journal.snapshot_rows_written,
+            ),
+            ("lianxin_journal_fault", "1 if closed buckets cannot be kept.", u64::from(health.journal.fault.is_some())),
         ];
         for (name, help, value) in gauges {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
