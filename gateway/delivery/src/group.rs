@@ -16,7 +16,7 @@ use lianxin_store::StoredEvent;
 use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
 use lianxin_types::{
-    ChannelId, DecodeError, DeviceUri, Epoch, GroupId, Incarnation, Reader, Sequence, Timestamp, Writer,
+    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, Incarnation, Reader, Sequence, Timestamp, Writer,
 };
 use openmls::group::{ProposalStore, PublicGroup};
 use openmls::prelude::{ProcessedMessage, ProcessedMessageContent};
@@ -234,7 +234,8 @@ impl GroupState {
     }
 
     /// version u8, group id, roster, then each value of the group's storage, ascending by key; byte strings
-    /// with 32-bit lengths. The values are openmls's own JSON: an upgrade of openmls needs a migration here.
+    /// with 32-bit lengths; at the end SHA-256 of all of it. The values are openmls's own JSON: an upgrade of openmls needs
+    /// a migration here.
     pub fn to_snapshot(&self) -> Bytes {
         let mut writer = Writer::new();
         writer.u8(SNAPSHOT_VERSION);
@@ -245,7 +246,10 @@ impl GroupState {
         for key in keys {
             writer.bytes(key).bytes(&values[key]);
         }
-        writer.finish().into()
+        let mut snapshot = writer.finish();
+        let digest = Digest::sha256(&snapshot);
+        snapshot.extend_from_slice(&digest.0);
+        snapshot.into()
     }
 
     /// Reads what [`GroupState::to_snapshot`] wrote, taken after the event at `sequence`. The snapshot is the gateway's own: signatures are not verified again.
@@ -261,12 +265,17 @@ impl GroupState {
     }
 }
 
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 const SNAPSHOT_VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 type SnapshotFields = (Vec<u8>, Roster, HashMap<Vec<u8>, Vec<u8>>);
 
 fn read_snapshot(bytes: &[u8]) -> Result<SnapshotFields, DecodeError> {
+    // openmls's storage panics on values that it did not write, so not one byte may differ from what was stored.
+    let (bytes, digest) = bytes.split_last_chunk().ok_or(DecodeError::OutOfRange { field: "snapshot digest" })?;
+    if Digest::sha256(bytes) != Digest(*digest) {
+        return Err(DecodeError::OutOfRange { field: "snapshot digest" });
+    }
     let mut reader = Reader::new(bytes);
     let version = reader.u8("snapshot version")?;
     if version != SNAPSHOT_VERSION {
