@@ -214,6 +214,8 @@ impl MessageRow {
 
 #[cfg(test)]
 mod tests {
+    use lianxin_mutation::{Mutator, seed, share};
+
     use super::*;
 
     fn hex(bytes: &[u8]) -> String {
@@ -224,37 +226,27 @@ mod tests {
         "lianxin://a/app/b/c".parse().expect("well formed")
     }
 
-    #[test]
-    fn golden_and_back() {
-        let outbox = OutboxRow {
-            id: IdempotencyId([7; 16]),
-            epoch: Epoch(3),
-            mls: vec![0xAA],
-            accepted: true,
-            body: "好".into(),
-        };
-        let ids = "07".repeat(16);
-        assert_eq!(hex(&outbox.to_bytes()), format!("01{ids}00000000000000030100000001aa00000003e5a5bd"));
-        assert_eq!(OutboxRow::from_bytes(&outbox.to_bytes()), Ok(outbox));
+    fn outbox() -> OutboxRow {
+        OutboxRow { id: IdempotencyId([7; 16]), epoch: Epoch(3), mls: vec![0xAA], accepted: true, body: "好".into() }
+    }
 
+    fn intent() -> Intent {
         let parts = vec![vec![1], vec![], vec![2, 3]];
-        let intent = Intent { id: IdempotencyId([7; 16]), kind: IntentKind::Commit, accepted: false, parts };
-        assert_eq!(hex(&intent.to_bytes()), format!("01{ids}02000300000001010000000000000002{}", "0203"));
-        assert_eq!(Intent::from_bytes(&intent.to_bytes()), Ok(intent));
+        Intent { id: IdempotencyId([7; 16]), kind: IntentKind::Commit, accepted: false, parts }
+    }
 
-        let invitation = InvitationRow {
+    fn invitation() -> InvitationRow {
+        InvitationRow {
             inbox_id: 5,
             head: Head { sequence: Sequence(6), chain_hash: Digest([8; 32]) },
             inviter: device(),
             gateway_time: Timestamp(9),
             welcome: vec![0xBB],
-        };
-        let uri = "000000136c69616e78696e3a2f2f612f6170702f622f63";
-        let head = format!("0100000000000000050000000000000006{}", "08".repeat(32));
-        assert_eq!(hex(&invitation.to_bytes()), format!("{head}{uri}000000000000000900000001bb"));
-        assert_eq!(InvitationRow::from_bytes(&invitation.to_bytes()), Ok(invitation));
+        }
+    }
 
-        let message = MessageRow {
+    fn message() -> MessageRow {
+        MessageRow {
             sender: device(),
             origin: Origin::Own,
             epoch: Epoch(1),
@@ -263,11 +255,48 @@ mod tests {
             leaf_index: 3,
             leaf_hash: Digest([4; 32]),
             body: vec![5],
-        };
+        }
+    }
+
+    #[test]
+    fn golden_and_back() {
+        let ids = "07".repeat(16);
+        assert_eq!(hex(&outbox().to_bytes()), format!("01{ids}00000000000000030100000001aa00000003e5a5bd"));
+        assert_eq!(OutboxRow::from_bytes(&outbox().to_bytes()), Ok(outbox()));
+
+        assert_eq!(hex(&intent().to_bytes()), format!("01{ids}02000300000001010000000000000002{}", "0203"));
+        assert_eq!(Intent::from_bytes(&intent().to_bytes()), Ok(intent()));
+
+        let uri = "000000136c69616e78696e3a2f2f612f6170702f622f63";
+        let head = format!("0100000000000000050000000000000006{}", "08".repeat(32));
+        assert_eq!(hex(&invitation().to_bytes()), format!("{head}{uri}000000000000000900000001bb"));
+        assert_eq!(InvitationRow::from_bytes(&invitation().to_bytes()), Ok(invitation()));
+
         let numbers = "01000000000000000100000000000000020000000000000000";
         let leaf = format!("0000000000000003{}", "04".repeat(32));
-        assert_eq!(hex(&message.to_bytes()), format!("01{uri}{numbers}{leaf}0000000105"));
-        assert_eq!(MessageRow::from_bytes(&message.to_bytes()), Ok(message));
+        assert_eq!(hex(&message().to_bytes()), format!("01{uri}{numbers}{leaf}0000000105"));
+        assert_eq!(MessageRow::from_bytes(&message().to_bytes()), Ok(message()));
+    }
+
+    /// One encoding for each row: a mutant is refused, or is itself what the store would have written for another row.
+    #[test]
+    fn mutants_are_refused_or_read_as_they_stand() {
+        let hold = |bytes: Vec<u8>, again: fn(&[u8]) -> Result<Vec<u8>, DecodeError>| {
+            let (row, mut mutator) = (lianxin_mutation::lengths(&bytes), Mutator::new(seed()));
+            let mut read = 0;
+            for number in 0..share(500, 10_000) {
+                let mutant = mutator.mutate(&row, &row);
+                if let Ok(encoded) = again(&mutant.bytes) {
+                    assert_eq!(encoded, mutant.bytes, "mutant {number} of seed {}: {:?}", seed(), mutant.how);
+                    read += 1;
+                }
+            }
+            assert!(read > 0, "no mutant came behind the first check");
+        };
+        hold(outbox().to_bytes(), |bytes| OutboxRow::from_bytes(bytes).map(|row| row.to_bytes()));
+        hold(intent().to_bytes(), |bytes| Intent::from_bytes(bytes).map(|row| row.to_bytes()));
+        hold(invitation().to_bytes(), |bytes| InvitationRow::from_bytes(bytes).map(|row| row.to_bytes()));
+        hold(message().to_bytes(), |bytes| MessageRow::from_bytes(bytes).map(|row| row.to_bytes()));
     }
 
     #[test]

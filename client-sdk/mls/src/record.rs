@@ -219,19 +219,36 @@ impl<'a> Records<'a> {
 
 #[cfg(test)]
 mod tests {
+    use lianxin_mutation::{Mutator, seed, share};
     use lianxin_types::Incarnation;
 
     use super::*;
 
-    #[test]
-    fn golden_and_back() {
-        let record = ChannelRecord {
+    fn record() -> ChannelRecord {
+        ChannelRecord {
             group: GroupId { channel: ChannelId([0xAA; 16]), incarnation: Incarnation(0) },
             standing: Standing::Broken,
             head: Head { sequence: Sequence(3), chain_hash: Digest([0xBB; 32]) },
             epoch_start: Sequence(2),
             intents: 1,
-        };
+        }
+    }
+
+    /// One encoding for each record: a mutant is refused, or is itself what would have been written for another one.
+    #[test]
+    fn mutants_are_refused_or_read_as_they_stand() {
+        let (bytes, mut mutator) = (lianxin_mutation::lengths(&record().to_bytes()), Mutator::new(seed()));
+        for number in 0..share(500, 10_000) {
+            let mutant = mutator.mutate(&bytes, &bytes);
+            if let Ok(read) = ChannelRecord::from_bytes(&mutant.bytes) {
+                assert_eq!(read.to_bytes(), mutant.bytes, "mutant {number} of seed {}: {:?}", seed(), mutant.how);
+            }
+        }
+    }
+
+    #[test]
+    fn golden_and_back() {
+        let record = record();
         let bytes = record.to_bytes();
         let expect = [
             format!("01{}0000000002", "aa".repeat(16)),

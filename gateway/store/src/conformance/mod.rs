@@ -8,6 +8,7 @@ mod forgetting;
 mod model;
 mod packages;
 mod random;
+mod records;
 mod replaced;
 mod stories;
 mod storm;
@@ -15,4 +16,5 @@ mod suite;
 
 pub use audit::check_audit;
 pub use fixture::{ManualClock, block_on, channel, commit, device, drop_buckets, message, start};
+pub use records::{GOLDEN_RECORDS, RECORDS, RecordKind};
 pub use suite::{Home, run, seed, times};

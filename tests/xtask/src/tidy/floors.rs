@@ -91,6 +91,10 @@ const ROOMS: &[Room] = &[
     room("lianxin-harness", 7, TESTS),
     room("lianxin-e2e", 7, TESTS),
     room("lianxin-load", 7, TESTS),
+    room("lianxin-mutation", 7, &[]),
+    room("lianxin-specimens", 7, TESTS),
+    // A workspace apart.
+    room("lianxin-fuzz", 7, &["lianxin-specimens"]),
     room("xtask", 7, &["lianxin-types"]),
 ];
 
@@ -98,11 +102,16 @@ const ROOMS: &[Room] = &[
 const TESTS: &[&str] = &[
     "lianxin-certs-dev",
     "lianxin-connection",
+    "lianxin-delivery",
     "lianxin-gateway",
     "lianxin-harness",
+    "lianxin-keystore",
+    "lianxin-mls",
+    "lianxin-mutation",
     "lianxin-profile",
     "lianxin-proto",
     "lianxin-sdk",
+    "lianxin-specimens",
     "lianxin-store",
     "lianxin-store-sled",
     "lianxin-tlog",
@@ -128,7 +137,15 @@ const WALLS: &[(&str, &[&str])] = &[
     ("rusqlite", &["lianxin-keystore"]),
     (
         "openmls",
-        &["lianxin-profile", "lianxin-delivery", "lianxin-mls", "lianxin-keystore", "lianxin-e2e", "lianxin-harness"],
+        &[
+            "lianxin-profile",
+            "lianxin-delivery",
+            "lianxin-mls",
+            "lianxin-keystore",
+            "lianxin-e2e",
+            "lianxin-harness",
+            "lianxin-specimens",
+        ],
     ),
     ("cedar-policy", &["lianxin-policy"]),
     ("async-nats", &["lianxin-store-jetstream"]),
@@ -220,8 +237,15 @@ mod tests {
     fn wire_types_stop_at_the_edges() {
         let may: Vec<_> =
             ROOMS.iter().filter(|room| room.may_list.contains(&"lianxin-proto")).map(|room| room.name).collect();
-        let edges =
-            ["lianxin-connection", "lianxin-rpc", "lianxin-gateway", "lianxin-harness", "lianxin-e2e", "lianxin-load"];
+        let edges = [
+            "lianxin-connection",
+            "lianxin-rpc",
+            "lianxin-gateway",
+            "lianxin-harness",
+            "lianxin-e2e",
+            "lianxin-load",
+            "lianxin-specimens",
+        ];
         assert_eq!(may, edges);
     }
 }

@@ -9,11 +9,14 @@ use serde_json::Value;
 use crate::program::{cargo, output, root};
 use crate::source::{self, Source};
 
+/// Manifests of ours that are workspaces apart, from the root: they need other tools and never build with the rest.
+const APART: &[&str] = &["tests/fuzz/Cargo.toml"];
+
 /// The project as the checks see it.
 #[derive(Debug, Default)]
 pub(crate) struct House {
     pub(crate) root: PathBuf,
-    /// The workspace's own packages.
+    /// The workspace's own packages, and those of the workspaces apart.
     pub(crate) packages: Vec<Package>,
     /// Every package in the lock file that is not ours.
     pub(crate) foreign: Vec<Foreign>,
@@ -81,6 +84,16 @@ impl House {
                     version: text_of(&package["version"]).to_owned(),
                     licence: package["license"].as_str().map(str::to_owned),
                 });
+            }
+        }
+        for manifest in APART {
+            // Without their dependencies: those are not in our lock file, and nobody here builds them.
+            let arguments = ["metadata", "--format-version", "1", "--no-deps", "--manifest-path", manifest];
+            let metadata: Value =
+                serde_json::from_str(&output(cargo().args(arguments))?).context("read cargo's metadata")?;
+            for package in metadata["packages"].as_array().context("packages in cargo's metadata")? {
+                let own = house.own(package, &libraries);
+                house.packages.push(own);
             }
         }
         Ok(house)

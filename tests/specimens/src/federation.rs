@@ -1,0 +1,46 @@
+//! One minted federation for the whole program.
+
+use std::sync::{Arc, OnceLock};
+
+use lianxin_certs_dev::{FederationPlan, Minted, mint};
+use lianxin_trust::Federation;
+use lianxin_types::SystemClock;
+
+/// The federation, and the folder that it lies in.
+#[derive(Debug)]
+pub struct Office {
+    minted: Minted,
+    federation: Arc<Federation>,
+    folder: tempfile::TempDir,
+}
+
+/// The one federation of this program; minted at the first call.
+///
+/// # Panics
+/// If the temporary folder cannot be written.
+pub fn office() -> &'static Office {
+    static OFFICE: OnceLock<Office> = OnceLock::new();
+    OFFICE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock);
+        let minted = minted.expect("a writable temporary folder is all that it takes");
+        let federation = Arc::new(minted.federation().expect("it was minted a moment ago"));
+        Office { minted, federation, folder }
+    })
+}
+
+impl Office {
+    /// What was minted.
+    pub fn minted(&self) -> &Minted {
+        &self.minted
+    }
+
+    /// The federation as both ends see it.
+    pub fn federation(&self) -> &Arc<Federation> {
+        &self.federation
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
