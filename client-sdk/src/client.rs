@@ -84,6 +84,11 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { shared, zone, session }) })
     }
 
+    /// Version of the trust bundle that this device goes by; it rises with every bundle that the gateway brings.
+    pub fn bundle_version(&self) -> u64 {
+        self.inner.shared.federation().bundle().bundle.version
+    }
+
     /// Who this device is.
     pub fn device(&self) -> &DeviceUri {
         &self.inner.shared.device

@@ -8,9 +8,9 @@ use lianxin_audit::{PseudonymKey, Pseudonyms};
 use lianxin_delivery::Fanout;
 use lianxin_identity::Callers;
 use lianxin_operations::{Operations, Parts};
-use lianxin_rpc::{Face, Peer};
+use lianxin_rpc::{Face, Patience, Peer};
 use lianxin_store::{Durability, ZoneStore};
-use lianxin_transport::{Bounds, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerIdentity, ServerTls};
+use lianxin_transport::{CountCalls, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerIdentity, ServerTls};
 use lianxin_types::{Clock, LIMITS, SystemClock, SystemRandom};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use tonic::service::InterceptorLayer;
 
 use crate::config::Config;
 use crate::error::ServeError;
+use crate::strength::Strength;
 
 /// A gateway that is bound and ready to serve.
 pub struct Gateway {
@@ -28,7 +29,17 @@ pub struct Gateway {
     tasks: JoinSet<()>,
     clock: Arc<dyn Clock>,
     drain: Duration,
+    patience: Patience,
+    call_duration_max: Duration,
+    callers: Arc<Callers>,
 }
+
+/// HTTP/2 streams that a client has reset and we have not looked at yet: more of them end the connection.
+const RESETS_PENDING_MAX: usize = 16;
+/// All headers of a call together (RFC 9113 section 6.5.2). Ours are a path and a few words.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// The least that RFC 9113 allows: a large frame would make small ones wait.
+const HTTP2_FRAME_BYTES_MAX: u32 = 16 * 1024;
 
 impl Gateway {
     /// Opens the zone, records the start, and binds every listener.
@@ -64,7 +75,7 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(fanout.run(Arc::clone(&store), Arc::clone(&clock)));
         tasks.spawn(operations.clone().record_counts());
-        let listener = listen(config, callers, Arc::clone(&clock), operations.clone()).await?;
+        let listener = listen(config, Arc::clone(&callers), Arc::clone(&clock), operations.clone()).await?;
         let address = listener.address();
         if let Some(address) = config.metrics {
             let listener = tokio::net::TcpListener::bind(address).await;
@@ -72,7 +83,20 @@ impl Gateway {
             tasks.spawn(crate::metrics::serve(listener, operations.clone(), Arc::clone(&store)));
         }
         let drain = Duration::from_secs(config.drain_seconds_max);
-        Ok(Self { operations, store, incoming: listener.incoming(), address, tasks, clock, drain })
+        let Strength { stall_duration_max, call_duration_max, .. } = config.strength;
+        let patience = Patience { stall_duration_max };
+        let incoming = listener.incoming();
+        Ok(Self { operations, store, incoming, address, tasks, clock, drain, patience, call_duration_max, callers })
+    }
+
+    /// What the gateway does, for who wants to look at its counters.
+    pub fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    /// Who names callers: whoever replaces its federation replaces it for the whole gateway.
+    pub fn callers(&self) -> &Arc<Callers> {
+        &self.callers
     }
 
     /// Where departments connect.
@@ -93,14 +117,20 @@ impl Gateway {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|fault| ServeError::Reflection { fault: fault.to_string() })?;
-        let face = Face::new(self.operations.clone(), stopped);
+        let face = Face::new(self.operations.clone(), self.patience, stopped);
         let server = tonic::transport::Server::builder()
             .max_concurrent_streams(Some(LIMITS.connection_streams_max))
             .initial_stream_window_size(Some(1024 * 1024))
             .initial_connection_window_size(Some(4 * 1024 * 1024))
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .http2_max_pending_accept_reset_streams(Some(RESETS_PENDING_MAX))
+            .http2_max_local_error_reset_streams(Some(RESETS_PENDING_MAX))
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .max_frame_size(HTTP2_FRAME_BYTES_MAX)
+            .timeout(self.call_duration_max)
             .tcp_nodelay(true)
+            .layer(CountCalls)
             .layer(InterceptorLayer::new(name_peer))
             .add_service(health)
             .add_service(reflection)
@@ -159,13 +189,13 @@ async fn listen(
         tracing::info!(reason = refusal.reason.code(), "connection refused");
         operations.connection_refused(refusal.source, refusal.reason.code());
     });
-    Ok(Listener::bind(config.listen, Arc::new(tls), Bounds::default(), clock, observer).await?)
+    Ok(Listener::bind(config.listen, Arc::new(tls), config.strength.bounds(), clock, observer).await?)
 }
 
 /// Hands the connection's certificate to the face, in the face's own word for it.
 fn name_peer(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
     if let Some(peer) = request.extensions().get::<PeerCertificate>() {
-        let peer = Peer(Arc::clone(&peer.chain));
+        let peer = Peer { chain: Arc::clone(&peer.chain), closing: peer.line.closing().clone() };
         request.extensions_mut().insert(peer);
     }
     Ok(request)

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
+use crate::strength::Strength;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -66,6 +68,8 @@ pub struct Config {
     pub log_json: bool,
     /// Longest wait for open calls when the gateway stops, in seconds.
     pub drain_seconds_max: u64,
+    /// What the gateway can take.
+    pub strength: Strength,
     /// SHA-256 of the file; it goes into the audit log at every start.
     pub digest: Digest,
 }
@@ -82,6 +86,8 @@ struct File {
     metrics: Option<Metrics>,
     #[serde(default)]
     log: Log,
+    #[serde(default)]
+    strength: crate::strength::Section,
     #[serde(default = "drain_seconds_max")]
     drain_seconds_max: u64,
 }
@@ -177,6 +183,7 @@ impl Config {
         let at = |path: PathBuf| folder.join(path);
         let config = Self {
             zone: file.zone.parse().map_err(|fault| value("zone", fault))?,
+            strength: file.strength.check().map_err(|(key, fault)| value(key, fault))?,
             listen: file.listen,
             certificate: at(file.tls.certificate),
             key: at(file.tls.key),

@@ -9,12 +9,15 @@ mod error;
 mod metrics;
 mod secret;
 mod store;
+mod strength;
 mod telemetry;
 mod trust;
 
 pub use app::Gateway;
 pub use config::{Config, ConfigError};
 pub use error::ServeError;
+pub use lianxin_operations::StatisticsView;
 pub use store::check_store;
+pub use strength::Strength;
 pub use telemetry::start_logging;
 pub use trust::check_trust;

@@ -39,6 +39,7 @@ impl Collector for Figures {
             ("lianxin_commits_accepted", "Starts, commits and leaves accepted.", counts.commits_accepted),
             ("lianxin_refusals", "Requests of known callers refused.", counts.refusals),
             ("lianxin_handshake_refusals", "Connections refused before a caller was known.", counts.handshake_refusals),
+            ("lianxin_streams_cut_off", "Streams whose client took nothing for too long.", counts.streams_cut_off),
             ("lianxin_audit_leaves", "Leaves in the zone's audit log.", health.leaf_count),
         ];
         for (name, help, value) in counters {

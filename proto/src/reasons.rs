@@ -153,6 +153,22 @@ pub const ROWS: &[ReasonRow] = &[
         "同一频道的前一条消息被拒，须先行处理；请从被拒消息起依次重发",
     ),
     row(
+        R::TrustChanged,
+        Code::Unavailable,
+        Yes,
+        "trust bundle or revocation lists were replaced",
+        "open the stream again and fetch the trust bundle",
+        "信任包或吊销列表已更新；请重新打开流并获取新信任包",
+    ),
+    row(
+        R::TooSlow,
+        Code::ResourceExhausted,
+        Yes,
+        "the client took nothing of what was sent for too long",
+        "open the stream again from the own cursor and read faster",
+        "客户端长时间未读取数据；请从本地游标重新打开流并及时读取",
+    ),
+    row(
         R::ChannelNotAvailable,
         Code::NotFound,
         No,
@@ -371,7 +387,7 @@ mod tests {
         let all: Vec<_> = (1..1_000).filter_map(|number| ReasonCode::try_from(number).ok()).collect();
         let rows: Vec<_> = ROWS.iter().map(|row| row.code).collect();
         assert_eq!(rows, all);
-        assert!(all.len() >= 38);
+        assert!(all.len() >= 40);
         assert_eq!(ReasonRow::of(ReasonCode::Unspecified), None);
     }
 

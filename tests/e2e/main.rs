@@ -3,6 +3,8 @@
 //! For: what users were promised, told from their side. Each file is a subject; `zone.rs` starts the gateway that the
 //! stories talk to.
 
+mod attacks;
+mod closing;
 mod conversation;
 mod coverage;
 mod crash;

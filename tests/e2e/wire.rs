@@ -8,14 +8,14 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::handshakes::AnyServer;
 use crate::zone::Zone;
 
-/// One TLS connection with this certificate; broken, it is not opened again. In TLS 1.3 a certificate's refusal may come
-/// only with the first call.
-pub(crate) async fn channel(zone: &Zone, certificate: &Path, key: &Path) -> Result<Channel, String> {
+/// One TLS connection with this certificate. In TLS 1.3 a certificate's refusal may come only with the first byte read.
+pub(crate) async fn tls(zone: &Zone, certificate: &Path, key: &Path) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificate = CertificateDer::from_pem_file(certificate).expect("minted");
     let key = PrivateKeyDer::from_pem_file(key).expect("minted");
@@ -29,8 +29,12 @@ pub(crate) async fn channel(zone: &Zone, certificate: &Path, key: &Path) -> Resu
     config.alpn_protocols = vec![b"h2".to_vec()];
     let socket = TcpStream::connect(zone.address()).await.expect("connects");
     let name = ServerName::try_from("gateway").expect("a name");
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(name, socket).await.map_err(|error| error.to_string())?;
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await
+}
+
+/// The generated client's channel on such a connection; broken, it is not opened again.
+pub(crate) async fn channel(zone: &Zone, certificate: &Path, key: &Path) -> Result<Channel, String> {
+    let stream = tls(zone, certificate, key).await.map_err(|error| error.to_string())?;
     let only = Arc::new(Mutex::new(Some(stream)));
     let connector = tower::service_fn(move |_: http::Uri| {
         let taken = only.lock().unwrap_or_else(PoisonError::into_inner).take();

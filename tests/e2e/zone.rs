@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use lianxin_certs_dev::{AppPaths, FederationPlan, Minted, Specimen, mint};
 use lianxin_connection::{ConnectError, Connection, Target, TlsIdentity};
-use lianxin_gateway::{Config, Gateway};
+use lianxin_gateway::{Config, Gateway, StatisticsView};
 use lianxin_store::{AuditRecord, StoreError, ZoneStore};
-use lianxin_trust::Endpoint;
+use lianxin_trust::{Endpoint, Federation};
 use lianxin_types::{Clock as _, SystemClock, ZoneId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,6 +21,8 @@ pub(crate) struct Zone {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
+    replace: Box<dyn Fn(Federation) + Send + Sync>,
+    statistics: Box<dyn Fn() -> StatisticsView + Send + Sync>,
 }
 
 /// What is left of a zone whose gateway has stopped.
@@ -35,13 +37,36 @@ impl Zone {
     }
 
     pub(crate) async fn start_with(plan: FederationPlan) -> Self {
+        Self::start_configured(plan, "").await
+    }
+
+    /// A gateway whose bounds are these lines of the configuration's section `[strength]`.
+    pub(crate) async fn start_with_strength(strength: &str) -> Self {
+        Self::start_configured(FederationPlan::default(), &format!("[strength]\n{strength}")).await
+    }
+
+    async fn start_configured(plan: FederationPlan, more: &str) -> Self {
         show_logs();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = free_address();
         let plan = FederationPlan { port: address.port(), ..plan };
         let minted = mint(&plan, &folder.path().join("federation"), &SystemClock).expect("mints");
-        let (stop, served) = serve(&configuration(&minted, folder.path(), address)).await;
-        Self { minted, folder, address, stop, served }
+        let gateway = Gateway::open(&configuration(&minted, folder.path(), address, more)).await.expect("opens");
+        let (callers, operations) = (Arc::clone(gateway.callers()), gateway.operations().clone());
+        let (stop, served) = serve(gateway);
+        let replace = Box::new(move |federation| callers.replace(federation));
+        let statistics = Box::new(move || operations.statistics().view());
+        Self { minted, folder, address, stop, served, replace, statistics }
+    }
+
+    /// What lies in the federation's folder now comes into force at the gateway.
+    pub(crate) fn replace_trust(&self) {
+        (self.replace)(self.minted.federation().expect("verifies"));
+    }
+
+    /// The gateway's counters.
+    pub(crate) fn statistics(&self) -> StatisticsView {
+        (self.statistics)()
     }
 
     /// A folder of the story's own, for SDK states and the like.
@@ -57,6 +82,7 @@ impl Zone {
     pub(crate) async fn close(self) -> Closed {
         self.stop.send(()).expect("the gateway listens");
         self.served.await.expect("the gateway stops");
+        drop(self.statistics);
         let store = open_store(&self.folder.path().join("data/zone"));
         Closed { store, _folder: self.folder }
     }
@@ -165,7 +191,7 @@ pub(crate) fn open_store(zone: &Path) -> Arc<dyn ZoneStore> {
     }
 }
 
-fn configuration(minted: &Minted, folder: &Path, address: SocketAddr) -> Config {
+fn configuration(minted: &Minted, folder: &Path, address: SocketAddr, more: &str) -> Config {
     let lists: Vec<_> = minted.revocation_list_files().expect("minted");
     let lists: Vec<_> = lists.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
     let text = format!(
@@ -184,14 +210,14 @@ fn configuration(minted: &Minted, folder: &Path, address: SocketAddr) -> Config 
             folder = "data/zone"
             [audit]
             pseudonym_key = "keys/pseudonym.key"
+            {more}
         "#,
         lists = lists.join(", "),
     );
     Config::parse(&text, &folder.join("gateway.toml")).expect("a good configuration")
 }
 
-async fn serve(config: &Config) -> (oneshot::Sender<()>, JoinHandle<()>) {
-    let gateway = Gateway::open(config).await.expect("opens");
+fn serve(gateway: Gateway) -> (oneshot::Sender<()>, JoinHandle<()>) {
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(async move {
         let told = async move {

@@ -4,14 +4,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lianxin_trust::{CertificateError, Federation, Usage};
-use lianxin_types::{Clock, DeviceUri, Timestamp};
+use lianxin_types::{Clock, DeviceUri, LIMITS, Timestamp};
+use tokio::sync::watch;
+
+use crate::vigil::Vigil;
 
 /// Somebody whose certificate has been verified.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Who.
     pub uri: DeviceUri,
-    certificate_ends: Timestamp,
+    /// The last moment at which the certificate counts as valid.
+    pub(crate) ends: Timestamp,
+    /// The generation of the federation that said so.
+    pub(crate) generation: u64,
     chain: Arc<Vec<Vec<u8>>>,
 }
 
@@ -19,13 +25,19 @@ pub struct Caller {
 pub struct Callers {
     federation: RwLock<Arc<Federation>>,
     generation: AtomicU64,
-    clock: Arc<dyn Clock>,
+    replaced: watch::Sender<()>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Callers {
     /// Callers by this federation.
     pub fn new(federation: Federation, clock: Arc<dyn Clock>) -> Self {
-        Self { federation: RwLock::new(Arc::new(federation)), generation: AtomicU64::new(1), clock }
+        Self {
+            federation: RwLock::new(Arc::new(federation)),
+            generation: AtomicU64::new(1),
+            replaced: watch::Sender::new(()),
+            clock,
+        }
     }
 
     /// The federation in use.
@@ -33,10 +45,11 @@ impl Callers {
         Arc::clone(&self.federation.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Uses another federation from now on; every lease and every cached answer ends.
+    /// Uses another federation from now on; every lease and every cached answer ends, and every [`Vigil`] judges again.
     pub fn replace(&self, federation: Federation) {
         *self.federation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(federation);
         self.generation.fetch_add(1, Ordering::AcqRel);
+        self.replaced.send_replace(());
     }
 
     /// Rises with every [`Callers::replace`].
@@ -50,8 +63,11 @@ impl Callers {
     /// [`CertificateError`] if the chain does not verify now, even if it did when the connection opened.
     pub fn identify(&self, chain: &Arc<Vec<Vec<u8>>>) -> Result<Caller, CertificateError> {
         let slices: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        // Read first: a federation that comes in between is judged by once more, never once too little.
+        let generation = self.generation();
         let identity = self.federation().identify(&slices, Usage::TlsClient, self.clock.now())?;
-        Ok(Caller { uri: identity.uri, certificate_ends: identity.not_after, chain: Arc::clone(chain) })
+        let ends = identity.not_after.plus(LIMITS.clock_skew_max);
+        Ok(Caller { uri: identity.uri, ends, generation, chain: Arc::clone(chain) })
     }
 
     /// Whether a caller of before still is one: by time at every call, by the federation whenever it has been replaced
@@ -60,7 +76,7 @@ impl Callers {
     /// # Errors
     /// [`CertificateError`] if the chain does not verify any more.
     pub fn check(&self, caller: &Caller, seen: &mut u64) -> Result<(), CertificateError> {
-        if self.clock.now() >= caller.certificate_ends {
+        if self.clock.now() > caller.ends {
             return Err(CertificateError::Expired);
         }
         let generation = self.generation();
@@ -69,5 +85,10 @@ impl Callers {
             *seen = generation;
         }
         Ok(())
+    }
+
+    /// Watches over a caller for as long as it has a stream open.
+    pub fn watch_over(self: &Arc<Self>, caller: &Caller) -> Vigil {
+        Vigil::new(Arc::clone(self), caller.clone(), self.replaced.subscribe())
     }
 }

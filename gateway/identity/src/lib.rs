@@ -5,5 +5,7 @@
 //! list takes effect everywhere at once.
 
 mod callers;
+mod vigil;
 
 pub use callers::{Caller, Callers};
+pub use vigil::{Confirmed, Vigil};

@@ -15,6 +15,7 @@ mod messages;
 mod receive;
 mod refusal;
 mod statistics;
+mod watch;
 
 pub use channels::{ChannelSummary, GroupInfoPage};
 pub use directory::{Agreement, Trust};

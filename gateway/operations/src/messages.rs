@@ -16,6 +16,7 @@ use crate::gate::{Operations, Receipt};
 use crate::guard::{blocking, unit};
 use crate::refusal::Refusal;
 use crate::statistics::OpenStream;
+use crate::watch::{Opening, Watch};
 
 /// A message as it came in.
 #[derive(Debug, Clone)]
@@ -54,8 +55,7 @@ pub struct Sender {
     caller: Caller,
     leases: HashMap<ChannelId, Standing>,
     refused: HashMap<ChannelId, IdempotencyId>,
-    /// Generation of the federation by which the caller was last identified.
-    seen: u64,
+    watch: Watch,
     _open: OpenStream,
 }
 
@@ -80,7 +80,7 @@ impl Operations {
             caller: caller.clone(),
             leases: HashMap::new(),
             refused: HashMap::new(),
-            seen: self.guard.callers.generation(),
+            watch: Watch::new(Arc::clone(&self.guard), caller, ACTION, Opening::StatesNothing),
             _open: self.guard.statistics.open_send(),
         }
     }
@@ -120,6 +120,11 @@ impl Operations {
 }
 
 impl Sender {
+    /// Waits until the stream must end although nobody says anything, and gives the reason. Cancel-safe up to that moment.
+    pub async fn ended(&mut self) -> Refusal {
+        self.watch.ended().await
+    }
+
     /// Sends what is ready, in order, with one durability point. Each message is answered, in the order given.
     ///
     /// After a refusal that may be tried again, later messages of that channel are answered
@@ -186,7 +191,7 @@ impl Sender {
     /// A permit from the channel's lease; a new lease if what it stands on has moved (PROTOCOL 6).
     async fn draw(&mut self, channel: ChannelId) -> Result<(Permit<SendMessage>, Option<Timestamp>), Refusal> {
         let now = self.operations.guard.now();
-        self.operations.guard.callers.check(&self.caller, &mut self.seen)?;
+        self.watch.check()?;
         let generation = self.generation(channel)?;
         if let Some(standing) = self.leases.get(&channel)
             && let Ok(permit) = standing.lease.draw(generation, now)

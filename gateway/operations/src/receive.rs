@@ -12,14 +12,14 @@ use crate::gate::Operations;
 use crate::guard::unit;
 use crate::refusal::Refusal;
 use crate::statistics::OpenStream;
+use crate::watch::{Opening, Watch};
 
 /// One Receive stream.
 pub struct Receiver {
     operations: Operations,
     caller: Caller,
     subscription: Subscription,
-    /// Generation of the federation by which the caller was last identified.
-    seen: u64,
+    watch: Watch,
     _open: OpenStream,
 }
 
@@ -43,8 +43,8 @@ impl Operations {
             Arc::clone(&self.guard.clock),
         );
         let open = self.guard.statistics.open_receive();
-        let seen = self.guard.callers.generation();
-        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, seen, _open: open })
+        let watch = Watch::new(Arc::clone(&self.guard), caller, "receive", Opening::StatesTrust);
+        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, watch, _open: open })
     }
 }
 
@@ -103,20 +103,28 @@ impl Receiver {
     /// What comes next. Cancel-safe.
     ///
     /// # Errors
-    /// [`Refusal::CertificateRevoked`] or [`Refusal::CertificateExpired`] once the caller's certificate does not hold any
-    /// more, [`Refusal::ZoneUnavailable`] if the zone cannot be read; the stream ends then.
+    /// [`Refusal::CertificateRevoked`] or [`Refusal::CertificateExpired`] as soon as the caller's certificate does not hold
+    /// any more, [`Refusal::TrustChanged`] some moments after trust bundle or revocation lists were replaced,
+    /// [`Refusal::ZoneUnavailable`] if the zone cannot be read; the stream ends then.
     pub async fn next(&mut self) -> Result<Delivery, Refusal> {
-        let delivery = self.subscription.next().await?;
-        self.check_caller("receive").await?;
-        Ok(delivery)
+        tokio::select! {
+            biased;
+            refusal = self.watch.ended() => Err(refusal),
+            delivery = self.subscription.next() => Ok(delivery?),
+        }
+    }
+
+    /// Waits until the stream must end although there may be more to come, and gives the reason. Cancel-safe up to that
+    /// moment; [`Receiver::next`] looks out for it, too.
+    pub async fn ended(&mut self) -> Refusal {
+        self.watch.ended().await
     }
 
     /// The caller's certificate must hold for as long as the stream does.
     async fn check_caller(&mut self, action: &'static str) -> Result<(), Refusal> {
-        let guard = &self.operations.guard;
-        match guard.callers.check(&self.caller, &mut self.seen) {
+        match self.watch.check() {
             Ok(()) => Ok(()),
-            Err(error) => Err(guard.refuse(&self.caller.uri, action, None, error.into()).await),
+            Err(refusal) => Err(self.operations.guard.refuse(&self.caller.uri, action, None, refusal).await),
         }
     }
 }

@@ -36,6 +36,10 @@ pub enum Refusal {
     IdReused,
     #[error("an earlier message of this channel was refused")]
     BehindRefused,
+    #[error("trust bundle or revocation lists were replaced")]
+    TrustChanged,
+    #[error("client does not take what is sent")]
+    TooSlow,
     #[error("channel is not available")]
     ChannelNotAvailable,
     #[error("channel exists")]
@@ -106,6 +110,8 @@ impl Refusal {
             Self::Internal => "INTERNAL",
             Self::IdReused => "ID_REUSED",
             Self::BehindRefused => "BEHIND_REFUSED",
+            Self::TrustChanged => "TRUST_CHANGED",
+            Self::TooSlow => "TOO_SLOW",
             Self::ChannelNotAvailable => "CHANNEL_NOT_AVAILABLE",
             Self::ChannelExists => "CHANNEL_EXISTS",
             Self::ChannelExpired => "CHANNEL_EXPIRED",

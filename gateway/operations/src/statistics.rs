@@ -11,6 +11,7 @@ pub struct Statistics {
     handshake_refusals: AtomicU64,
     receive_streams: AtomicU64,
     send_streams: AtomicU64,
+    streams_cut_off: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -28,6 +29,8 @@ pub struct StatisticsView {
     pub receive_streams: u64,
     /// Send streams open now.
     pub send_streams: u64,
+    /// Streams ended because their client took nothing for too long.
+    pub streams_cut_off: u64,
 }
 
 /// Counts one open stream until it is dropped.
@@ -54,6 +57,11 @@ impl Statistics {
         self.handshake_refusals.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A face ended a stream whose client took nothing for too long.
+    pub fn stream_cut_off(&self) {
+        self.streams_cut_off.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn open_send(self: &std::sync::Arc<Self>) -> OpenStream {
         OpenStream::new(self, |statistics| &statistics.send_streams)
     }
@@ -71,6 +79,7 @@ impl Statistics {
             handshake_refusals: self.handshake_refusals.load(Ordering::Relaxed),
             receive_streams: self.receive_streams.load(Ordering::Relaxed),
             send_streams: self.send_streams.load(Ordering::Relaxed),
+            streams_cut_off: self.streams_cut_off.load(Ordering::Relaxed),
         }
     }
 }

@@ -8,7 +8,9 @@ mod channels;
 mod directory;
 mod key_packages;
 mod messages;
+mod outbox;
 mod peer;
+mod reader;
 mod receive;
 mod status;
 mod stop;
@@ -20,11 +22,13 @@ use lianxin_proto::key_packages::v1::key_packages_server::KeyPackagesServer;
 use lianxin_proto::messages::v1::messages_server::MessagesServer;
 
 pub use peer::Peer;
+pub use reader::Patience;
 
 /// The face of one gateway. Cheap to clone.
 #[derive(Clone)]
 pub struct Face {
     operations: Operations,
+    patience: Patience,
     stopping: tokio::sync::watch::Receiver<bool>,
 }
 
@@ -33,8 +37,8 @@ const REQUEST_BYTES_MAX: usize = lianxin_types::LIMITS.commit_bundle_bytes_max +
 
 impl Face {
     /// A face on these operations. Streams end by themselves once `stopping` turns true.
-    pub fn new(operations: Operations, stopping: tokio::sync::watch::Receiver<bool>) -> Self {
-        Self { operations, stopping }
+    pub fn new(operations: Operations, patience: Patience, stopping: tokio::sync::watch::Receiver<bool>) -> Self {
+        Self { operations, patience, stopping }
     }
 
     /// The channels service.

@@ -5,26 +5,26 @@ use futures_util::FutureExt as _;
 use lianxin_operations::{Outgoing, Refusal, Sender, Sent};
 use lianxin_proto::messages::{self, v1};
 use lianxin_types::LIMITS;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Face;
 use crate::answer::{event, receipt};
+use crate::outbox::{self, Room};
+use crate::reader::{Lost, Reader};
 use crate::status::{from_parse_error, to_problem, to_status};
 use crate::stop::stopped;
 
 #[tonic::async_trait]
 impl v1::messages_server::Messages for Face {
-    type SendStream = ReceiverStream<Result<v1::SendResponse, Status>>;
-    type ReceiveStream = ReceiverStream<Result<v1::ReceiveResponse, Status>>;
+    type SendStream = outbox::Outgoing<v1::SendResponse>;
+    type ReceiveStream = outbox::Outgoing<v1::ReceiveResponse>;
 
     async fn send(&self, request: Request<Streaming<v1::SendRequest>>) -> Result<Response<Self::SendStream>, Status> {
         let caller = self.caller(&request)?;
-        let (answers, stream) = mpsc::channel(LIMITS.stream_sends_in_flight_max);
+        let (answers, stream) = Reader::new(self, self.closing(&request), ANSWERS);
         let sending = SendStream { face: self.clone(), sender: self.operations().sender(&caller), caller, answers };
         self.operations().spawn(sending.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(stream))
     }
 
     async fn receive(
@@ -32,8 +32,9 @@ impl v1::messages_server::Messages for Face {
         request: Request<Streaming<v1::ReceiveRequest>>,
     ) -> Result<Response<Self::ReceiveStream>, Status> {
         let caller = self.caller(&request)?;
-        let stream = crate::receive::open(self, caller, request.into_inner()).await?;
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let closing = self.closing(&request);
+        let stream = crate::receive::open(self, caller, closing, request.into_inner()).await?;
+        Ok(Response::new(stream))
     }
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryResponse>, Status> {
@@ -72,12 +73,17 @@ async fn ready(requests: &mut Streaming<v1::SendRequest>) -> Batch {
     batch
 }
 
+/// Answers that wait for a slow client before nothing more is read of it.
+const ANSWERS: Room = Room { pieces_max: LIMITS.stream_sends_in_flight_max, bytes_max: 256 * 1024 };
+/// About what an answer takes: a receipt, or a refusal with its text.
+const ANSWER_BYTES: usize = 256;
+
 /// One Send stream: takes what is ready, commits it with one durability point, answers, takes the next.
 struct SendStream {
     face: Face,
     sender: Sender,
     caller: lianxin_operations::Caller,
-    answers: mpsc::Sender<Result<v1::SendResponse, Status>>,
+    answers: Reader<v1::SendResponse>,
 }
 
 impl SendStream {
@@ -88,6 +94,7 @@ impl SendStream {
             let batch = tokio::select! {
                 biased;
                 () = stopped(&mut stopping) => break,
+                refusal = self.sender.ended() => return self.answers.end(None, &refusal),
                 batch = ready(&mut requests) => batch,
             };
             // Nothing more is read before these are answered: that bounds what may be without an answer.
@@ -95,48 +102,44 @@ impl SendStream {
                 answered = self.answer(batch.requests) => answered,
                 () = face.gave_up(&mut stopping) => break,
             };
-            if batch.is_last || !answered {
-                return;
+            match answered {
+                Ok(()) if batch.is_last => return,
+                Ok(()) => {}
+                Err(Lost::Gone) => return,
+                Err(Lost::Stalled) => return self.answers.cut_off(None).await,
             }
         }
-        // Whoever does not listen any more learns it from the connection.
-        let _full_or_gone = self.answers.try_send(Err(to_status(&Refusal::ShuttingDown)));
+        self.answers.end(None, &Refusal::ShuttingDown);
     }
 
-    /// Answers one batch in its order; false once nobody listens any more.
-    async fn answer(&mut self, batch: Vec<v1::SendRequest>) -> bool {
+    /// Answers one batch in its order.
+    async fn answer(&mut self, batch: Vec<v1::SendRequest>) -> Result<(), Lost> {
         let mut run: Vec<Outgoing> = Vec::with_capacity(batch.len());
         for request in batch {
             let raw_id: Bytes = request.idempotency_id.clone();
             match messages::Send::try_from(request) {
                 Ok(send) => run.push(Outgoing { id: send.id, channel: send.channel, mls: send.mls }),
                 Err(error) => {
-                    if !self.send_run(std::mem::take(&mut run)).await {
-                        return false;
-                    }
+                    self.send_run(std::mem::take(&mut run)).await?;
                     let refusal = from_parse_error(&error);
                     let refusal = self.face.operations().refused(&self.caller, "send", refusal).await;
                     let answer = messages::SendOutcome::refused_unparsed(&raw_id, &to_problem(&refusal));
-                    if self.answers.send(Ok(answer)).await.is_err() {
-                        return false;
-                    }
+                    self.answers.give(answer, ANSWER_BYTES).await?;
                 }
             }
         }
         self.send_run(run).await
     }
 
-    async fn send_run(&mut self, run: Vec<Outgoing>) -> bool {
+    async fn send_run(&mut self, run: Vec<Outgoing>) -> Result<(), Lost> {
         if run.is_empty() {
-            return true;
+            return Ok(());
         }
         for Sent { id, outcome } in self.sender.send(run).await {
             let result = outcome.map(receipt).map_err(|refusal| to_problem(&refusal));
             let answer = messages::SendOutcome { id, result };
-            if self.answers.send(Ok(answer.into())).await.is_err() {
-                return false;
-            }
+            self.answers.give(answer.into(), ANSWER_BYTES).await?;
         }
-        true
+        Ok(())
     }
 }

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use lianxin_operations::{Caller, Operations, Refusal};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::Face;
 use crate::status::to_status;
 
-/// The client certificate chain of the connection, leaf first, DER. Verified during the handshake and again for each call.
+/// The other end of a connection.
 #[derive(Debug, Clone)]
-pub struct Peer(pub Arc<Vec<Vec<u8>>>);
+pub struct Peer {
+    /// The client certificate chain, leaf first, DER. Verified during the handshake and again for each call.
+    pub chain: Arc<Vec<Vec<u8>>>,
+    /// Ends the connection when cancelled.
+    pub closing: CancellationToken,
+}
 
 impl Face {
     /// The caller of a request.
@@ -20,10 +26,15 @@ impl Face {
     pub(crate) fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let peer = request.extensions().get::<Peer>();
         let identified = match peer {
-            Some(Peer(chain)) => self.operations.identify(chain),
+            Some(peer) => self.operations.identify(&peer.chain),
             None => Err(Refusal::Internal),
         };
         identified.map_err(|refusal| to_status(&refusal))
+    }
+
+    /// What ends the connection of a request; a token of its own that ends nothing if the composition handed in no peer.
+    pub(crate) fn closing<T>(&self, request: &Request<T>) -> CancellationToken {
+        request.extensions().get::<Peer>().map(|peer| peer.closing.clone()).unwrap_or_default()
     }
 
     /// The typed value of a request, or its refusal, recorded.

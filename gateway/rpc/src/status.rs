@@ -48,6 +48,8 @@ fn code(refusal: &Refusal) -> ReasonCode {
         Refusal::Internal => ReasonCode::Internal,
         Refusal::IdReused => ReasonCode::IdReused,
         Refusal::BehindRefused => ReasonCode::BehindRefused,
+        Refusal::TrustChanged => ReasonCode::TrustChanged,
+        Refusal::TooSlow => ReasonCode::TooSlow,
         Refusal::ChannelNotAvailable => ReasonCode::ChannelNotAvailable,
         Refusal::ChannelExists => ReasonCode::ChannelExists,
         Refusal::ChannelExpired => ReasonCode::ChannelExpired,
@@ -97,6 +99,8 @@ mod tests {
             Refusal::Internal,
             Refusal::IdReused,
             Refusal::BehindRefused,
+            Refusal::TrustChanged,
+            Refusal::TooSlow,
             Refusal::ChannelNotAvailable,
             Refusal::ChannelExists,
             Refusal::ChannelExpired,
@@ -140,11 +144,13 @@ mod tests {
         assert_eq!(names, codes);
     }
 
-    /// A client that may try a message again must find its order kept; `NO_KEY_PACKAGE` is no answer to a message.
+    /// A client that may try a message again must find its order kept. The rest that may be tried again is no answer to a
+    /// message.
     #[test]
     fn what_may_be_tried_again_holds_the_channel_back() {
+        let no_answers = [Refusal::NoKeyPackage, Refusal::TrustChanged, Refusal::TooSlow];
         for refusal in every_refusal() {
-            let try_again = Problem::new(code(&refusal)).try_again && refusal != Refusal::NoKeyPackage;
+            let try_again = Problem::new(code(&refusal)).try_again && !no_answers.contains(&refusal);
             assert_eq!(refusal.holds_back(), try_again, "{refusal:?}");
         }
     }

@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lianxin_types::Clock;
+use lianxin_trust::Identity;
+use lianxin_types::{Clock, LIMITS};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::admission::{Admission, DevicePlace, Place};
+use crate::admission::{Admission, Bounds, DevicePlace, Place};
 use crate::connection::{Accepted, PeerCertificate};
+use crate::line::{Line, Watched};
 use crate::refusal::RefusalReason;
 use crate::server_tls::{ALPN_HTTP2, ServerTls};
+use crate::sweep::Lines;
 use crate::verifier::{ClientVerifier, Finding};
 
 /// What all handshakes of a listener share.
@@ -21,7 +23,8 @@ pub(crate) struct Doorkeeper {
     pub(crate) tls: Arc<ServerTls>,
     pub(crate) admission: Admission,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) handshake_duration_max: Duration,
+    pub(crate) bounds: Bounds,
+    pub(crate) lines: Arc<Lines>,
 }
 
 /// A connection that is not let in, and what is left of it.
@@ -43,7 +46,13 @@ impl From<RefusalReason> for Refused {
     }
 }
 
-type Authenticated = (TlsStream<TcpStream>, Vec<Vec<u8>>, DevicePlace);
+/// Who is let in.
+struct Authenticated {
+    io: TlsStream<TcpStream>,
+    chain: Vec<Vec<u8>>,
+    identity: Identity,
+    device: DevicePlace,
+}
 
 impl Doorkeeper {
     /// A place for a connection that just came, held until it is gone.
@@ -60,11 +69,15 @@ impl Doorkeeper {
             // The one who is just in time is let in.
             biased;
             done = self.authenticate(tcp) => {
-                let (io, chain, device) = done?;
-                let peer = PeerCertificate { chain: Arc::new(chain), source };
-                Ok(Accepted::new(io, peer, place, device))
+                let Authenticated { io, chain, identity, device } = done?;
+                let (chain, clock) = (Arc::new(chain), Arc::clone(&self.clock));
+                let line = Line::new(&identity.uri, &self.bounds, clock);
+                let ends = identity.not_after.plus(LIMITS.clock_skew_max);
+                let (watched, judged) = (line.clone(), Arc::clone(&chain));
+                self.lines.add(Watched { line: watched, chain: judged, source: source.ip(), ends, doom: None });
+                Ok(Accepted::new(io, PeerCertificate { chain, source, line }, place, device))
             }
-            () = self.clock.sleep(self.handshake_duration_max) => Err(RefusalReason::Timeout.into()),
+            () = self.clock.sleep(self.bounds.handshake_duration_max) => Err(RefusalReason::Timeout.into()),
         }
     }
 
@@ -89,10 +102,8 @@ impl Doorkeeper {
         };
         let chain = session.peer_certificates().unwrap_or_default().iter().map(|der| der.to_vec()).collect();
         match self.admission.enter_device(&identity.uri) {
-            Some(device) => Ok((io, chain, device)),
-            None => {
-                Err(Refused { reason: RefusalReason::DeviceConnectionsFull, leaving: Some(Leaving::Tls(Box::new(io))) })
-            }
+            Ok(device) => Ok(Authenticated { io, chain, identity, device }),
+            Err(reason) => Err(Refused { reason, leaving: Some(Leaving::Tls(Box::new(io))) }),
         }
     }
 
@@ -108,7 +119,7 @@ impl Doorkeeper {
         };
         tokio::select! {
             () = goodbye => {}
-            () = self.clock.sleep(self.handshake_duration_max) => {}
+            () = self.clock.sleep(self.bounds.handshake_duration_max) => {}
         }
     }
 }

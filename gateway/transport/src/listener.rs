@@ -20,15 +20,21 @@ use crate::error::TransportError;
 use crate::handshake::Doorkeeper;
 use crate::refusal::{HandshakeRefusal, RefusalObserver, RefusalReason};
 use crate::server_tls::ServerTls;
+use crate::sources::{SourcePlace, Sources};
+use crate::sweep::Sweep;
 
 /// A bound address that does not accept yet.
 pub struct Listener {
     tcp: TcpListener,
     address: SocketAddr,
     doorkeeper: Arc<Doorkeeper>,
+    sources: Sources,
+    gate: Gate,
     on_refusal: RefusalObserver,
-    handshakes_max: usize,
 }
+
+/// Asked for each new connection whether there is the strength for it. Called on the runtime's threads: it must not block.
+pub type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,13 +58,15 @@ impl Listener {
         let failed = |source| TransportError::Bind { address, source };
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
-        let doorkeeper = Doorkeeper {
-            tls,
-            admission: Admission::new(&bounds),
-            clock,
-            handshake_duration_max: bounds.handshake_duration_max,
-        };
-        Ok(Self { tcp, address, doorkeeper: Arc::new(doorkeeper), on_refusal, handshakes_max: bounds.handshakes_max })
+        let doorkeeper = Doorkeeper { tls, admission: Admission::new(&bounds), clock, bounds, lines: Arc::default() };
+        let (sources, gate) = (Sources::new(&bounds), Arc::new(|| true) as Gate);
+        Ok(Self { tcp, address, doorkeeper: Arc::new(doorkeeper), sources, gate, on_refusal })
+    }
+
+    /// The same listener, which lets nobody in while `gate` says no.
+    #[must_use]
+    pub fn with_gate(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// The address that is listened on.
@@ -70,19 +78,31 @@ impl Listener {
     /// listener and ends the handshakes that are under way, not the connections that were handed out.
     pub fn incoming(self) -> Incoming {
         let (sender, connections) = mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(self.accept(sender));
-        Incoming { connections, task }
+        let sweep = Sweep {
+            lines: Arc::clone(&self.doorkeeper.lines),
+            bounds: self.doorkeeper.bounds,
+            federation: self.doorkeeper.tls.federation(),
+            clock: Arc::clone(&self.doorkeeper.clock),
+            on_refusal: Arc::clone(&self.on_refusal),
+        };
+        let tasks = [tokio::spawn(self.accept(sender)), tokio::spawn(sweep.run())];
+        Incoming { connections, tasks }
     }
 
     async fn accept(self, connections: mpsc::Sender<Accepted>) {
         let mut handshakes = JoinSet::new();
+        let handshakes_max = self.doorkeeper.bounds.handshakes_max.max(1);
         loop {
             tokio::select! {
                 Some(_) = handshakes.join_next() => {}
-                accepted = self.tcp.accept(), if handshakes.len() < self.handshakes_max.max(1) => match accepted {
-                    Ok((tcp, source)) => {
-                        handshakes.spawn(self.handshake(tcp, source, connections.clone()));
-                    }
+                accepted = self.tcp.accept(), if handshakes.len() < handshakes_max => match accepted {
+                    Ok((tcp, source)) => match self.may_knock(source) {
+                        Ok(place) => {
+                            handshakes.spawn(self.handshake(tcp, source, place, connections.clone()));
+                        }
+                        // Not a byte is read of it: that is the cheapest answer there is.
+                        Err(reason) => (self.on_refusal)(HandshakeRefusal { source: source.ip(), reason }),
+                    },
                     Err(error) => {
                         // Out of file descriptors, or a connection that died in the queue: neither ends the gateway.
                         tracing::warn!(%error, "cannot accept a connection");
@@ -93,15 +113,24 @@ impl Listener {
         }
     }
 
+    /// A handshake's place for this source.
+    fn may_knock(&self, source: SocketAddr) -> Result<SourcePlace, RefusalReason> {
+        let now = self.doorkeeper.clock.monotonic();
+        let place = self.sources.enter(source.ip(), now).ok_or(RefusalReason::SourceFlood)?;
+        if (self.gate)() { Ok(place) } else { Err(RefusalReason::Overloaded) }
+    }
+
     fn handshake(
         &self,
         tcp: TcpStream,
         source: SocketAddr,
+        source_place: SourcePlace,
         connections: mpsc::Sender<Accepted>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let doorkeeper = Arc::clone(&self.doorkeeper);
         let on_refusal = Arc::clone(&self.on_refusal);
         async move {
+            let _source_place = source_place;
             let refuse = |reason: RefusalReason| {
                 tracing::debug!(%reason, "connection refused");
                 on_refusal(HandshakeRefusal { source: source.ip(), reason });
@@ -126,7 +155,7 @@ impl Listener {
 #[derive(Debug)]
 pub struct Incoming {
     connections: mpsc::Receiver<Accepted>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Stream for Incoming {
@@ -139,7 +168,7 @@ impl Stream for Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -9,7 +9,7 @@ use lianxin_trust::CertificateError;
 /// Told of every refusal, once each. Called on the runtime's threads: it must not block.
 pub type RefusalObserver = Arc<dyn Fn(HandshakeRefusal) + Send + Sync>;
 
-/// One connection that was not let in. Operations counts these per source, reason and minute (PROTOCOL 8).
+/// One connection that was not let in, or was ended. Operations counts these per source, reason and minute (PROTOCOL 8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandshakeRefusal {
     /// Where it came from.
@@ -18,7 +18,7 @@ pub struct HandshakeRefusal {
     pub reason: RefusalReason,
 }
 
-/// Why a connection was refused before a caller was known, or right after.
+/// Why a connection was refused before a caller was known, or right after, or was ended later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
     /// The client showed no certificate (alert `certificate_required`).
@@ -41,6 +41,18 @@ pub enum RefusalReason {
     ConnectionsFull,
     /// The device holds as many connections as it may (`device_connections_max`).
     DeviceConnectionsFull,
+    /// The devices of the department together hold as many connections as they may.
+    DepartmentConnectionsFull,
+    /// The source opens connections faster than it may, or has too many handshakes open.
+    SourceFlood,
+    /// The gateway has more to do than it can: new connections wait.
+    Overloaded,
+    /// The client gave up call after call before their answers.
+    ResetFlood,
+    /// Nothing was asked for a long time; told to nobody, for it is no fault.
+    Idle,
+    /// The connection has come to its age; told to nobody, for it is no fault.
+    Old,
 }
 
 impl RefusalReason {
@@ -57,6 +69,12 @@ impl RefusalReason {
             Self::Timeout => "timeout",
             Self::ConnectionsFull => "connections_full",
             Self::DeviceConnectionsFull => "device_connections_full",
+            Self::DepartmentConnectionsFull => "department_connections_full",
+            Self::SourceFlood => "source_flood",
+            Self::Overloaded => "overloaded",
+            Self::ResetFlood => "reset_flood",
+            Self::Idle => "idle",
+            Self::Old => "old",
         }
     }
 }

@@ -82,6 +82,10 @@ impl ServerTls {
         *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity.0;
     }
 
+    pub(crate) fn federation(&self) -> FederationSource {
+        Arc::clone(&self.federation)
+    }
+
     /// The settings of one connection, with a verifier of its own.
     pub(crate) fn for_connection(&self) -> Result<(Arc<ServerConfig>, Arc<ClientVerifier>), rustls::Error> {
         let verifier = Arc::new(ClientVerifier::new(

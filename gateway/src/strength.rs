@@ -1,0 +1,129 @@
+//! What the gateway can take: bounds that an operator fits to the machine. The contract's own limits are not among them.
+
+use std::time::Duration;
+
+use lianxin_transport::{Bounds, Rate};
+use serde::Deserialize;
+
+/// The section `[strength]`; every key has a default, see `config.sample.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strength {
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// Connections of all devices of one department at the same time.
+    pub department_connections_max: usize,
+    /// New connections from one network address in one go.
+    pub source_connections_burst: u32,
+    /// New connections from one network address per second, after the burst.
+    pub source_connections_per_second: u32,
+    /// A connection without an open call is ended after so long.
+    pub idle_duration_max: Duration,
+    /// A connection is ended after so long at the latest.
+    pub connection_duration_max: Duration,
+    /// A call with one answer, its request's way included, is given up after so long.
+    pub call_duration_max: Duration,
+    /// A stream is ended when its client has taken nothing for so long.
+    pub stall_duration_max: Duration,
+}
+
+/// As it stands in the file.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Section {
+    connections_max: usize,
+    department_connections_max: usize,
+    source_connections_burst: u32,
+    source_connections_per_second: u32,
+    idle_seconds_max: u64,
+    connection_seconds_max: u64,
+    call_seconds_max: u64,
+    stall_seconds_max: u64,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        let bounds = Bounds::default();
+        Self {
+            connections_max: bounds.connections_max,
+            department_connections_max: bounds.department_connections_max,
+            source_connections_burst: bounds.source_connections.burst,
+            source_connections_per_second: bounds.source_connections.per_second,
+            idle_seconds_max: bounds.idle_duration_max.as_secs(),
+            connection_seconds_max: bounds.connection_duration_max.as_secs(),
+            call_seconds_max: 30,
+            stall_seconds_max: 120,
+        }
+    }
+}
+
+/// A longer time is a mistake in the unit.
+const SECONDS_BOUND: u64 = 30 * 24 * 3600;
+
+impl Section {
+    /// The section's values.
+    ///
+    /// # Errors
+    /// The key, and what is wrong with its value.
+    pub(crate) fn check(self) -> Result<Strength, (&'static str, String)> {
+        let counts = [
+            ("strength.connections_max", self.connections_max),
+            ("strength.department_connections_max", self.department_connections_max),
+            ("strength.source_connections_burst", self.source_connections_burst as usize),
+            ("strength.source_connections_per_second", self.source_connections_per_second as usize),
+        ];
+        if let Some((key, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
+            return Err((key, "at least 1".into()));
+        }
+        let seconds = |key, value: u64| {
+            if (1..=SECONDS_BOUND).contains(&value) {
+                Ok(Duration::from_secs(value))
+            } else {
+                Err((key, format!("1 to {SECONDS_BOUND}")))
+            }
+        };
+        Ok(Strength {
+            connections_max: self.connections_max,
+            department_connections_max: self.department_connections_max,
+            source_connections_burst: self.source_connections_burst,
+            source_connections_per_second: self.source_connections_per_second,
+            idle_duration_max: seconds("strength.idle_seconds_max", self.idle_seconds_max)?,
+            connection_duration_max: seconds("strength.connection_seconds_max", self.connection_seconds_max)?,
+            call_duration_max: seconds("strength.call_seconds_max", self.call_seconds_max)?,
+            stall_duration_max: seconds("strength.stall_seconds_max", self.stall_seconds_max)?,
+        })
+    }
+}
+
+impl Strength {
+    /// The listener's bounds.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            connections_max: self.connections_max,
+            department_connections_max: self.department_connections_max,
+            source_connections: Rate {
+                burst: self.source_connections_burst,
+                per_second: self.source_connections_per_second,
+            },
+            idle_duration_max: self.idle_duration_max,
+            connection_duration_max: self.connection_duration_max,
+            ..Bounds::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_let_nobody_in_or_never_end_is_refused() {
+        let key = |section: Section| section.check().expect_err("refused").0;
+        let good = Section::default();
+        assert_eq!(key(Section { connections_max: 0, ..good }), "strength.connections_max");
+        assert_eq!(key(Section { source_connections_per_second: 0, ..good }), "strength.source_connections_per_second");
+        assert_eq!(key(Section { idle_seconds_max: 0, ..good }), "strength.idle_seconds_max");
+        assert_eq!(key(Section { call_seconds_max: SECONDS_BOUND + 1, ..good }), "strength.call_seconds_max");
+        let strength = good.check().expect("the defaults are good");
+        assert_eq!(strength.bounds(), Bounds::default(), "the listener's own defaults");
+    }
+}
