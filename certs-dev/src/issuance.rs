@@ -1,6 +1,6 @@
 //! What is written when a federation is minted, and the pieces that later issuing shares with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lianxin_trust::{BUNDLE_LIFETIME, Department, Endpoint, RootKey, RootKeys, TrustBundle, Usage, Zone, sign_bundle};
@@ -86,6 +86,13 @@ impl Minted {
         authority.issue(&leaf(Usage::Mls), KeyKind::Ed25519, &app.mls_certificate, &app.mls_key)?;
         write(&app.uri_file, app.uri.as_str().as_bytes())?;
         Ok(app)
+    }
+
+    /// Another MLS certificate with another key, for an identity that has one.
+    pub(crate) fn issue_mls_again(&self, authority: &Authority, app: &AppPaths) -> anyhow::Result<(PathBuf, PathBuf)> {
+        let (certificate, key) = (app.folder.join("mls-again.pem"), app.folder.join("mls-again.key"));
+        authority.issue(&self.leaf(&app.uri, Usage::Mls), KeyKind::Ed25519, &certificate, &key)?;
+        Ok((certificate, key))
     }
 
     fn issue_officers(&self, authority: &Authority, department: &DepartmentId) -> anyhow::Result<()> {

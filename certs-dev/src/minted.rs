@@ -143,6 +143,17 @@ impl Minted {
         self.issue_app(&Authority::open(&id, &paths)?, &id, name)
     }
 
+    /// Issues a second MLS certificate, with a new key, to an application: what a device gets that has lost its key. Gives the
+    /// files of certificate and key.
+    ///
+    /// # Errors
+    /// If there is no such application, or a file cannot be read or written.
+    pub fn mint_mls_again(&self, department: &str, name: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
+        let app = self.app(department, name)?;
+        let id = department.parse()?;
+        self.issue_mls_again(&Authority::open(&id, &self.department(department))?, &app)
+    }
+
     /// Revokes a certificate by its serial number and writes the department's list anew.
     ///
     /// # Errors

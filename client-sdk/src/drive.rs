@@ -201,7 +201,11 @@ impl Drive {
         let applied =
             self.shared.transaction(move |tx, mls| sync::apply(tx, mls, &federation, &device, &events)).await?;
         let missing = applied.gap.map(|found| (applied.head, found)).filter(|_| !applied.removed);
+        let change_staged = applied.change_staged;
         self.applied(channel, applied);
+        if change_staged {
+            self.start_changes(Some(channel)).await?;
+        }
         match missing {
             Some((head, found)) => self.missing(channel, head, found).await,
             None => Ok(()),

@@ -43,6 +43,15 @@ pub enum Event {
         /// The epoch that began.
         epoch: Epoch,
     },
+    /// A member whose group was broken or lost came back by itself, with the key that it had. It reads from here on.
+    MemberRejoined {
+        /// Which channel.
+        channel: ChannelId,
+        /// Who.
+        device: DeviceUri,
+        /// The epoch that began.
+        epoch: Epoch,
+    },
     /// A member wants to leave; the SDK sees to it.
     LeaveProposed {
         /// Which channel.
@@ -167,6 +176,11 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 8, &ChannelId([0; 16]));
             writer.bytes(cut(reason).as_bytes());
         }
+        Event::MemberRejoined { channel, device, epoch } => {
+            number(&mut writer, 9, channel);
+            uri(&mut writer, device);
+            writer.u64(epoch.0);
+        }
         Event::Connected | Event::Disconnected { .. } | Event::CaughtUp { .. } => return None,
     }
     Some(writer.finish())
@@ -201,6 +215,10 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         7 => Event::ChannelGone { channel, reason: text(reader)? },
         8 => Event::TrustRefused { reason: text(reader)? },
+        9 => {
+            let device = read_uri(reader, "device")?;
+            Event::MemberRejoined { channel, device, epoch: Epoch(reader.u64("epoch")?) }
+        }
         _ => return Err(DecodeError::OutOfRange { field: "event" }),
     };
     if reader.is_empty() { Ok(event) } else { Err(DecodeError::OutOfRange { field: "event" }) }
@@ -226,6 +244,7 @@ mod tests {
             Event::Removed { channel, by: device("b") },
             Event::Violation { channel, sequence: Sequence(9), sender: device("a"), detail },
             Event::ChannelGone { channel, reason: "原因".to_owned() },
+            Event::MemberRejoined { channel, device: device("a"), epoch },
         ];
         for event in events {
             let bytes = encode(&event).expect("kept");

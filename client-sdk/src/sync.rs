@@ -7,7 +7,7 @@ use lianxin_keystore::Transaction;
 use lianxin_mls::{LogEvent, Mls, MlsError, Processed, Violation};
 use lianxin_tlog::EventKind;
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence, labelled_sha256};
 
 use crate::event::keep;
 use crate::rows::{INVITATION, InvitationRow, MESSAGE, MessageRow, Origin};
@@ -25,6 +25,8 @@ pub(crate) struct Applied {
     pub(crate) removed: bool,
     /// Events are missing behind the group's head: this one came instead of the next.
     pub(crate) gap: Option<Sequence>,
+    /// A change was stored that is to be sent.
+    pub(crate) change_staged: bool,
     /// Somebody waits to leave.
     pub(crate) turn: Option<Turn>,
     /// The group's head.
@@ -170,6 +172,19 @@ fn effect(
                 fail(applied, outbox::encrypt_again(tx, mls, channel)?);
             }
         }
+        Processed::Rejoined { epoch, device, own_commit, discarded_own_commit, discarded_own_leave } => {
+            let (committed, left) = changes::epoch_ended(tx, channel)?;
+            tracing::debug!(?channel, epoch = epoch.0, own_commit, discarded_own_commit, "a member came back");
+            applied.settled.extend(committed.into_iter().chain(left).map(|id| (id, Err(Failure::Superseded))));
+            keep(tx, &Event::MemberRejoined { channel, device, epoch })?;
+            applied.epoch_changed = true;
+            if discarded_own_leave {
+                // The wish stands, the proposal fell with its epoch.
+                changes::put_leave(tx, channel, id_of_another_leave(event), mls.leave(tx, channel))?;
+                applied.change_staged = true;
+            }
+            fail(applied, outbox::encrypt_again(tx, mls, channel)?);
+        }
         Processed::LeaveProposed { device } => keep(tx, &Event::LeaveProposed { channel, device })?,
         // The creator's own start, and what came twice.
         Processed::Start | Processed::AlreadyProcessed | Processed::RepeatedMessage => {}
@@ -187,6 +202,13 @@ fn effect(
         }
     }
     Ok(())
+}
+
+/// The id of the call that asks again, after `event` has ended the epoch of the first proposal: the same whenever this event
+/// is processed, and of no other call.
+fn id_of_another_leave(event: &LogEntry) -> IdempotencyId {
+    let digest = labelled_sha256("lianxin/leave-again/v1", &[&event.channel.0, &event.leaf_hash.0]);
+    IdempotencyId(digest.0[..16].try_into().expect("a digest has 32 bytes"))
 }
 
 fn fail(applied: &mut Applied, failures: outbox::Failures) {

@@ -10,7 +10,7 @@ use lianxin_keystore::{Keystore, KeystoreError, StateKey, Transaction};
 use lianxin_mls::{
     ChannelView, CommitBundle, Invitation, LogEvent, Mls, MlsError, MlsIdentity, NewChannel, StartBundle,
 };
-use lianxin_proto::channels::{Commit, Create, GetWelcomeTree, Leave};
+use lianxin_proto::channels::{Commit, Create, GetGroupInfo, GetWelcomeTree, Leave};
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Event, Frame, History, InboxItem, Receive, Send};
 use lianxin_proto::{Problem, Receipt};
@@ -148,6 +148,31 @@ impl RawDevice {
         self.work(move |tx, mls, _| mls.channel(tx, channel)).await.expect("a member")
     }
 
+    /// GroupInfo and tree of the current epoch, as the gateway serves them.
+    pub(crate) async fn served(&self, channel: ChannelId) -> (Bytes, Bytes) {
+        let served = soon("the group", self.connection.group_info(GetGroupInfo { channel })).await.expect("a member");
+        (served.group_info, served.ratchet_tree)
+    }
+
+    /// Loses the channel's group and everything that it knew of it.
+    pub(crate) async fn lose(&self, channel: ChannelId) {
+        self.work(move |tx, mls, _| mls.discard(tx, channel)).await;
+    }
+
+    /// The external commit by which this device, whose group is lost or broken, comes back.
+    pub(crate) async fn rejoin_bundle(&self, channel: ChannelId) -> CommitBundle {
+        let (group_info, tree) = self.served(channel).await;
+        self.work(move |tx, mls, federation| mls.rejoin(tx, federation, channel, &group_info, &tree)).await
+    }
+
+    /// Comes back and reads up to the head.
+    pub(crate) async fn rejoin(&self, channel: ChannelId) -> Receipt {
+        let bundle = self.rejoin_bundle(channel).await;
+        let receipt = self.commit(channel, &bundle, fresh_id()).await.expect("it may come back");
+        self.read(channel).await;
+        receipt
+    }
+
     pub(crate) async fn discard(&self, channel: ChannelId) {
         self.work(move |tx, mls, _| mls.discard_commit(tx, channel)).await;
     }
@@ -201,8 +226,8 @@ impl RawDevice {
 
     /// Reads the channel's log to its end and takes it in.
     pub(crate) async fn read(&self, channel: ChannelId) {
-        let head = self.work(move |tx, mls, _| mls.channel(tx, channel)).await.map_or(0, |view| view.head.sequence.0);
-        for event in self.log(channel, Sequence(head)).await {
+        let head = self.work(move |tx, mls, _| mls.head(tx, channel)).await;
+        for event in self.log(channel, head.map_or(Sequence(0), |head| head.sequence)).await {
             self.take_in(event).await;
         }
     }

@@ -16,5 +16,5 @@ mod transaction;
 pub use error::KeystoreError;
 pub use key::StateKey;
 pub use keystore::{Enqueued, Keystore};
-pub use mls::MlsStorage;
+pub use mls::{MlsStorage, Shelf};
 pub use transaction::{Row, Transaction};

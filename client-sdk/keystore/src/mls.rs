@@ -10,7 +10,33 @@ use zeroize::Zeroizing;
 use crate::KeystoreError;
 use crate::seal::{Place, Sealer};
 
-const TABLE: &str = "mls";
+/// Where a group's state lies: two groups with one id can lie side by side, the one in use and the one that is to take its
+/// place. Key packages lie on the first shelf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shelf {
+    /// Where a group lies after its start or a Welcome.
+    First,
+    /// The other one.
+    Second,
+}
+
+impl Shelf {
+    /// Part of each row's lookup key and of what its seal binds: stored, so never renamed.
+    const fn table(self) -> &'static str {
+        match self {
+            Self::First => "mls",
+            Self::Second => "mls-second",
+        }
+    }
+
+    /// The shelf that this one is not.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
 
 /// Names of the values in the database: stored, so never renamed.
 mod kind {
@@ -38,17 +64,18 @@ mod kind {
 pub struct MlsStorage<'a> {
     connection: &'a Connection,
     sealer: &'a Sealer,
+    table: &'static str,
 }
 
 impl<'a> MlsStorage<'a> {
-    pub(crate) const fn new(connection: &'a Connection, sealer: &'a Sealer) -> Self {
-        Self { connection, sealer }
+    pub(crate) const fn new(connection: &'a Connection, sealer: &'a Sealer, shelf: Shelf) -> Self {
+        Self { connection, sealer, table: shelf.table() }
     }
 
     fn write(&self, kind: &'static str, key: &impl Serialize, value: &impl Serialize) -> Result<(), KeystoreError> {
         let lookup = self.lookup(kind, key)?;
         let plain = Zeroizing::new(encode(kind, value)?);
-        let sealed = self.sealer.seal(Place { table: TABLE, kind, key: &lookup, position: 0 }, &plain)?;
+        let sealed = self.sealer.seal(Place { table: self.table, kind, key: &lookup, position: 0 }, &plain)?;
         let sql = "INSERT OR REPLACE INTO mls (kind, key, value) VALUES (?1, ?2, ?3)";
         self.connection.prepare_cached(sql)?.execute((kind, lookup, sealed))?;
         Ok(())
@@ -59,7 +86,7 @@ impl<'a> MlsStorage<'a> {
         let mut statement = self.connection.prepare_cached("SELECT value FROM mls WHERE kind = ?1 AND key = ?2")?;
         let stored = statement.query_row((kind, lookup), |row| row.get::<_, Vec<u8>>(0)).optional()?;
         let Some(stored) = stored else { return Ok(None) };
-        let plain = self.sealer.open(Place { table: TABLE, kind, key: &lookup, position: 0 }, &stored)?;
+        let plain = self.sealer.open(Place { table: self.table, kind, key: &lookup, position: 0 }, &stored)?;
         decode(kind, &Zeroizing::new(plain)).map(Some)
     }
 
@@ -79,7 +106,7 @@ impl<'a> MlsStorage<'a> {
     }
 
     fn lookup(&self, kind: &'static str, key: &impl Serialize) -> Result<[u8; 32], KeystoreError> {
-        Ok(self.sealer.lookup(TABLE, kind, &Zeroizing::new(encode(kind, key)?)))
+        Ok(self.sealer.lookup(self.table, kind, &Zeroizing::new(encode(kind, key)?)))
     }
 }
 

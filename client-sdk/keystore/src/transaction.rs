@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use zeroize::Zeroizing;
 
 use crate::seal::{Place, Sealer};
-use crate::{KeystoreError, MlsStorage};
+use crate::{KeystoreError, MlsStorage, Shelf};
 
 const ROWS: &str = "rows";
 const LOG: &str = "log";
@@ -25,9 +25,14 @@ impl<'a> Transaction<'a> {
         Self { connection, sealer }
     }
 
-    /// The MLS state, for openmls. Its writes belong to this transaction.
+    /// The MLS state on the first shelf, for openmls. Its writes belong to this transaction.
     pub fn mls(&self) -> MlsStorage<'_> {
-        MlsStorage::new(self.connection, self.sealer)
+        self.mls_on(Shelf::First)
+    }
+
+    /// The MLS state on `shelf`; the two know nothing of each other.
+    pub fn mls_on(&self, shelf: Shelf) -> MlsStorage<'_> {
+        MlsStorage::new(self.connection, self.sealer, shelf)
     }
 
     /// Stores `value` under (kind, key), over whatever was there.

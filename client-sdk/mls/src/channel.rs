@@ -30,7 +30,7 @@ impl Mls {
         let record = records.load()?.ok_or(MlsError::NotMember)?;
         match record.standing {
             Standing::Active => self.open(tx, records, record),
-            Standing::Broken => Err(MlsError::Broken),
+            Standing::Broken | Standing::Lost => Err(MlsError::Broken),
             Standing::Ended => Err(MlsError::NotMember),
         }
     }
@@ -42,7 +42,7 @@ impl Mls {
         records: Records<'a>,
         record: ChannelRecord,
     ) -> Result<OpenChannel<'a>, MlsError> {
-        let provider = Provider::new(&self.crypto, tx);
+        let provider = Provider::on(&self.crypto, tx, record.shelf);
         let group = MlsGroup::load(provider.storage(), &mls_group_id(record.group))?.ok_or(MlsError::NotMember)?;
         let roster = records.roster()?;
         Ok(OpenChannel { provider, records, record, roster, group })
@@ -56,7 +56,8 @@ impl Mls {
     pub fn discard(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<(), MlsError> {
         let records = Records::new(tx, channel);
         let Some(record) = records.load()? else { return Ok(()) };
-        delete_group(&Provider::new(&self.crypto, tx), record.group)?;
+        self.drop_rejoin(tx, &records, &record)?;
+        delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
         records.clear()?;
         records.delete()
     }

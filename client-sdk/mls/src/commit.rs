@@ -12,6 +12,7 @@ use openmls_traits::OpenMlsProvider;
 
 use crate::channel::OpenChannel;
 use crate::engine::library;
+use crate::record::Records;
 use crate::{Mls, MlsError};
 
 /// What the gateway's `Commit` takes. The commit is merged when its own bytes come back in the log.
@@ -126,12 +127,17 @@ impl Mls {
         encode(message)
     }
 
-    /// Drops the own commit that waits. Only after the gateway has refused it for good: if it is in the log after all,
-    /// the channel breaks.
+    /// Drops the own commit that waits, or the external commit by which the device was to come back. Only after the gateway
+    /// has refused it for good: if it is in the log after all, the channel breaks.
     ///
     /// # Errors
     /// [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Keystore`].
     pub fn discard_commit(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<(), MlsError> {
+        let records = Records::new(tx, channel);
+        let record = records.load()?.ok_or(MlsError::NotMember)?;
+        if self.drop_rejoin(tx, &records, &record)? {
+            return Ok(());
+        }
         let mut open = self.open_active(tx, channel)?;
         Ok(open.group.clear_pending_commit(open.provider.storage())?)
     }
@@ -176,7 +182,7 @@ impl Mls {
         let staged = open.group.pending_commit().ok_or(MlsError::CommitPending)?;
         let sender = Sender::Member(open.group.own_leaf_index());
         let before = Before { roster: &open.roster, context: open.group.public_group().group_context() };
-        check_commit(federation, &self.crypto, staged, &sender, before, self.clock.now())?;
+        check_commit(federation, &self.crypto, staged, &sender, &self.device, before, self.clock.now())?;
         Ok(())
     }
 }
@@ -200,7 +206,7 @@ fn encode(message: MlsMessageOut) -> Result<Vec<u8>, MlsError> {
     message.to_bytes().map_err(library("encode a message"))
 }
 
-fn encode_bundle(bundle: CommitMessageBundle) -> Result<CommitBundle, MlsError> {
+pub(crate) fn encode_bundle(bundle: CommitMessageBundle) -> Result<CommitBundle, MlsError> {
     let (commit, welcome, group_info) = bundle.into_messages();
     let missing = || MlsError::Library { action: "make a commit", detail: "no group info was made".to_owned() };
     let bundle = CommitBundle {

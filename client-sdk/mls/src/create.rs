@@ -1,6 +1,6 @@
 //! Starting a channel.
 
-use lianxin_keystore::Transaction;
+use lianxin_keystore::{Shelf, Transaction};
 use lianxin_profile::{
     CIPHERSUITE, ChannelContext, ContextError, NamedDepartment, Roster, Validity, capabilities,
     group_context_extensions, head_extension,
@@ -88,7 +88,8 @@ impl Mls {
         let head = chain_start(&new.channel);
         records.save_roster(&roster)?;
         let (standing, epoch_start) = (Standing::Active, Sequence(0));
-        records.save(&ChannelRecord { group: id, standing, head, epoch_start, intents: 0 })?;
+        let shelf = Shelf::First;
+        records.save(&ChannelRecord { group: id, shelf, standing, head, epoch_start, intents: 0 })?;
         let group_info = group
             .export_group_info_with_additional_extensions(&self.crypto, &self.signer, false, [head_extension(&head)])
             .map_err(library("make a group info"))?;

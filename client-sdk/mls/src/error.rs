@@ -37,6 +37,15 @@ pub enum MlsError {
     /// A commit that the group had to refuse is in the log; the channel can be read no further.
     #[error("the channel's group is broken")]
     Broken,
+    /// The group is in order: there is nothing to come back from.
+    #[error("the channel's group is in order")]
+    NotBroken,
+    /// The device cannot come back by this GroupInfo and tree.
+    #[error("way back refused: {fault}")]
+    Rejoin {
+        /// Why not.
+        fault: &'static str,
+    },
     /// An own commit waits for the gateway's answer.
     #[error("an own commit is not confirmed yet")]
     CommitPending,

@@ -70,6 +70,19 @@ pub enum Processed {
         /// Whether another's commit came first, so that an own one was dropped and must be made again.
         discarded_own_commit: bool,
     },
+    /// A member came back by an external commit, with the same key: nobody came and nobody went.
+    Rejoined {
+        /// The epoch that began.
+        epoch: Epoch,
+        /// Who came back.
+        device: DeviceUri,
+        /// Whether it is this device: it reads from here on, and not what came before.
+        own_commit: bool,
+        /// Whether an own commit of this device was dropped and must be made again.
+        discarded_own_commit: bool,
+        /// Whether this device had proposed to leave. The proposal is void: it must ask again.
+        discarded_own_leave: bool,
+    },
     /// A member wants to leave; somebody must commit it.
     LeaveProposed {
         /// Who.
@@ -102,6 +115,14 @@ impl std::fmt::Debug for Processed {
                 .field("own_commit", own_commit)
                 .field("removed_self", removed_self)
                 .field("discarded_own_commit", discarded_own_commit)
+                .finish(),
+            Self::Rejoined { epoch, device, own_commit, discarded_own_commit, discarded_own_leave } => f
+                .debug_struct("Rejoined")
+                .field("epoch", epoch)
+                .field("device", device)
+                .field("own_commit", own_commit)
+                .field("discarded_own_commit", discarded_own_commit)
+                .field("discarded_own_leave", discarded_own_leave)
                 .finish(),
             Self::LeaveProposed { device } => f.debug_struct("LeaveProposed").field("device", device).finish(),
             Self::Start => f.write_str("Start"),

@@ -1,6 +1,6 @@
 //! Accepting an invitation: nothing in it is believed that cannot be checked.
 
-use lianxin_keystore::Transaction;
+use lianxin_keystore::{Shelf, Transaction};
 use lianxin_profile::{Roster, Validity, parse_tree, parse_welcome, read_context, read_head};
 use lianxin_tlog::Head;
 use lianxin_trust::Federation;
@@ -53,7 +53,7 @@ impl Mls {
     ) -> Result<ChannelView, MlsError> {
         let records = Records::new(tx, invitation.channel);
         let provider = Provider::new(&self.crypto, tx);
-        self.make_room(&provider, &records, invitation)?;
+        self.make_room(tx, &records, invitation)?;
         let (staged, group) = self.stage(&provider, invitation)?;
         let context = read_context(staged.group_context(), federation)?;
         if context.channel() != invitation.channel {
@@ -68,22 +68,19 @@ impl Mls {
         records.save_roster(&roster)?;
         records.save_head(&head)?;
         let (standing, epoch_start) = (Standing::Active, head.sequence);
-        records.save(&ChannelRecord { group, standing, head, epoch_start, intents: 0 })?;
+        let shelf = Shelf::First;
+        records.save(&ChannelRecord { group, shelf, standing, head, epoch_start, intents: 0 })?;
         self.channel(tx, invitation.channel)?.ok_or(MlsError::NotMember)
     }
 
     /// An older group of the channel gives way to a newer invitation: the device was removed, or is seated anew.
-    fn make_room(
-        &self,
-        provider: &Provider<'_>,
-        records: &Records<'_>,
-        invitation: &Invitation,
-    ) -> Result<(), MlsError> {
+    fn make_room(&self, tx: &Transaction<'_>, records: &Records<'_>, invitation: &Invitation) -> Result<(), MlsError> {
         let Some(record) = records.load()? else { return Ok(()) };
         if invitation.head.sequence <= record.head.sequence {
             return Err(MlsError::AlreadyMember);
         }
-        delete_group(provider, record.group)?;
+        self.drop_rejoin(tx, records, &record)?;
+        delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
         records.clear()
     }
 

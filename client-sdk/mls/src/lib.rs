@@ -20,6 +20,7 @@ mod key_packages;
 mod process;
 mod provider;
 mod record;
+mod rejoin;
 mod send;
 mod view;
 

@@ -15,7 +15,7 @@ use openmls_traits::OpenMlsProvider;
 
 use crate::channel::OpenChannel;
 use crate::engine::library;
-use crate::record::{Records, Standing};
+use crate::record::{ChannelRecord, Records, Standing};
 use crate::{LogEvent, Mls, MlsError, Processed, Violation};
 
 /// Why an event gives no result: others did wrong, or we could not.
@@ -63,9 +63,17 @@ impl Mls {
             return Err(MlsError::Gap { expected, found: event.sequence });
         }
         let head = next_head(&record.head, event);
+        if let Some(rejoined) = self.settle_rejoin(tx, &records, &record, event, head)? {
+            return Ok(rejoined);
+        }
+        if record.standing == Standing::Lost {
+            records.save_head(&head)?;
+            records.save(&ChannelRecord { head, ..record })?;
+            return Ok(Processed::Hidden(Violation::ChannelBroken));
+        }
         let mut open = self.open(tx, records, record)?;
         let outcome = match open.record.standing {
-            Standing::Broken => Err(Violation::ChannelBroken.into()),
+            Standing::Broken | Standing::Lost => Err(Violation::ChannelBroken.into()),
             Standing::Active | Standing::Ended => self.judge(&mut open, federation, event),
         };
         let processed = match outcome {
@@ -160,14 +168,19 @@ impl Mls {
     ) -> Result<Processed, Stop> {
         let message = open.handshake(event, HandshakeKind::Commit)?;
         let (sender, authenticated) = (message.sender().clone(), message.aad().to_vec());
-        let had_pending = open.group.pending_commit().is_some();
+        let mut void = Void { commit: open.group.pending_commit().is_some(), leave: open.is_leaving() };
         open.check_named(&sender, event)?;
-        open.check_head(&authenticated, event)?;
+        if sender == Sender::NewMemberCommit {
+            self.check_rejoin(open, &authenticated, event)?;
+        } else {
+            open.check_head(&authenticated, event)?;
+        }
         let (summary, own_commit) = match message.into_content() {
             ProcessedMessageContent::OwnPendingCommit => {
                 let staged = open.group.pending_commit().ok_or(Violation::NotSent)?;
                 let summary = self.judge_commit(open, federation, staged, &sender, event)?;
                 open.group.merge_pending_commit(&open.provider).map_err(library("merge the own commit"))?;
+                void.commit = false;
                 (summary, true)
             }
             ProcessedMessageContent::StagedCommitMessage(staged) => {
@@ -177,7 +190,20 @@ impl Mls {
             }
             _ => return Err(Violation::Malformed.into()),
         };
-        self.after_merge(open, event, summary, own_commit, had_pending)
+        self.after_merge(open, event, summary, own_commit, void)
+    }
+
+    /// What [`check_commit`] cannot know of a member who comes back: that it is another than this device, whose own way back
+    /// is never judged by the group that it replaces; that it may still act; and that its head is one of this log.
+    fn check_rejoin(&self, open: &OpenChannel<'_>, authenticated: &[u8], event: &LogEvent) -> Result<(), Stop> {
+        if event.sender == self.device {
+            return Err(Violation::NotSent.into());
+        }
+        if open.leaving().any(|device| *device == event.sender) {
+            let fault = "who is leaving does not come back";
+            return Err(Violation::InvalidCommit(ProfileError::InvalidCommit { fault }).into());
+        }
+        open.check_rejoin_head(authenticated, event)
     }
 
     /// The time of judgement is the gateway's: a leaf must have been valid when it entered.
@@ -190,7 +216,7 @@ impl Mls {
         event: &LogEvent,
     ) -> Result<CommitSummary, Violation> {
         let before = Before { roster: &open.roster, context: open.group.public_group().group_context() };
-        check_commit(federation, &self.crypto, staged, sender, before, event.gateway_time)
+        check_commit(federation, &self.crypto, staged, sender, &event.sender, before, event.gateway_time)
             .map_err(Violation::InvalidCommit)
     }
 
@@ -200,7 +226,7 @@ impl Mls {
         event: &LogEvent,
         summary: CommitSummary,
         own_commit: bool,
-        had_pending: bool,
+        void: Void,
     ) -> Result<Processed, Stop> {
         let removed_self = !open.group.is_active();
         if removed_self {
@@ -216,6 +242,15 @@ impl Mls {
             open.records.forget_sent()?;
         }
         open.record.epoch_start = event.sequence;
+        if summary.rejoined_from.is_some() {
+            return Ok(Processed::Rejoined {
+                epoch: summary.epoch,
+                device: summary.committer.uri,
+                own_commit: false,
+                discarded_own_commit: void.commit,
+                discarded_own_leave: void.leave,
+            });
+        }
         Ok(Processed::Membership {
             epoch: summary.epoch,
             by: summary.committer.uri,
@@ -223,7 +258,7 @@ impl Mls {
             removed: summary.removed.into_iter().map(|one| one.uri).collect(),
             own_commit,
             removed_self,
-            discarded_own_commit: had_pending && !own_commit,
+            discarded_own_commit: void.commit,
         })
     }
 }
@@ -234,9 +269,6 @@ impl OpenChannel<'_> {
         let frame = parse_handshake(&event.mls).map_err(|_| Violation::Malformed)?;
         if frame.kind != kind || frame.group != self.record.group {
             return Err(Violation::Malformed.into());
-        }
-        if matches!(frame.sender, Sender::NewMemberCommit) {
-            return Err(Violation::InvalidCommit(ProfileError::ExternalCommit).into());
         }
         self.verify(frame.message, |detail| Violation::CannotProcess { detail })
     }
@@ -262,7 +294,8 @@ impl OpenChannel<'_> {
                 Some(seat) => Err(Violation::SenderMismatch { named: event.sender.clone(), found: seat.uri.clone() }),
                 None => Err(Violation::Malformed),
             },
-            _ => Err(Violation::UnexpectedProposal),
+            Sender::NewMemberCommit => Err(Violation::InvalidCommit(ProfileError::SenderMismatch)),
+            Sender::External(_) | Sender::NewMemberProposal => Err(Violation::UnexpectedProposal),
         }
     }
 
@@ -279,6 +312,32 @@ impl OpenChannel<'_> {
         };
         if known == Some(data.head.chain_hash) { Ok(()) } else { Err(Violation::HeadMismatch { sequence }.into()) }
     }
+
+    /// Who comes back names the head of the GroupInfo that it used. That may be older than the epoch; from before this
+    /// device's own start it is not compared (PROTOCOL 4).
+    fn check_rejoin_head(&self, authenticated: &[u8], event: &LogEvent) -> Result<(), Stop> {
+        let data = AuthenticatedData::from_bytes(authenticated).map_err(|_| Violation::Malformed)?;
+        let sequence = data.head.sequence;
+        let known = match sequence {
+            Sequence(0) => Some(chain_start(&event.channel).chain_hash),
+            _ => self.records.chain_hash(sequence)?,
+        };
+        let agrees = match known {
+            Some(hash) => hash == data.head.chain_hash,
+            None => self.records.chain_begin()?.is_none_or(|first| sequence < first),
+        };
+        match agrees && sequence < event.sequence {
+            true => Ok(()),
+            false => Err(Violation::HeadMismatch { sequence }.into()),
+        }
+    }
+}
+
+/// Own steps of the epoch that ends, which go with it.
+#[derive(Clone, Copy)]
+struct Void {
+    commit: bool,
+    leave: bool,
 }
 
 fn next_head(before: &Head, event: &LogEvent) -> Head {

@@ -1,6 +1,6 @@
 //! What openmls works with: its own cryptography, and the keystore's transaction as its storage.
 
-use lianxin_keystore::{MlsStorage, Transaction};
+use lianxin_keystore::{MlsStorage, Shelf, Transaction};
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 
@@ -11,8 +11,14 @@ pub(crate) struct Provider<'a> {
 }
 
 impl<'a> Provider<'a> {
+    /// For key packages, and for groups that a start or a Welcome makes.
     pub(crate) fn new(crypto: &'a RustCrypto, tx: &'a Transaction<'_>) -> Self {
-        Self { crypto, storage: tx.mls() }
+        Self::on(crypto, tx, Shelf::First)
+    }
+
+    /// For a group that lies on `shelf`.
+    pub(crate) fn on(crypto: &'a RustCrypto, tx: &'a Transaction<'_>, shelf: Shelf) -> Self {
+        Self { crypto, storage: tx.mls_on(shelf) }
     }
 }
 

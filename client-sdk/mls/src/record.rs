@@ -1,26 +1,32 @@
 //! What the engine remembers of a channel beside its group: where it is in the log, the chain, what it sent, what it had.
 
-use lianxin_keystore::Transaction;
+use lianxin_keystore::{Shelf, Transaction};
 use lianxin_profile::Roster;
 use lianxin_tlog::Head;
 use lianxin_types::{
-    ChannelId, DecodeError, DeviceUri, Digest, GroupId, IdempotencyId, Reader, Sequence, Writer, labelled_sha256,
+    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, IdempotencyId, Reader, Sequence, Writer, labelled_sha256,
 };
 
 use crate::MlsError;
 
-/// Rows: one record per channel, its roster, the hashes of own messages on their way, and intents that were seen.
+/// Rows: one record per channel, its roster, the hashes of own messages on their way, intents that were seen, and the way
+/// back that waits for the gateway.
 const RECORDS: &str = "mls-channel";
 const ROSTERS: &str = "mls-roster";
 const SENT: &str = "mls-sent";
 const INTENTS: &str = "mls-intent";
+const REJOINS: &str = "mls-rejoin";
 /// Logs, by channel and sequence: chain hashes, and the order in which intents were seen.
 const CHAIN: &str = "mls-chain";
 const INTENT_ORDER: &str = "mls-intent-order";
 
 /// Intents remembered per channel; the oldest are forgotten first. A repeat comes from a retry, so it comes soon.
 const INTENTS_MAX: u64 = 10_000;
-const VERSION: u8 = 1;
+/// Version 1 had no shelf: its groups lie on the first.
+const VERSION: u8 = 2;
+const REJOIN_VERSION: u8 = 1;
+/// A roster of 1,000 members with the longest names.
+const ROSTER_BYTES_MAX: usize = 1024 * 1024;
 const DELETE_STEP: usize = 500;
 
 /// How the device stands to the channel.
@@ -32,6 +38,44 @@ pub(crate) enum Standing {
     Broken = 2,
     /// No member any more; the group is deleted.
     Ended = 3,
+    /// The device has lost the group and is on its way back: it counts the log and can read nothing of it.
+    Lost = 4,
+}
+
+/// An external commit that waits for the gateway.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Rejoin {
+    /// SHA-256 of its bytes.
+    pub(crate) commit_hash: Digest,
+    /// The epoch that it would end.
+    pub(crate) epoch: Epoch,
+    /// Who sits in the group that it makes; that group lies on the shelf that is not the record's.
+    pub(crate) roster: Roster,
+}
+
+impl Rejoin {
+    /// version u8, hash of the commit 32, epoch u64, roster with a 32-bit length.
+    fn to_bytes(&self) -> Vec<u8> {
+        Writer::new()
+            .u8(REJOIN_VERSION)
+            .raw(&self.commit_hash.0)
+            .u64(self.epoch.0)
+            .bytes(&self.roster.to_bytes())
+            .finish()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8("rejoin version")?;
+        if version != REJOIN_VERSION {
+            return Err(DecodeError::UnknownVersion { version });
+        }
+        let commit_hash = Digest(reader.array("commit hash")?);
+        let epoch = Epoch(reader.u64("epoch")?);
+        let roster = Roster::from_bytes(reader.bytes("roster", ROSTER_BYTES_MAX)?)?;
+        reader.finish()?;
+        Ok(Self { commit_hash, epoch, roster })
+    }
 }
 
 /// One channel's record.
@@ -39,6 +83,8 @@ pub(crate) enum Standing {
 pub(crate) struct ChannelRecord {
     /// The group that carries the channel.
     pub(crate) group: GroupId,
+    /// Where it lies.
+    pub(crate) shelf: Shelf,
     pub(crate) standing: Standing,
     /// The last event processed.
     pub(crate) head: Head,
@@ -53,13 +99,13 @@ impl ChannelRecord {
         let mut writer = Writer::new();
         writer.u8(VERSION).raw(&self.group.to_bytes()).u8(self.standing as u8);
         writer.u64(self.head.sequence.0).raw(&self.head.chain_hash.0);
-        writer.u64(self.epoch_start.0).u64(self.intents).finish()
+        writer.u64(self.epoch_start.0).u64(self.intents).u8(shelf_byte(self.shelf)).finish()
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("record version")?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(DecodeError::UnknownVersion { version });
         }
         let group = GroupId::try_from(reader.raw("group id", 20)?);
@@ -68,14 +114,34 @@ impl ChannelRecord {
             1 => Standing::Active,
             2 => Standing::Broken,
             3 => Standing::Ended,
+            4 => Standing::Lost,
             _ => return Err(DecodeError::OutOfRange { field: "standing" }),
         };
         let sequence = Sequence(reader.u64("head sequence")?);
         let head = Head { sequence, chain_hash: Digest(reader.array("chain hash")?) };
         let epoch_start = Sequence(reader.u64("epoch start")?);
         let intents = reader.u64("intents")?;
+        let shelf = match version {
+            1 => Shelf::First,
+            _ => read_shelf(&mut reader)?,
+        };
         reader.finish()?;
-        Ok(Self { group, standing, head, epoch_start, intents })
+        Ok(Self { group, shelf, standing, head, epoch_start, intents })
+    }
+}
+
+const fn shelf_byte(shelf: Shelf) -> u8 {
+    match shelf {
+        Shelf::First => 1,
+        Shelf::Second => 2,
+    }
+}
+
+fn read_shelf(reader: &mut Reader<'_>) -> Result<Shelf, DecodeError> {
+    match reader.u8("shelf")? {
+        1 => Ok(Shelf::First),
+        2 => Ok(Shelf::Second),
+        _ => Err(DecodeError::OutOfRange { field: "shelf" }),
     }
 }
 
@@ -118,6 +184,20 @@ impl<'a> Records<'a> {
         Ok(self.tx.put(ROSTERS, &self.channel.0, &roster.to_bytes())?)
     }
 
+    /// The way back that waits.
+    pub(crate) fn rejoin(&self) -> Result<Option<Rejoin>, MlsError> {
+        let found = self.tx.get(REJOINS, &self.channel.0)?;
+        Ok(found.map(|bytes| Rejoin::from_bytes(&bytes)).transpose()?)
+    }
+
+    pub(crate) fn save_rejoin(&self, rejoin: &Rejoin) -> Result<(), MlsError> {
+        Ok(self.tx.put(REJOINS, &self.channel.0, &rejoin.to_bytes())?)
+    }
+
+    pub(crate) fn forget_rejoin(&self) -> Result<(), MlsError> {
+        Ok(self.tx.delete(REJOINS, &self.channel.0)?)
+    }
+
     /// Adds a head to the chain.
     pub(crate) fn save_head(&self, head: &Head) -> Result<(), MlsError> {
         Ok(self.tx.log_put(CHAIN, &self.channel.0, head.sequence.0, &head.chain_hash.0)?)
@@ -129,6 +209,12 @@ impl<'a> Records<'a> {
         let found = self.tx.log_read(CHAIN, &self.channel.0, before, 1)?;
         let found = found.into_iter().find(|(position, _)| *position == sequence.0);
         Ok(found.and_then(|(_, hash)| Digest::try_from(&hash[..]).ok()))
+    }
+
+    /// The first sequence whose chain hash is remembered: this device's own start.
+    pub(crate) fn chain_begin(&self) -> Result<Option<Sequence>, MlsError> {
+        let first = self.tx.log_read(CHAIN, &self.channel.0, 0, 1)?;
+        Ok(first.first().map(|(position, _)| Sequence(*position)))
     }
 
     /// Remembers the hash of an own message, so that nobody can say that this device sent what it did not.
@@ -227,6 +313,7 @@ mod tests {
     fn record() -> ChannelRecord {
         ChannelRecord {
             group: GroupId { channel: ChannelId([0xAA; 16]), incarnation: Incarnation(0) },
+            shelf: Shelf::Second,
             standing: Standing::Broken,
             head: Head { sequence: Sequence(3), chain_hash: Digest([0xBB; 32]) },
             epoch_start: Sequence(2),
@@ -251,13 +338,26 @@ mod tests {
         let record = record();
         let bytes = record.to_bytes();
         let expect = [
-            format!("01{}0000000002", "aa".repeat(16)),
+            format!("02{}0000000002", "aa".repeat(16)),
             format!("0000000000000003{}", "bb".repeat(32)),
-            "00000000000000020000000000000001".to_owned(),
+            "0000000000000002000000000000000102".to_owned(),
         ];
         let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(shown, expect.concat());
-        assert_eq!(ChannelRecord::from_bytes(&bytes), Ok(record));
+        assert_eq!(ChannelRecord::from_bytes(&bytes), Ok(record.clone()));
         assert!(ChannelRecord::from_bytes(&bytes[..20]).is_err());
+        let mut older = bytes[..bytes.len() - 1].to_vec();
+        older[0] = 1;
+        assert_eq!(ChannelRecord::from_bytes(&older), Ok(ChannelRecord { shelf: Shelf::First, ..record }));
+    }
+
+    #[test]
+    fn golden_way_back() {
+        let rejoin = Rejoin { commit_hash: Digest([0xCC; 32]), epoch: Epoch(7), roster: Roster::default() };
+        let bytes = rejoin.to_bytes();
+        let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(shown, format!("01{}0000000000000007000000050100000000", "cc".repeat(32)));
+        assert_eq!(Rejoin::from_bytes(&bytes), Ok(rejoin));
+        assert!(Rejoin::from_bytes(&bytes[..bytes.len() - 1]).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use lianxin_keystore::Transaction;
 use lianxin_tlog::Head;
-use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Epoch, Label, ZoneId};
+use lianxin_types::{ChannelId, DecodeError, DepartmentId, DeviceUri, Digest, Epoch, Label, ZoneId};
 
 use crate::record::{Records, Standing};
 use crate::{Mls, MlsError};
@@ -24,7 +24,10 @@ pub struct ChannelView {
     pub members: Vec<DeviceUri>,
     /// The last event processed.
     pub head: Head,
-    /// Whether an own commit waits for the gateway.
+    /// What all members of the epoch agree on, and nobody else knows (RFC 9420 section 8.7): two devices with the same value
+    /// are in the same group state.
+    pub epoch_authenticator: Digest,
+    /// Whether an own commit, or the own way back into a broken group, waits for the gateway.
     pub has_pending_commit: bool,
     /// Members who wait to leave.
     pub pending_leaves: Vec<DeviceUri>,
@@ -35,14 +38,14 @@ pub struct ChannelView {
 }
 
 impl Mls {
-    /// The channel as this device knows it; `None` if it is no member, or no member any more.
+    /// The channel as this device knows it; `None` if it is no member, no member any more, or has lost its group.
     ///
     /// # Errors
     /// [`MlsError::Keystore`], [`MlsError::Record`].
     pub fn channel(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<ChannelView>, MlsError> {
         let records = Records::new(tx, channel);
         let Some(record) = records.load()? else { return Ok(None) };
-        if record.standing == Standing::Ended {
+        if matches!(record.standing, Standing::Ended | Standing::Lost) {
             return Ok(None);
         }
         let open = self.open(tx, records, record)?;
@@ -56,19 +59,31 @@ impl Mls {
             departments: context.departments().iter().map(|one| one.id.clone()).collect(),
             members: open.roster.seats().map(|seat| seat.uri.clone()).collect(),
             head: open.record.head,
-            has_pending_commit: open.group.pending_commit().is_some(),
+            epoch_authenticator: Digest::try_from(open.group.epoch_authenticator().as_slice())
+                .map_err(|_| DecodeError::OutOfRange { field: "epoch authenticator" })?,
+            has_pending_commit: open.group.pending_commit().is_some() || open.records.rejoin()?.is_some(),
             pending_leaves: open.leaving().cloned().collect(),
             own_position: open.roster.seats().position(|seat| seat.leaf == own).unwrap_or_default(),
             is_broken: open.record.standing == Standing::Broken,
         }))
     }
 
-    /// The channels that this device is a member of, ascending by id.
+    /// The last event that this device has counted in the channel, also while it has no group; `None` for a channel that it
+    /// knows nothing of. Its log is to be read behind this.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn head(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<Head>, MlsError> {
+        Ok(Records::new(tx, channel).load()?.map(|record| record.head))
+    }
+
+    /// The channels whose group this device has, ascending by id.
     ///
     /// # Errors
     /// [`MlsError::Keystore`], [`MlsError::Record`].
     pub fn channels(&self, tx: &Transaction<'_>) -> Result<Vec<ChannelId>, MlsError> {
         let all = Records::all(tx)?.into_iter();
-        Ok(all.filter(|(_, record)| record.standing != Standing::Ended).map(|(channel, _)| channel).collect())
+        let has_group = |standing| matches!(standing, Standing::Active | Standing::Broken);
+        Ok(all.filter(|(_, record)| has_group(record.standing)).map(|(channel, _)| channel).collect())
     }
 }

@@ -32,6 +32,13 @@ pub enum AuditEvent {
         /// Bytes of the bundle.
         bytes: usize,
     },
+    /// A member came back by an external commit: same device, same key, another leaf.
+    Rejoined {
+        /// The epoch that it ended.
+        epoch: Epoch,
+        /// Bytes of the bundle.
+        bytes: usize,
+    },
     /// A member asked to leave.
     LeaveProposed {
         /// The epoch of the proposal.
@@ -127,7 +134,10 @@ impl AuditEvent {
     /// The family that stands in the leaf.
     pub const fn family(&self) -> EventFamily {
         match self {
-            Self::ChannelStarted { .. } | Self::Committed { .. } | Self::LeaveProposed { .. } => EventFamily::Channel,
+            Self::ChannelStarted { .. }
+            | Self::Committed { .. }
+            | Self::Rejoined { .. }
+            | Self::LeaveProposed { .. } => EventFamily::Channel,
             Self::MessageAccepted { .. } => EventFamily::Message,
             Self::KeyPackagesPublished { .. } | Self::KeyPackagesClaimed { .. } => EventFamily::KeyPackage,
             Self::Followed { .. }
@@ -148,6 +158,7 @@ impl AuditEvent {
         match self {
             Self::ChannelStarted { .. } => "channel-started",
             Self::Committed { .. } => "committed",
+            Self::Rejoined { .. } => "rejoined",
             Self::LeaveProposed { .. } => "leave-proposed",
             Self::MessageAccepted { .. } => "message-accepted",
             Self::KeyPackagesPublished { .. } => "key-packages-published",
@@ -184,7 +195,9 @@ impl AuditEvent {
                 "bytes_bucket": bytes_bucket(*bytes),
             }),
             Self::LeaveProposed { epoch } => json!({"epoch": epoch.0}),
-            Self::MessageAccepted { epoch, bytes } => json!({"epoch": epoch.0, "bytes_bucket": bytes_bucket(*bytes)}),
+            Self::MessageAccepted { epoch, bytes } | Self::Rejoined { epoch, bytes } => {
+                json!({"epoch": epoch.0, "bytes_bucket": bytes_bucket(*bytes)})
+            }
             Self::KeyPackagesPublished { one_time, last_resort } => {
                 json!({"one_time": one_time, "last_resort": last_resort})
             }

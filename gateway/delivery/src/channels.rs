@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::DeliveryError;
 use crate::group::{GroupState, VerifiedCommit};
+use crate::group_info::check_rejoin_head;
 use crate::messages::check_head;
 
 /// What a committer hands in.
@@ -227,6 +228,10 @@ impl Channels {
         let (before, state) = self.current(federation, channel)?;
         let verified = state.verify_commit(federation, caller, &bundle.commit, now)?;
         let (summary, next) = (&verified.summary, &verified.next);
+        match summary.rejoined_from {
+            None => check_head(&*self.store, channel, &verified.head)?,
+            Some(_) => check_rejoin_head(&*self.store, channel, &before, &verified.head)?,
+        }
         let signer = GroupInfoSigner { leaf: summary.committer.leaf, signature_key: &summary.committer.signature_key };
         let crypto = RustCrypto::default();
         let info = check_group_info(&crypto, &bundle.group_info, next.group().group_context(), signer)?;
@@ -234,7 +239,6 @@ impl Channels {
             return Err(DeliveryError::BadHead);
         }
         check_welcome(&bundle.welcome, &summary.added)?;
-        check_head(&*self.store, channel, &verified.head)?;
         for added in summary.added.iter() {
             if !added.is_last_resort && !self.store.is_claimed(channel, &added.reference)? {
                 return Err(DeliveryError::KeyPackageNotClaimed);
@@ -348,6 +352,12 @@ impl PreparedCommit {
         let summary = self.verified.summary;
         let channel = summary.context.channel();
         let caller = permit.caller().clone();
+        // Who comes back names the head of a GroupInfo, which says nothing about how far it has read: the committer neither
+        // compares nor keeps it. Nor does it depend on what was proposed.
+        let (head, expect) = match summary.rejoined_from {
+            None => (Some(self.verified.head), expect(&self.before)),
+            Some(_) => (None, Expect::Epoch(self.before.epoch)),
+        };
         let event = NewEvent {
             kind: EventKind::Commit,
             sender: caller.clone(),
@@ -355,9 +365,11 @@ impl PreparedCommit {
             label_reference: label_reference(summary.context.label()),
             mls_hash: Digest::sha256(&self.bundle.commit),
             mls: self.bundle.commit,
-            head: Some(self.verified.head),
+            head,
         };
-        let seated = summary.added.iter().map(|added| Seat { device: added.uri.clone(), leaf: added.leaf }).collect();
+        let added = summary.added.iter().map(|added| Seat { device: added.uri.clone(), leaf: added.leaf });
+        let back = summary.rejoined_from.map(|_| Seat { device: caller.clone(), leaf: summary.committer.leaf });
+        let seated = added.chain(back).collect();
         let unseated = summary.removed.iter().map(|removed| removed.uri.clone()).collect();
         let epoch = self.verified.next.epoch();
         let mut effects = vec![Effect::Group { epoch, seated, unseated, group_info: self.bundle.group_info }];
@@ -376,7 +388,7 @@ impl PreparedCommit {
         if state.len() <= SNAPSHOT_BYTES_ALWAYS || epoch.0.is_multiple_of(SNAPSHOT_EVERY_COMMITS) {
             effects.push(Effect::GroupSnapshot { state });
         }
-        let write = ChannelWrite { channel, expect: expect(&self.before), event };
+        let write = ChannelWrite { channel, expect, event };
         (write, effects, self.verified.next)
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lianxin_profile::{
     ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeKind, ProfileError, Roster,
     check_commit, check_leave, check_sender, check_start, parse_group_info, parse_handshake, parse_tree,
-    stored_context,
+    refused_by_library, stored_context,
 };
 use lianxin_store::StoredEvent;
 use lianxin_tlog::{EventKind, Head};
@@ -113,11 +113,13 @@ impl GroupState {
         tree.map(Bytes::from).map_err(|_| fault("tree cannot be encoded"))
     }
 
-    /// Verifies a commit of `caller` against this state and makes the state behind it.
+    /// Verifies a commit of `caller`, or an external commit by which it comes back, against this state and makes the state
+    /// behind it. In that one no proposal waits any more: after an external commit, what is to go on waiting must be
+    /// proposed anew.
     ///
     /// # Errors
     /// [`DeliveryError`]: other channel or epoch, another's leaf, anything that RFC 9420 or the profile forbids, waiting
-    /// proposals left out.
+    /// proposals left out by a member.
     pub fn verify_commit(
         &self,
         federation: &Federation,
@@ -131,8 +133,11 @@ impl GroupState {
             return Err(ProfileError::InvalidMls { what: "commit" }.into());
         };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
-        let summary = check_commit(federation, &RustCrypto::default(), &staged, &sender, before, now)?;
-        self.check_leaves_are_committed(&summary)?;
+        let summary = check_commit(federation, &RustCrypto::default(), &staged, &sender, caller, before, now)?;
+        // Who comes back from outside cannot commit what others have proposed (RFC 9420 section 12.4.3.2).
+        if summary.rejoined_from.is_none() {
+            self.check_leaves_are_committed(&summary)?;
+        }
         let mut next = self.copy()?;
         let merged = next.group.merge_commit(&next.storage, *staged);
         merged.map_err(|_| fault("a verified commit cannot be merged"))?;
@@ -207,7 +212,7 @@ impl GroupState {
         }
         check_sender(&self.roster, &frame.sender, caller)?;
         let processed = self.group.process_message(&RustCrypto::default(), frame.message);
-        let processed = processed.map_err(|_| ProfileError::InvalidCommit { fault: "it does not verify" })?;
+        let processed = processed.map_err(|error| refused_by_library(&frame.sender, &error))?;
         let authenticated = lianxin_profile::AuthenticatedData::from_bytes(processed.aad());
         let authenticated = authenticated.map_err(|_| ProfileError::InvalidMls { what: "authenticated data" })?;
         Ok((processed, authenticated.head))

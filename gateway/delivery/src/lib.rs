@@ -9,6 +9,7 @@ mod channels;
 mod error;
 mod fanout;
 mod group;
+mod group_info;
 mod key_packages;
 mod mailbox;
 mod messages;

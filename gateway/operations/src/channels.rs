@@ -194,12 +194,15 @@ impl Operations {
         let summary = prepared.summary();
         let departments: Vec<_> = summary.added.iter().map(|added| added.uri.department().clone()).collect();
         let permit = self.guard.engine.commit(&request(&departments, summary.roster.len(), summary.added.len()))?;
-        let change = Change {
-            added: summary.added.iter().map(|added| added.uri.clone()).collect(),
-            removed: summary.removed.iter().map(|removed| removed.uri.clone()).collect(),
+        let invited: Vec<_> = summary.added.iter().map(|added| added.uri.clone()).collect();
+        let (epoch, bytes) = (prepared.before().epoch, prepared.bytes());
+        let event = match summary.rejoined_from {
+            Some(_) => AuditEvent::Rejoined { epoch, bytes },
+            None => {
+                let removed = summary.removed.iter().map(|removed| removed.uri.clone()).collect();
+                AuditEvent::Committed { epoch, change: Change { added: invited.clone(), removed }, bytes }
+            }
         };
-        let invited = change.added.clone();
-        let event = AuditEvent::Committed { epoch: prepared.before().epoch, change, bytes: prepared.bytes() };
         let (slot, version) = (Some(prepared.slot()), permit.policy_version());
         let accepted = self.accept(scope, event, slot, version, prepared.into_write(&permit)).await?;
         self.fanout.wake_inboxes(&invited);

@@ -214,11 +214,11 @@ impl From<ProfileError> for Refusal {
     fn from(error: ProfileError) -> Self {
         match error {
             ProfileError::InvalidMls { .. } => Self::InvalidMls,
-            ProfileError::InvalidCommit { .. } | ProfileError::ExternalCommit => Self::InvalidCommit,
+            ProfileError::InvalidCommit { .. } => Self::InvalidCommit,
             ProfileError::ProposalNotAllowed { .. } => Self::ProposalNotAllowed,
             ProfileError::InvalidGroupInfo { .. } => Self::InvalidGroupInfo,
             ProfileError::InvalidContext(_) => Self::InvalidContext,
-            ProfileError::SenderMismatch => Self::SenderMismatch,
+            ProfileError::SenderMismatch | ProfileError::RejoinKey => Self::SenderMismatch,
             ProfileError::InvalidCredential { .. } | ProfileError::Certificate(_) => Self::InvalidCredential,
             ProfileError::CredentialExpired => Self::CredentialExpired,
             ProfileError::CredentialRevoked => Self::CredentialRevoked,

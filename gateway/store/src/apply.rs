@@ -210,21 +210,29 @@ fn apply_group<E: Engine>(
     channel.epoch = epoch;
     channel.epoch_sequence = place.head.sequence;
     channel.proposal_sequence = Sequence(0);
+    // Proposals end with their epoch: who asked to leave and is still there asks again.
+    let asked = std::mem::take(&mut channel.leaving);
     let mut left = Vec::new();
     for device in unseated {
         if channel.members.remove(device).is_some() {
-            channel.leaving.retain(|leaving| leaving != device);
             left.push(device);
         }
     }
-    let mut came = Vec::new();
-    for seat in seated {
-        let member = Member { leaf: seat.leaf, joined: place.head.sequence };
-        if channel.members.insert(seat.device.clone(), member).is_none() {
-            came.push(&seat.device);
+    let mut rows = Vec::new();
+    for device in asked {
+        if let Some(Member { leaf, joined }) = channel.members.get(&device).copied() {
+            rows.push((device, leaf, joined));
         }
-        channel.leaving.retain(|leaving| *leaving != seat.device);
-        channel.known.insert(seat.device.clone());
+    }
+    let mut came = Vec::new();
+    for Seat { device, leaf } in seated {
+        // Who moves to another leaf has been a member all the time.
+        let joined = channel.members.get(device).map_or(place.head.sequence, |member| member.joined);
+        if channel.members.insert(device.clone(), Member { leaf: *leaf, joined }).is_none() {
+            came.push(device);
+        }
+        channel.known.insert(device.clone());
+        rows.push((device.clone(), *leaf, joined));
     }
     for device in left {
         draft.put(key::roster(&place.channel, device), RosterRow { seat: None, leaving: Sequence(0) }.encode());
@@ -239,9 +247,9 @@ fn apply_group<E: Engine>(
         let others = draft.number(&count)?;
         draft.put_number(count, others + 1);
     }
-    for seat in seated {
-        let row = RosterRow { seat: Some((seat.leaf, place.head.sequence)), leaving: Sequence(0) };
-        draft.put(key::roster(&place.channel, &seat.device), row.encode());
+    for (device, leaf, joined) in rows {
+        let row = RosterRow { seat: Some((leaf, joined)), leaving: Sequence(0) };
+        draft.put(key::roster(&place.channel, &device), row.encode());
     }
     Ok(())
 }

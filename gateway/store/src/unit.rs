@@ -84,11 +84,12 @@ pub struct Idempotency {
 /// A change of state beside the log. Each is part of the journal record, so the state can be rebuilt from the journal.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// The channel's group has these members now. At the start: the creator alone, epoch 0.
+    /// The channel's group has these members now. At the start: the creator alone, epoch 0. Proposals end with the epoch:
+    /// nobody is leaving any more.
     Group {
         /// The epoch that begins.
         epoch: Epoch,
-        /// Who takes a leaf.
+        /// Who takes a leaf. A member that is not unseated moves to the leaf named, and keeps when it joined.
         seated: Vec<Seat>,
         /// Who loses its leaf.
         unseated: Vec<DeviceUri>,

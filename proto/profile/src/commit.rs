@@ -10,6 +10,7 @@ use crate::{
     ChannelContext, ProfileError, Roster, Seat, Validity, check_leaf,
     extensions::check_change,
     key_package::{check_added, check_leaf_form},
+    rejoin::check_rejoin,
 };
 
 /// The epoch that a commit starts from.
@@ -72,6 +73,9 @@ pub struct CommitSummary {
     pub added: Vec<Added>,
     /// Members that go, in the order of their proposals.
     pub removed: Vec<Removed>,
+    /// The leaf that the committer had before, if it came back by an external commit: it is neither added nor removed, and
+    /// sits at `committer.leaf` now.
+    pub rejoined_from: Option<u32>,
     /// Whether the committer renewed its leaf.
     pub updated: bool,
     /// The channel context of the new epoch.
@@ -82,17 +86,20 @@ pub struct CommitSummary {
     pub roster: Roster,
 }
 
-/// Checks a commit that openmls has verified and staged, against the epoch `before` it.
+/// Checks a commit that openmls has verified and staged, against the epoch `before` it. `named` is who the commit is said to
+/// be from: the TLS caller at the gateway, the event's sender at a member.
 ///
-/// Allowed are Adds and context changes by the committer, Removes by the committer, Removes of themselves by those who
+/// Allowed by a member are Adds and context changes by the committer, Removes by the committer, Removes of themselves by those who
 /// leave, and the committer's own path. Every leaf that enters or changes has a valid credential; a changed leaf keeps its
 /// identity. In the group that results nobody sits twice, everybody's department is named, and only the channel context
-/// has moved, forward.
+/// has moved, forward. From outside the tree a commit is allowed only to come back: an ExternalInit, the Remove of the leaf
+/// that `named` has, a new leaf with the same identity and key, and nothing else.
 ///
 /// `now` is the time at which the commit is judged: the gateway's clock, and for a member the gateway time of the event.
 ///
 /// # Errors
-/// [`ProfileError::ExternalCommit`], [`ProfileError::ProposalNotAllowed`], [`ProfileError::InvalidCommit`],
+/// [`ProfileError::SenderMismatch`], [`ProfileError::RejoinKey`], [`ProfileError::ProposalNotAllowed`],
+/// [`ProfileError::InvalidCommit`],
 /// [`ProfileError::InvalidContext`], [`ProfileError::InvalidKeyPackage`], [`ProfileError::DepartmentNotNamed`],
 /// [`ProfileError::LimitReached`], and those of [`check_leaf`].
 pub fn check_commit(
@@ -100,10 +107,14 @@ pub fn check_commit(
     crypto: &impl OpenMlsCrypto,
     staged: &StagedCommit,
     sender: &Sender,
+    named: &DeviceUri,
     before: Before<'_>,
     now: Timestamp,
 ) -> Result<CommitSummary, ProfileError> {
-    let mut committer = committer_seat(sender, before.roster)?.clone();
+    if *sender == Sender::NewMemberCommit {
+        return check_rejoin(federation, staged, named, before, now);
+    }
+    let mut committer = check_sender(before.roster, sender, named)?.clone();
     let context = check_change(before.context, staged.group_context())?;
     let mut roster = before.roster.clone();
     let (mut added, mut removed) = (Vec::new(), Vec::new());
@@ -136,17 +147,23 @@ pub fn check_commit(
     roster.check_departments(&context)?;
     let context_changed = staged.group_context().extensions() != before.context.extensions();
     let epoch = Epoch(staged.group_context().epoch().as_u64());
-    Ok(CommitSummary { epoch, committer, added, removed, updated, context, context_changed, roster })
+    let rejoined_from = None;
+    Ok(CommitSummary { epoch, committer, added, removed, rejoined_from, updated, context, context_changed, roster })
 }
 
 /// The member that `sender` is, if it is the one that `expected` names: the TLS caller at the gateway, the event's sender
-/// at a member.
+/// at a member. Who comes from outside the tree must be said to be a member; that the leaf which signed is that member's
+/// says [`check_commit`].
 ///
 /// # Errors
-/// [`ProfileError::SenderMismatch`] for another member or no member, [`ProfileError::ExternalCommit`].
+/// [`ProfileError::SenderMismatch`] for another member or no member.
 pub fn check_sender<'a>(roster: &'a Roster, sender: &Sender, expected: &DeviceUri) -> Result<&'a Seat, ProfileError> {
-    let seat = committer_seat(sender, roster)?;
-    if seat.uri == *expected { Ok(seat) } else { Err(ProfileError::SenderMismatch) }
+    let seat = match sender {
+        Sender::Member(leaf) => roster.at(leaf.u32()),
+        Sender::NewMemberCommit => roster.of(expected),
+        Sender::External(_) | Sender::NewMemberProposal => None,
+    };
+    seat.filter(|seat| seat.uri == *expected).ok_or(ProfileError::SenderMismatch)
 }
 
 /// Checks a proposal that stands alone: members may propose their own removal and nothing else. Gives the one who leaves.
@@ -160,14 +177,6 @@ pub fn check_leave<'a>(queued: &QueuedProposal, roster: &'a Roster) -> Result<&'
             roster.at(leaf.u32()).ok_or(not_allowed)
         }
         _ => Err(not_allowed),
-    }
-}
-
-fn committer_seat<'a>(sender: &Sender, roster: &'a Roster) -> Result<&'a Seat, ProfileError> {
-    match sender {
-        Sender::Member(leaf) => roster.at(leaf.u32()).ok_or(ProfileError::SenderMismatch),
-        Sender::NewMemberCommit => Err(ProfileError::ExternalCommit),
-        Sender::External(_) | Sender::NewMemberProposal => Err(ProfileError::SenderMismatch),
     }
 }
 
@@ -185,7 +194,7 @@ fn check_allowed(queued: &QueuedProposal, committer: &Seat) -> Result<(), Profil
         Proposal::Update(_) => "update",
         Proposal::PreSharedKey(_) => "pre-shared key",
         Proposal::ReInit(_) => "reinit",
-        Proposal::ExternalInit(_) => return Err(ProfileError::ExternalCommit),
+        Proposal::ExternalInit(_) => "external init by a member",
         Proposal::SelfRemove => "self remove",
         Proposal::Custom(_) => "custom",
     };

@@ -21,9 +21,9 @@ pub enum ProfileError {
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// `PROPOSAL_NOT_ALLOWED`: a commit from outside the group. Rejoining this way is not part of the protocol yet.
-    #[error("commits from outside the group are not accepted")]
-    ExternalCommit,
+    /// `SENDER_MISMATCH`: a device comes back with another key than its leaf has. Who lost its key is seated by a member.
+    #[error("a device comes back with the key that its leaf has")]
+    RejoinKey,
     /// `PROPOSAL_NOT_ALLOWED`: a proposal of a kind, or from a sender, that the profile does not allow.
     #[error("proposal not allowed: {proposal}")]
     ProposalNotAllowed {

@@ -36,6 +36,17 @@ impl fmt::Debug for CheckedGroupInfo {
     }
 }
 
+/// The GroupInfo in an MLSMessage, with exactly `external_pub` and the head extension, and that head. Its signature is not
+/// verified: whoever has the tree of its epoch does that.
+///
+/// # Errors
+/// [`ProfileError::InvalidMls`], [`ProfileError::InvalidGroupInfo`].
+pub fn open_group_info(bytes: &[u8]) -> Result<(VerifiableGroupInfo, Head), ProfileError> {
+    let group_info = parse_group_info(bytes)?;
+    let head = check_extensions(group_info.extensions())?;
+    Ok((group_info, head))
+}
+
 /// Checks an MLSMessage with a GroupInfo: context equal to `expected`, signed by `signer`, with exactly `external_pub` and
 /// the head extension, and so without a ratchet tree.
 ///
@@ -49,8 +60,7 @@ pub fn check_group_info(
     expected: &GroupContext,
     signer: GroupInfoSigner<'_>,
 ) -> Result<CheckedGroupInfo, ProfileError> {
-    let group_info = parse_group_info(bytes)?;
-    let head = check_extensions(group_info.extensions())?;
+    let (group_info, head) = open_group_info(bytes)?;
     if group_info.group_context() != expected {
         return Err(fault("its group context is not the commit's"));
     }

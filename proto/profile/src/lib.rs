@@ -21,6 +21,7 @@ mod head;
 mod key_package;
 mod message;
 mod payload;
+mod rejoin;
 mod roster;
 mod start;
 mod welcome;
@@ -34,7 +35,7 @@ pub use error::ProfileError;
 pub use extensions::{
     external_sender, group_context_extensions, moved_forward, read_context, read_extensions, stored_context,
 };
-pub use group_info::{CheckedGroupInfo, GroupInfoSigner, check_group_info};
+pub use group_info::{CheckedGroupInfo, GroupInfoSigner, check_group_info, open_group_info};
 pub use head::{HEAD_EXTENSION, head_extension, read_head};
 pub use key_package::{CheckedKeyPackage, check_key_package};
 pub use message::{
@@ -42,6 +43,7 @@ pub use message::{
     parse_welcome,
 };
 pub use payload::{Payload, PayloadError};
+pub use rejoin::refused_by_library;
 pub use roster::{Roster, Seat};
 pub use start::{GroupStart, check_start};
 pub use welcome::check_welcome;

@@ -3,7 +3,7 @@
 use lianxin_mls::{CommitBundle, Invitation, LogEvent, MlsError, NewChannel, Processed, StartBundle};
 use lianxin_profile::{
     Before, CommitSummary, GroupInfoSigner, ProfileError, Roster, check_commit, check_group_info, check_leave,
-    check_sender, check_start, check_welcome, parse_group_info, parse_handshake, parse_tree,
+    check_sender, check_start, check_welcome, parse_group_info, parse_handshake, parse_tree, refused_by_library,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_types::{
@@ -22,6 +22,7 @@ pub(crate) struct Gateway {
     storage: MemoryStorage,
     group: PublicGroup,
     roster: Roster,
+    group_info: Vec<u8>,
     pub(crate) channel: ChannelId,
     pub(crate) log: Vec<LogEvent>,
     pub(crate) heads: Vec<Head>,
@@ -60,7 +61,8 @@ impl Gateway {
         let start = check_start(&office().federation, &group, &group_info, SystemClock.now())?;
         assert_eq!(start.group.channel, channel);
         let heads = vec![chain_start(&channel)];
-        Ok(Self { crypto, storage, group, roster: start.roster, channel, log: Vec::new(), heads })
+        let (roster, group_info) = (start.roster, bundle.group_info.clone());
+        Ok(Self { crypto, storage, group, roster, group_info, channel, log: Vec::new(), heads })
     }
 
     /// Puts anything into the log, as a gateway could that checks nothing.
@@ -87,15 +89,14 @@ impl Gateway {
         let processed = self
             .group
             .process_message(&self.crypto, frame.message)
-            .map_err(|_| ProfileError::InvalidCommit { fault: "openmls" })?;
+            .map_err(|error| refused_by_library(&frame.sender, &error))?;
         let mls_sender = processed.sender().clone();
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
             return Err(ProfileError::InvalidMls { what: "commit" });
         };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
         let now = SystemClock.now();
-        let summary = check_commit(&office().federation, &self.crypto, &staged, &mls_sender, before, now)?;
-        check_sender(&self.roster, &mls_sender, &sender.uri)?;
+        let summary = check_commit(&office().federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now)?;
         let signer = GroupInfoSigner { leaf: summary.committer.leaf, signature_key: &summary.committer.signature_key };
         let checked = check_group_info(&self.crypto, &bundle.group_info, staged.group_context(), signer)?;
         assert!(self.heads.contains(&checked.head), "the committer's head is one of the log's");
@@ -103,6 +104,7 @@ impl Gateway {
         self.group.merge_commit(&self.storage, *staged).expect("memory does not fail");
         assert!(summary.roster.matches(self.group.members()), "the roster is what the group is");
         self.roster = summary.roster.clone();
+        self.group_info = bundle.group_info.clone();
         self.append(EventKind::Commit, &sender.uri, bundle.commit.clone());
         Ok(summary)
     }
@@ -128,8 +130,7 @@ impl Gateway {
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else { return false };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
         let now = SystemClock.now();
-        check_commit(&office().federation, &self.crypto, &staged, &mls_sender, before, now).is_ok()
-            && check_sender(&self.roster, &mls_sender, &sender.uri).is_ok()
+        check_commit(&office().federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now).is_ok()
     }
 
     /// Accepts a proposal to leave.
@@ -161,6 +162,12 @@ impl Gateway {
         }
     }
 
+    /// GroupInfo and tree of the current epoch.
+    pub(crate) fn served(&self) -> (Vec<u8>, Vec<u8>) {
+        let tree = self.group.export_ratchet_tree().tls_serialize_detached().expect("a tree");
+        (self.group_info.clone(), tree)
+    }
+
     /// `inviter` adds `newcomers`; everybody in `members` reads it; the newcomers join.
     pub(crate) fn seat(&mut self, inviter: &Device, members: &[&Device], newcomers: &[&Device]) {
         let packages: Vec<_> = newcomers.iter().map(|one| one.key_package()).collect();
@@ -179,7 +186,9 @@ impl Gateway {
 
     /// Gives `device` everything behind its head; panics on an error.
     pub(crate) fn feed(&self, device: &Device) -> Vec<Processed> {
-        let after = device.view(self.channel).expect("a member").head.sequence;
+        let channel = self.channel;
+        let head = device.run(move |mls, tx, _| mls.head(tx, channel)).expect("a readable state");
+        let after = head.expect("it knows the channel").sequence;
         let behind = self.log.iter().filter(|event| event.sequence > after);
         behind.map(|event| device.process(event).expect("processed")).collect()
     }

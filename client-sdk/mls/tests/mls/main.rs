@@ -9,4 +9,5 @@ mod garbage;
 mod gateway;
 mod key_packages;
 mod membership;
+mod rejoin;
 mod rules;

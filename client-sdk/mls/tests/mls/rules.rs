@@ -237,7 +237,7 @@ fn a_context_moves_forward_to_a_newer_policy() {
 }
 
 #[test]
-fn nobody_comes_in_by_an_external_commit() {
+fn a_stranger_does_not_come_in_by_an_external_commit() {
     let (jiwei, shenji, mut gateway) = two();
     let (channel, gone) = (gateway.channel, shenji.uri.clone());
     let kept = jiwei.run(move |mls, tx, federation| mls.remove(tx, federation, channel, &[gone])).expect("a commit");
@@ -265,9 +265,9 @@ fn nobody_comes_in_by_an_external_commit() {
         .expect("memory does not fail");
     let commit = bundle.into_commit().to_bytes().expect("bytes");
     let stranger = CommitBundle { commit, welcome: vec![], group_info: vec![] };
-    assert_eq!(gateway.commit(&shenji, &stranger).map(|_| ()), Err(ProfileError::ExternalCommit));
+    assert_eq!(gateway.commit(&shenji, &stranger).map(|_| ()), Err(ProfileError::SenderMismatch));
     gateway.append(EventKind::Commit, &shenji.uri, stranger.commit);
-    let found = Processed::Hidden(Violation::InvalidCommit(ProfileError::ExternalCommit));
+    let found = Processed::Hidden(Violation::InvalidCommit(ProfileError::SenderMismatch));
     assert_eq!(gateway.feed(&jiwei), [found]);
 }
 

@@ -31,6 +31,7 @@ fn every_event() -> Vec<AuditEvent> {
             classification: Classification::General3,
         },
         AuditEvent::Committed { epoch: Epoch(4), change, bytes: 1_500 },
+        AuditEvent::Rejoined { epoch: Epoch(4), bytes: 1_500 },
         AuditEvent::LeaveProposed { epoch: Epoch(4) },
         AuditEvent::MessageAccepted { epoch: Epoch(4), bytes: 600 },
         AuditEvent::KeyPackagesPublished { one_time: 20, last_resort: true },

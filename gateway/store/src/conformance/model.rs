@@ -181,13 +181,13 @@ impl Model {
         match effect {
             Effect::Group { epoch, seated, unseated, group_info } => {
                 let Some(channel) = write.and_then(|write| self.channels.get_mut(&write.channel)) else { return };
+                channel.leaving.clear();
                 for device in unseated {
                     channel.members.remove(device);
-                    channel.leaving.retain(|leaving| leaving != device);
                 }
                 for seat in seated {
-                    channel.members.insert(seat.device.clone(), (seat.leaf, sequence));
-                    channel.leaving.retain(|leaving| *leaving != seat.device);
+                    let joined = channel.members.get(&seat.device).map_or(sequence, |(_, joined)| *joined);
+                    channel.members.insert(seat.device.clone(), (seat.leaf, joined));
                     channel.known.insert(seat.device.clone());
                 }
                 (channel.epoch, channel.epoch_sequence, channel.proposal) = (*epoch, sequence, 0);
