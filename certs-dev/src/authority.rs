@@ -90,11 +90,12 @@ impl Authority {
         Ok(serial)
     }
 
-    /// Signs and writes the revocation list over `serials`. Its number is one more than theirs: it rises with each.
+    /// Signs and writes the revocation list over `serials` under a number that must rise with each.
     pub(crate) fn write_revocation_list(
         &self,
         paths: &DepartmentPaths,
         serials: &[Vec<u8>],
+        number: u64,
         now: Timestamp,
     ) -> anyhow::Result<()> {
         let revoked = |serial: &Vec<u8>| -> anyhow::Result<RevokedCertParams> {
@@ -108,7 +109,7 @@ impl Authority {
         let list = CertificateRevocationListParams {
             this_update: date(now)?,
             next_update: date(now.plus(REVOCATION_LIST_LIFETIME))?,
-            crl_number: SerialNumber::from(serials.len() as u64 + 1),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect::<anyhow::Result<_>>()?,
             key_identifier_method: KeyIdMethod::Sha256,

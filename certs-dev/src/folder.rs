@@ -28,6 +28,7 @@ NOT-FOR-PRODUCTION.txt            what this folder must never be used for
 roots.json                        the root keys that an installation pins (2 of 3)
 roots/root-{1,2,3}.key            their private keys
 trust-bundle.note                 the signed trust bundle
+bundles/<version>.note            its predecessors, once there are any
 departments/<id>/ca.{pem,key}     the department's authority
   revoked.crl, revoked.crl.pem    its revocation list, DER and PEM
   revoked-serials.txt             the serial numbers on it, one in hexadecimal per line
@@ -71,7 +72,7 @@ pub fn clear(out: &Path) -> anyhow::Result<()> {
             out.display()
         );
     }
-    for folder in ["roots", "departments", "gateway", "specimens"] {
+    for folder in ["roots", "departments", "gateway", "specimens", "bundles"] {
         remove(fs::remove_dir_all(out.join(folder))).with_context(|| format!("cannot remove {folder}"))?;
     }
     for file in ["roots.json", "trust-bundle.note", "README.txt", NOT_FOR_PRODUCTION] {

@@ -43,11 +43,12 @@ pub fn mint(plan: &FederationPlan, out: &Path, clock: &dyn Clock) -> anyhow::Res
         }
         minted.issue_officers(&authority, &department.id)?;
         if index == 0 {
-            minted.issue_gateway(&authority, &department.id, &plan.host)?;
+            let uri = new_uri(&department.id, Kind::Gateway, "node-1")?;
+            minted.issue_gateway(&authority, &uri, &plan.host)?;
             let second = &plan.departments[1].id;
             revoked = specimen::mint_all(out, &authority, &department.id, second, minted.now)?;
         }
-        authority.write_revocation_list(&paths, if index == 0 { &revoked } else { &[] }, minted.now)?;
+        authority.write_revocation_list(&paths, if index == 0 { &revoked } else { &[] }, 1, minted.now)?;
     }
     minted.write_bundles(plan, departments)?;
     Ok(minted)
@@ -104,15 +105,9 @@ impl Minted {
         Ok(())
     }
 
-    pub(crate) fn issue_gateway(
-        &self,
-        authority: &Authority,
-        department: &DepartmentId,
-        host: &str,
-    ) -> anyhow::Result<()> {
-        let uri = new_uri(department, Kind::Gateway, "node-1")?;
+    pub(crate) fn issue_gateway(&self, authority: &Authority, uri: &DeviceUri, host: &str) -> anyhow::Result<()> {
         let paths = self.gateway();
-        let leaf = Leaf { host: Some(host), ..self.leaf(&uri, Usage::TlsGateway) };
+        let leaf = Leaf { host: Some(host), ..self.leaf(uri, Usage::TlsGateway) };
         authority.issue(&leaf, KeyKind::P256, &paths.tls_certificate, &paths.tls_key)?;
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! it writes files and is done.
 //!
 //! [`mint`] writes what a [`FederationPlan`] says and returns a [`Minted`], which knows every path and can issue more
-//! applications, revoke, and sign a successor of the bundle; [`Minted::open`] finds the same in another process. The
+//! applications, revoke, and make successors of bundle, revocation lists and certificates; [`Minted::open`] finds the same in another process. The
 //! layout is [`FOLDER_LAYOUT`], which is also the folder's `README.txt`.
 //!
 //! ```
@@ -31,6 +31,7 @@ mod minted;
 mod paths;
 mod plan;
 mod specimen;
+mod successors;
 
 pub use folder::{FOLDER_LAYOUT, NOT_FOR_PRODUCTION, clear};
 pub use issuance::mint;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use lianxin_certs_dev::{DepartmentPlan, FederationPlan, NOT_FOR_PRODUCTION, clear, mint};
-use lianxin_types::{SystemClock, ZoneId};
+use lianxin_types::{Clock as _, SystemClock, ZoneId};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +20,15 @@ Examples:
 
   lianxin-certs-dev mint --out /tmp/two --department gongan=公安局 --department minzheng=民政局 --host gw.example
       two departments; the first operates the zone
+
+  lianxin-certs-dev renew --out ./federation
+      the next bundle and revocation lists, good for another seven days; then kill -HUP the gateway
+
+  lianxin-certs-dev revoke --out ./federation --department shenji --app app-1
+      the next revocation list of shenji, with that application on it
+
+  lianxin-certs-dev renew-gateway --out ./federation
+      a new TLS certificate and key for the gateway
 
 Every private key lies in the folder: never use it in production.";
 
@@ -35,6 +44,31 @@ struct CommandLine {
 enum Command {
     /// Mint a federation into a folder.
     Mint(Mint),
+    /// Sign the next bundle and the next revocation list of every department, good for another seven days.
+    Renew(Minted),
+    /// Put an application on its department's revocation list.
+    Revoke(Revoke),
+    /// Give the gateway a new TLS certificate and key.
+    RenewGateway(Minted),
+}
+
+#[derive(Args)]
+struct Minted {
+    /// Folder of a federation that was minted before.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct Revoke {
+    #[command(flatten)]
+    minted: Minted,
+    /// The department, e.g. shenji.
+    #[arg(long)]
+    department: String,
+    /// The application, e.g. app-1.
+    #[arg(long)]
+    app: String,
 }
 
 #[derive(Args)]
@@ -63,7 +97,42 @@ struct Mint {
 fn main() -> anyhow::Result<()> {
     match CommandLine::parse().command {
         Command::Mint(arguments) => run_mint(arguments),
+        Command::Renew(minted) => renew(&minted.open()?),
+        Command::Revoke(Revoke { minted, department, app }) => revoke(&minted.open()?, &department, &app),
+        Command::RenewGateway(minted) => renew_gateway(&minted.open()?),
     }
+}
+
+impl Minted {
+    /// The federation, with times counted from now.
+    fn open(&self) -> anyhow::Result<lianxin_certs_dev::Minted> {
+        let minted = lianxin_certs_dev::Minted::open(&self.out);
+        let minted = minted.with_context(|| format!("{} holds no minted federation", self.out.display()))?;
+        Ok(minted.at(SystemClock.now()))
+    }
+}
+
+fn renew(minted: &lianxin_certs_dev::Minted) -> anyhow::Result<()> {
+    let bundle = minted.succeed(|_| ())?.bundle;
+    for department in &bundle.departments {
+        minted.renew_revocation_list(department.id.as_str())?;
+    }
+    say(&format!("trust bundle {} and the next revocation lists are good for seven days", bundle.version))
+}
+
+fn revoke(minted: &lianxin_certs_dev::Minted, department: &str, app: &str) -> anyhow::Result<()> {
+    minted.revoke_app(department, app)?;
+    let list = minted.department(department).revocation_list;
+    say(&format!("{app} of {department} is revoked; the list is {}", list.display()))
+}
+
+fn renew_gateway(minted: &lianxin_certs_dev::Minted) -> anyhow::Result<()> {
+    minted.renew_gateway_certificate()?;
+    say(&format!("the gateway has a new certificate: {}", minted.gateway().tls_certificate.display()))
+}
+
+fn say(done: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{done}")?)
 }
 
 fn run_mint(arguments: Mint) -> anyhow::Result<()> {

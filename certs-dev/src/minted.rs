@@ -4,13 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use lianxin_trust::{BUNDLE_LIFETIME, Endpoint, Federation, RootKeys, Usage, VerifiedBundle, verify_bundle};
+use lianxin_trust::{Federation, RootKeys, Usage, VerifiedBundle, verify_bundle};
 use lianxin_types::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::authority::Authority;
-use crate::issuance::THRESHOLD;
 use crate::paths::{AppPaths, DepartmentPaths, GatewayPaths, SpecimenPaths};
 use crate::plan::check_file_name;
 use crate::specimen::Specimen;
@@ -59,6 +58,11 @@ impl Minted {
     /// The signed trust bundle.
     pub fn bundle_file(&self) -> PathBuf {
         self.folder.join("trust-bundle.note")
+    }
+
+    /// Earlier bundles, a file `<version>.note` each; not there before the first successor.
+    pub fn bundle_history_folder(&self) -> PathBuf {
+        self.folder.join("bundles")
     }
 
     /// A department's files.
@@ -159,7 +163,7 @@ impl Minted {
     /// # Errors
     /// If a file cannot be read or written.
     pub fn revoke(&self, department: &str, serial: &[u8]) -> anyhow::Result<()> {
-        self.revoke_all(department, &[serial.to_vec()])
+        self.extend_revocation_list(department, &[serial.to_vec()])
     }
 
     /// Revokes an application's TLS and MLS certificates and writes the department's list anew.
@@ -175,41 +179,6 @@ impl Minted {
         };
         let tls = serial(&app.tls_certificate, Usage::TlsClient)?;
         let mls = serial(&app.mls_certificate, Usage::Mls)?;
-        self.revoke_all(department, &[tls, mls])
-    }
-
-    /// Signs the successor of the bundle in which the zone has this one endpoint, and writes it in its place. If the host
-    /// is a new one the gateway gets a new certificate, too.
-    ///
-    /// # Errors
-    /// If a file cannot be read or written.
-    pub fn set_endpoint(&self, host: &str, port: u16) -> anyhow::Result<VerifiedBundle> {
-        let current = self.bundle()?;
-        let mut bundle = current.bundle;
-        let zone = bundle.zones.first_mut().context("the bundle has no zone")?;
-        if zone.endpoints.iter().all(|endpoint| endpoint.host != host) {
-            let paths = self.department(zone.department.as_str());
-            self.issue_gateway(&Authority::open(&zone.department, &paths)?, &zone.department, host)?;
-        }
-        zone.endpoints = vec![Endpoint { host: host.to_owned(), port }];
-        bundle.version += 1;
-        bundle.predecessor = Some(current.digest);
-        bundle.issued = self.now;
-        bundle.expires = self.now.plus(BUNDLE_LIFETIME);
-        self.write_bundle(&self.bundle_file(), &bundle, THRESHOLD)?;
-        self.bundle()
-    }
-
-    fn revoke_all(&self, department: &str, serials: &[Vec<u8>]) -> anyhow::Result<()> {
-        let paths = self.department(department);
-        let file = &paths.revoked_serials;
-        let lines = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let mut revoked = lines.lines().map(hex::decode).collect::<Result<Vec<_>, _>>()?;
-        for serial in serials {
-            if !revoked.contains(serial) {
-                revoked.push(serial.clone());
-            }
-        }
-        Authority::open(&department.parse()?, &paths)?.write_revocation_list(&paths, &revoked, self.now)
+        self.extend_revocation_list(department, &[tls, mls])
     }
 }

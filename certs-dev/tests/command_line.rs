@@ -27,6 +27,34 @@ fn a_folder_that_is_not_empty_is_refused_until_forced() {
 }
 
 #[test]
+fn a_federation_is_renewed_and_revokes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("federation");
+    let path = out.to_str().expect("a path in unicode");
+    for (arguments, wanted) in [
+        (&["renew", "--out", path][..], "holds no minted federation"),
+        (&["mint", "--out", path], "minted"),
+        (&["renew", "--out", path], "trust bundle 2"),
+        (&["revoke", "--out", path, "--department", "shenji", "--app", "app-9"], "shenji has no application app-9"),
+        (&["revoke", "--out", path, "--department", "shenji", "--app", "app-1"], "app-1 of shenji is revoked"),
+        (&["renew-gateway", "--out", path], "the gateway has a new certificate"),
+    ] {
+        let done = run(arguments);
+        let said = text(&done.stdout) + &text(&done.stderr);
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+    let minted = lianxin_certs_dev::Minted::open(&out).expect("the same federation");
+    let app = minted.app("shenji", "app-1").expect("minted");
+    let certificate = std::fs::read(app.tls_certificate).expect("a certificate");
+    let certificate =
+        <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(&certificate);
+    let federation = minted.federation().expect("a federation");
+    let now = lianxin_types::Clock::now(&lianxin_types::SystemClock);
+    let found = federation.identify(&[&certificate.expect("PEM")], lianxin_trust::Usage::TlsClient, now);
+    assert_eq!(found.map(|_| ()), Err(lianxin_trust::CertificateError::Revoked));
+}
+
+#[test]
 fn help_shows_examples_and_wrong_words_are_explained() {
     let help = run(&["mint", "--help"]);
     assert!(help.status.success());

@@ -204,6 +204,42 @@ fn more_applications_come_and_go() {
     let all = [lists(&last), lists(&before), lists(&after)].concat();
     let merged = Federation::new(minted.bundle().expect("a bundle"), all).expect("good lists");
     assert_eq!(lists(&merged), lists(&last), "each list is newer than the one before");
+    let number = |federation: &Federation| {
+        let views: Vec<_> =
+            federation.revocation_list_views().map(|one| (one.department.clone(), one.number.to_vec())).collect();
+        views.into_iter().find(|(department, _)| department.as_str() == "shenji").expect("a list").1
+    };
+    assert_eq!((number(&before), number(&after), number(&last)), (vec![1], vec![2], vec![3]));
+    minted.renew_revocation_list("shenji").expect("a new list");
+    let renewed = minted.federation().expect("a federation");
+    assert_eq!(number(&renewed), [4]);
+    assert_eq!(found(&renewed, &app.tls_certificate, Usage::TlsClient), Err(CertificateError::Revoked), "still");
+}
+
+#[test]
+fn the_gateway_gets_a_new_key_under_its_identity() {
+    let (_folder, minted) = minted();
+    let gateway = || {
+        let federation = minted.federation().expect("a federation");
+        identify(&federation, &minted.gateway().tls_certificate, Usage::TlsGateway, NOW).expect("a gateway")
+    };
+    let before = gateway();
+    minted.renew_gateway_certificate().expect("renewed");
+    let after = gateway();
+    assert_eq!(after.uri, before.uri);
+    assert!(after.public_key != before.public_key && after.serial != before.serial);
+}
+
+#[test]
+fn bundles_follow_one_another_and_are_kept() {
+    let (_folder, minted) = minted();
+    let first = minted.bundle().expect("a bundle");
+    minted.succeed(|_| ()).expect("a second");
+    let third = minted.succeed(|bundle| bundle.departments[1].name = "审计厅".into()).expect("a third");
+    assert_eq!((third.bundle.version, &third.bundle.departments[1].name[..]), (3, "审计厅"));
+    let note = |version| fs::read(minted.bundle_history_folder().join(format!("{version}.note"))).expect("kept");
+    let second = verify_bundle(&minted.roots().expect("roots"), &note(2)).expect("verifies");
+    assert_eq!((first.note.clone(), first.check_follows(&third, &[second]).map(|path| path.len())), (note(1), Ok(1)));
 }
 
 #[test]

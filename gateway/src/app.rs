@@ -10,15 +10,18 @@ use lianxin_identity::Callers;
 use lianxin_operations::{Operations, Parts};
 use lianxin_rpc::{Face, Patience, Peer};
 use lianxin_store::{Durability, ZoneStore};
-use lianxin_transport::{CountCalls, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerIdentity, ServerTls};
-use lianxin_types::{Clock, LIMITS, SystemClock, SystemRandom};
+use lianxin_transport::{CountCalls, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerTls};
+use lianxin_types::{Clock, Digest, LIMITS, SystemClock, SystemRandom};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::InterceptorLayer;
 
 use crate::config::Config;
 use crate::error::ServeError;
+use crate::reload::{PSEUDONYM_KEY, ReloadHandle, ReloadParts, Reloader};
 use crate::strength::Strength;
+use crate::telemetry::LogFilter;
+use crate::trust::Trust;
 
 /// A gateway that is bound and ready to serve.
 pub struct Gateway {
@@ -28,10 +31,11 @@ pub struct Gateway {
     address: SocketAddr,
     tasks: JoinSet<()>,
     clock: Arc<dyn Clock>,
-    drain: Duration,
+    drain: watch::Receiver<Duration>,
     patience: Patience,
     call_duration_max: Duration,
-    callers: Arc<Callers>,
+    reloader: Reloader,
+    reload: ReloadHandle,
 }
 
 /// HTTP/2 streams that a client has reset and we have not looked at yet: more of them end the connection.
@@ -48,9 +52,10 @@ impl Gateway {
     /// [`ServeError`]: the configuration's files, the zone, or a listener.
     pub async fn open(config: &Config) -> Result<Self, ServeError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let callers = Arc::new(Callers::new(crate::trust::load(config)?, Arc::clone(&clock)));
+        let (trust, mut contents) = crate::trust::load(config, &*clock)?;
         let key = crate::secret::load_or_create(&config.pseudonym_key, &SystemRandom)
             .map_err(|source| ServeError::File { path: config.pseudonym_key.clone(), source })?;
+        contents.insert(PSEUDONYM_KEY, Digest::sha256(&key));
         let store = {
             let disk = Arc::new(lianxin_store_sled::RealDisk);
             lianxin_store_sled::open(&config.store, config.zone.clone(), Arc::clone(&clock), disk)?
@@ -58,6 +63,10 @@ impl Gateway {
         if store.caps().durability < Durability::LocalSync {
             return Err(ServeError::Durability);
         }
+        // The zone is ours now, and with it the file beside it.
+        crate::trust::keep(config, &trust)?;
+        let Trust { federation, predecessors, identity } = trust;
+        let callers = Arc::new(Callers::new(federation, Arc::clone(&clock)));
         let fanout = Fanout::new();
         let operations = Operations::new(Parts {
             store: Arc::clone(&store),
@@ -75,18 +84,37 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(fanout.run(Arc::clone(&store), Arc::clone(&clock)));
         tasks.spawn(operations.clone().record_counts());
-        let listener = listen(config, Arc::clone(&callers), Arc::clone(&clock), operations.clone()).await?;
+        let tls = {
+            let callers = Arc::clone(&callers);
+            ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?
+        };
+        let tls = Arc::new(tls);
+        let listener = listen(config, Arc::clone(&tls), Arc::clone(&clock), operations.clone()).await?;
         let address = listener.address();
         if let Some(address) = config.metrics {
             let listener = tokio::net::TcpListener::bind(address).await;
             let listener = listener.map_err(|source| ServeError::Metrics { address, source })?;
             tasks.spawn(crate::metrics::serve(listener, operations.clone(), Arc::clone(&store)));
         }
-        let drain = Duration::from_secs(config.drain_seconds_max);
+        let (drain_sender, drain) = watch::channel(Duration::from_secs(config.drain_seconds_max));
         let Strength { stall_duration_max, call_duration_max, .. } = config.strength;
         let patience = Patience { stall_duration_max };
         let incoming = listener.incoming();
-        Ok(Self { operations, store, incoming, address, tasks, clock, drain, patience, call_duration_max, callers })
+        let parts = ReloadParts { operations: operations.clone(), tls, drain: drain_sender, clock: Arc::clone(&clock) };
+        let (reloader, reload) = Reloader::new(config.clone(), contents, predecessors, parts);
+        Ok(Self {
+            operations,
+            store,
+            incoming,
+            address,
+            tasks,
+            clock,
+            drain,
+            patience,
+            call_duration_max,
+            reloader,
+            reload,
+        })
     }
 
     /// What the gateway does, for who wants to look at its counters.
@@ -94,9 +122,16 @@ impl Gateway {
         &self.operations
     }
 
-    /// Who names callers: whoever replaces its federation replaces it for the whole gateway.
-    pub fn callers(&self) -> &Arc<Callers> {
-        &self.callers
+    /// Lets a reload set this log's filter.
+    #[must_use]
+    pub fn with_log(mut self, log: LogFilter) -> Self {
+        self.reloader.log = Some(log);
+        self
+    }
+
+    /// Asks the gateway to read its configuration again, once it serves.
+    pub fn reload_handle(&self) -> ReloadHandle {
+        self.reload.clone()
     }
 
     /// Where departments connect.
@@ -109,6 +144,7 @@ impl Gateway {
     /// # Errors
     /// [`ServeError::Server`] if the RPC server fails.
     pub async fn serve(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
+        self.tasks.spawn(self.reloader.run());
         let (stopping, stopped) = watch::channel(false);
         let (health_reporter, health) = tonic_health::server::health_reporter();
         health_reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -149,24 +185,27 @@ impl Gateway {
             }
         };
         let drained = {
-            let (clock, drain, mut stopping) = (Arc::clone(&self.clock), self.drain, stopping.subscribe());
+            let (clock, drain, mut stopping) = (Arc::clone(&self.clock), self.drain.clone(), stopping.subscribe());
             async move {
                 // An error means that the sender is gone, which is a stop too.
                 drop(stopping.wait_for(|stopping| *stopping).await);
+                let drain = *drain.borrow();
                 clock.sleep(drain).await;
             }
         };
+        let drain = self.drain.clone();
         let served = tokio::select! {
             served = server.serve_with_incoming_shutdown(self.incoming, told) => served,
             () = drained => {
-                tracing::warn!(seconds = self.drain.as_secs(), "calls still open after the drain time are cut");
+                tracing::warn!(seconds = drain.borrow().as_secs(), "calls still open after the drain time are cut");
                 Ok(())
             }
         };
+        let drain = *drain.borrow();
         // The listener is gone: what is still being done was begun before, and belongs before the record of the stop.
         tokio::select! {
             () = self.operations.settled() => {}
-            () = self.clock.sleep(self.drain) => tracing::warn!("operations still open after the drain time"),
+            () = self.clock.sleep(drain) => tracing::warn!("operations still open after the drain time"),
         }
         self.operations.stopped().await;
         self.tasks.shutdown().await;
@@ -178,18 +217,15 @@ impl Gateway {
 
 async fn listen(
     config: &Config,
-    callers: Arc<Callers>,
+    tls: Arc<ServerTls>,
     clock: Arc<dyn Clock>,
     operations: Operations,
 ) -> Result<Listener, ServeError> {
-    let identity =
-        ServerIdentity::from_pem(&crate::trust::read(&config.certificate)?, &crate::trust::read(&config.key)?)?;
-    let tls = ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?;
     let observer = Arc::new(move |refusal: HandshakeRefusal| {
         tracing::info!(reason = refusal.reason.code(), "connection refused");
         operations.connection_refused(refusal.source, refusal.reason.code());
     });
-    Ok(Listener::bind(config.listen, Arc::new(tls), config.strength.bounds(), clock, observer).await?)
+    Ok(Listener::bind(config.listen, tls, config.strength.bounds(), clock, observer).await?)
 }
 
 /// Hands the connection's certificate to the face, in the face's own word for it.

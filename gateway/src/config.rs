@@ -1,5 +1,7 @@
 //! The configuration file: TOML, unknown keys refused, paths relative to the file. `config.sample.toml` documents each key.
 
+mod keys;
+
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
@@ -9,6 +11,8 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use crate::strength::Strength;
+
+pub use keys::{Change, Key};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -42,6 +46,8 @@ pub enum ConfigError {
 /// Everything that a gateway is told.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file, as an absolute path: it is read again at a reload.
+    pub path: PathBuf,
     /// The zone that it serves.
     pub zone: ZoneId,
     /// Where it listens for departments.
@@ -54,8 +60,12 @@ pub struct Config {
     pub roots: PathBuf,
     /// The signed trust bundle.
     pub bundle: PathBuf,
+    /// Folder of earlier bundles (`*.note`), which show that a bundle several versions ahead follows the one in force.
+    pub bundle_history: Option<PathBuf>,
     /// DER revocation lists.
     pub revocation_lists: Vec<PathBuf>,
+    /// How often bundle and revocation lists are read again, in seconds.
+    pub reread_seconds: u64,
     /// Folder of the zone's store.
     pub store: PathBuf,
     /// File with the secret behind the pseudonyms in audit records.
@@ -104,7 +114,10 @@ struct Tls {
 struct Trust {
     roots: PathBuf,
     bundle: PathBuf,
+    bundle_history: Option<PathBuf>,
     revocation_lists: Vec<PathBuf>,
+    #[serde(default = "reread_seconds")]
+    reread_seconds: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -156,6 +169,12 @@ const fn drain_seconds_max() -> u64 {
     10
 }
 
+const fn reread_seconds() -> u64 {
+    60
+}
+
+/// Longest wait for a fresh revocation list to take effect by itself: an hour is what a department may expect.
+const REREAD_SECONDS_BOUND: u64 = 3_600;
 /// Longest drain that makes sense: an operator who waits longer kills the process anyway.
 const DRAIN_SECONDS_BOUND: u64 = 300;
 
@@ -179,9 +198,11 @@ impl Config {
         let file: File = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let Engine::Sled = file.store.engine;
+        let path = std::path::absolute(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let at = |path: PathBuf| folder.join(path);
         let config = Self {
+            path: path.clone(),
             zone: file.zone.parse().map_err(|fault| value("zone", fault))?,
             strength: file.strength.check().map_err(|(key, fault)| value(key, fault))?,
             listen: file.listen,
@@ -189,7 +210,9 @@ impl Config {
             key: at(file.tls.key),
             roots: at(file.trust.roots),
             bundle: at(file.trust.bundle),
+            bundle_history: file.trust.bundle_history.map(at),
             revocation_lists: file.trust.revocation_lists.into_iter().map(at).collect(),
+            reread_seconds: file.trust.reread_seconds,
             store: at(file.store.folder),
             pseudonym_key: at(file.audit.pseudonym_key),
             metrics: file.metrics.map(|metrics| metrics.listen),
@@ -199,6 +222,13 @@ impl Config {
             digest: Digest::sha256(text.as_bytes()),
         };
         config.check()
+    }
+
+    /// Where the trust that is in force is kept, so that no restart takes an older bundle: beside the zone's folder.
+    pub(crate) fn kept_trust(&self) -> PathBuf {
+        let mut name = self.store.as_os_str().to_owned();
+        name.push(".trust");
+        PathBuf::from(name)
     }
 
     fn check(self) -> Result<Self, ConfigError> {
@@ -211,6 +241,9 @@ impl Config {
         }
         if self.drain_seconds_max > DRAIN_SECONDS_BOUND {
             return Err(value("drain_seconds_max", format!("at most {DRAIN_SECONDS_BOUND}")));
+        }
+        if !(1..=REREAD_SECONDS_BOUND).contains(&self.reread_seconds) {
+            return Err(value("trust.reread_seconds", format!("1 to {REREAD_SECONDS_BOUND}")));
         }
         EnvFilter::try_new(&self.log_filter).map_err(|fault| value("log.filter", fault))?;
         Ok(self)
@@ -297,6 +330,9 @@ mod tests {
         }
         assert_eq!(key(SAMPLE.replace("filter = \"info\"", "filter = \"lianxin_store=loud\"")), "log.filter");
         assert_eq!(key(SAMPLE.replace("drain_seconds_max = 10", "drain_seconds_max = 301")), "drain_seconds_max");
+        for seconds in ["reread_seconds = 0", "reread_seconds = 3601"] {
+            assert_eq!(key(SAMPLE.replace("reread_seconds = 60", seconds)), "trust.reread_seconds", "{seconds}");
+        }
         assert_eq!(key(SAMPLE.replace("cn-zj-1", "CN ZJ")), "zone");
         assert!(matches!(parse(&SAMPLE.replace("\"sled\"", "\"memory\"")), Err(ConfigError::Parse { .. })));
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lianxin_store::StoreError;
 use lianxin_transport::TransportError;
+use lianxin_trust::SuccessionError;
 use thiserror::Error;
 
 /// Why a gateway cannot serve.
@@ -25,6 +26,14 @@ pub enum ServeError {
         path: PathBuf,
         /// What is wrong.
         fault: String,
+    },
+    /// Bundle or revocation lists are good and may not follow what is in force.
+    #[error("use {}", path.display())]
+    Succession {
+        /// The file of the bundle.
+        path: PathBuf,
+        /// The cause.
+        source: SuccessionError,
     },
     /// Certificate chain and private key of the gateway are no identity.
     #[error("use {} with {}", certificate.display(), key.display())]

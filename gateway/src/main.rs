@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use lianxin_gateway::{Config, Gateway, start_logging};
+use lianxin_gateway::{Config, Gateway, ReloadError, ReloadHandle, start_logging};
 use store_command::StoreCommand;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// 廉信 Lianxin: the secure channel between government departments. Orders, stores, polices and audits messages that it
 /// cannot read.
@@ -27,7 +27,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the zone until SIGTERM or SIGINT.
+    /// Serve the zone until SIGTERM or SIGINT. SIGHUP reads the configuration and its files again.
     Serve {
         /// The configuration file.
         #[arg(long)]
@@ -66,11 +66,12 @@ fn print_error(error: &anyhow::Error) {
 
 fn serve(path: &std::path::Path) -> anyhow::Result<()> {
     let config = Config::read(path)?;
-    start_logging(&config)?;
+    let log = start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
-        let gateway = Gateway::open(&config).await?;
+        let gateway = Gateway::open(&config).await?.with_log(log);
         tracing::info!(address = %gateway.address(), zone = %config.zone, "listening");
+        let reloading = tokio::spawn(reload_when_told(gateway.reload_handle(), signal(SignalKind::hangup())?));
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {
             tokio::select! {
@@ -78,8 +79,20 @@ fn serve(path: &std::path::Path) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        Ok(gateway.serve(stop).await?)
+        let served = gateway.serve(stop).await;
+        reloading.abort();
+        Ok(served?)
     })
+}
+
+/// SIGHUP reads configuration and files again. The gateway itself logs and records what became of it.
+async fn reload_when_told(gateway: ReloadHandle, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("SIGHUP: reading the configuration again");
+        if let Err(ReloadError::Stopped) = gateway.reload().await {
+            return;
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
@@ -93,6 +106,10 @@ fn check(path: &std::path::Path) -> anyhow::Result<()> {
     match config.metrics {
         Some(address) => println!("metrics        http://{address}/metrics"),
         None => println!("metrics        none"),
+    }
+    println!("\nkeys, and what another value of each needs");
+    for key in config.keys() {
+        println!("  {:<28} {}", key.name, key.change.word());
     }
     println!("\nlimits");
     for row in lianxin_types::LIMITS.rows() {

@@ -40,13 +40,18 @@ impl Collector for Figures {
             ("lianxin_refusals", "Requests of known callers refused.", counts.refusals),
             ("lianxin_handshake_refusals", "Connections refused before a caller was known.", counts.handshake_refusals),
             ("lianxin_streams_cut_off", "Streams whose client took nothing for too long.", counts.streams_cut_off),
+            ("lianxin_reloads", "Configurations and trust files taken over while serving.", counts.reloads),
+            ("lianxin_reload_refusals", "Reloads refused; nothing was changed.", counts.reload_refusals),
+            ("lianxin_trust_rereads", "Times that bundle and revocation lists were read again.", counts.trust_rereads),
             ("lianxin_audit_leaves", "Leaves in the zone's audit log.", health.leaf_count),
         ];
         for (name, help, value) in counters {
             let metric = ConstCounter::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
+        let bundle_version = self.operations.federation().bundle().bundle.version;
         let gauges = [
+            ("lianxin_trust_bundle_version", "Version of the trust bundle in force.", bundle_version),
             ("lianxin_receive_streams", "Receive streams open.", counts.receive_streams),
             ("lianxin_send_streams", "Send streams open.", counts.send_streams),
             ("lianxin_queued_units", "Units waiting for the committer.", health.queued_units as u64),

@@ -12,13 +12,21 @@ use lianxin_types::Random;
 /// The system's error, or one that says that others may read the file or that it is not 32 bytes.
 pub(crate) fn load_or_create(path: &Path, random: &dyn Random) -> std::io::Result<[u8; 32]> {
     match std::fs::File::open(path) {
-        Ok(file) => load(file),
+        Ok(file) => read(file),
         Err(error) if error.kind() == ErrorKind::NotFound => create(path, random),
         Err(error) => Err(error),
     }
 }
 
-fn load(file: std::fs::File) -> std::io::Result<[u8; 32]> {
+/// The 32 bytes in `path`, which must be there.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub(crate) fn load(path: &Path) -> std::io::Result<[u8; 32]> {
+    read(std::fs::File::open(path)?)
+}
+
+fn read(file: std::fs::File) -> std::io::Result<[u8; 32]> {
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         return Err(std::io::Error::other("others may read the secret: set its mode to 0600"));
     }

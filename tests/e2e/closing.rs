@@ -90,7 +90,7 @@ async fn silent_streams_of_a_revoked_device_end_at_once_with_the_reason_and_so_d
     let mut revoked = Open::of(&zone, "jiwei", "app-1").await;
     let mut other = Open::of(&zone, "shenji", "app-1").await;
     zone.minted.revoke_app("jiwei", "app-1").expect("revoked");
-    zone.replace_trust();
+    zone.reload().await.expect("taken over");
     assert_eq!(revoked.receive_ends().await, ReasonCode::CertificateRevoked);
     assert_eq!(revoked.send_ends().await, ReasonCode::CertificateRevoked);
     revoked.is_cut().await;
@@ -122,7 +122,7 @@ async fn a_new_bundle_ends_receive_streams_and_the_sdk_comes_back_with_it() {
     let newer = zone.minted.set_endpoint("127.0.0.1", zone.address().port()).expect("signed");
     assert_ne!(newer.digest, watching.bundle);
     let mut comings = shenji.events();
-    zone.replace_trust();
+    zone.reload().await.expect("taken over");
     assert_eq!(watching.receive_ends().await, ReasonCode::TrustChanged);
     let (_control, mut again) = watching.connection.receive_stream();
     assert_eq!(opened(&mut again).await, newer.digest, "a client learns the bundle when a stream opens");

@@ -1,5 +1,6 @@
 //! Who is not let in, and what it is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lianxin_certs_dev::Specimen;
@@ -70,6 +71,20 @@ async fn garbage_on_the_port_harms_nobody() {
 /// A handshake by a client of our own without a certificate, and the first read after it: in TLS 1.3 the refusal of a
 /// certificate arrives only then. Gives the error's text.
 async fn handshake(zone: &Zone, versions: &[&'static rustls::SupportedProtocolVersion]) -> Result<(), String> {
+    let mut stream = greet(zone.address(), versions).await?;
+    stream.read_u8().await.map(|_| ()).map_err(|error| format!("{error:?}"))
+}
+
+/// The certificate that a gateway shows to whoever comes.
+pub(crate) async fn shown_certificate(address: SocketAddr) -> Vec<u8> {
+    let stream = greet(address, &[&rustls::version::TLS13]).await.expect("the gateway's half of a handshake");
+    stream.get_ref().1.peer_certificates().expect("a certificate")[0].to_vec()
+}
+
+async fn greet(
+    address: SocketAddr,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
@@ -78,10 +93,9 @@ async fn handshake(zone: &Zone, versions: &[&'static rustls::SupportedProtocolVe
         .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
         .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let socket = TcpStream::connect(zone.address()).await.expect("connects");
+    let socket = TcpStream::connect(address).await.expect("connects");
     let name = ServerName::try_from("gateway").expect("a name");
-    let mut stream = connector.connect(name, socket).await.map_err(|error| format!("{error:?}"))?;
-    stream.read_u8().await.map(|_| ()).map_err(|error| format!("{error:?}"))
+    connector.connect(name, socket).await.map_err(|error| format!("{error:?}"))
 }
 
 /// The story is about the gateway's checks, so this client has none.

@@ -18,6 +18,7 @@ mod races;
 mod raw;
 mod refusals;
 mod rejoin;
+mod reload;
 mod talk;
 mod wire;
 mod zone;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use lianxin_certs_dev::{AppPaths, FederationPlan, Minted, Specimen, mint};
 use lianxin_connection::{ConnectError, Connection, Target, TlsIdentity};
-use lianxin_gateway::{Config, Gateway, StatisticsView};
+use lianxin_gateway::{Config, Gateway, ReloadError, ReloadHandle, Reloaded, StatisticsView};
 use lianxin_store::{AuditRecord, StoreError, ZoneStore};
-use lianxin_trust::{Endpoint, Federation};
+use lianxin_trust::Endpoint;
 use lianxin_types::{Clock as _, SystemClock, ZoneId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,9 +19,9 @@ pub(crate) struct Zone {
     pub(crate) minted: Minted,
     folder: tempfile::TempDir,
     address: SocketAddr,
+    reload: ReloadHandle,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
-    replace: Box<dyn Fn(Federation) + Send + Sync>,
     statistics: Box<dyn Fn() -> StatisticsView + Send + Sync>,
 }
 
@@ -51,17 +51,22 @@ impl Zone {
         let address = free_address();
         let plan = FederationPlan { port: address.port(), ..plan };
         let minted = mint(&plan, &folder.path().join("federation"), &SystemClock).expect("mints");
-        let gateway = Gateway::open(&configuration(&minted, folder.path(), address, more)).await.expect("opens");
-        let (callers, operations) = (Arc::clone(gateway.callers()), gateway.operations().clone());
+        let config = configuration(&minted, folder.path(), address, more);
+        let gateway = Gateway::open(&config).await.expect("opens");
+        let (reload, operations) = (gateway.reload_handle(), gateway.operations().clone());
         let (stop, served) = serve(gateway);
-        let replace = Box::new(move |federation| callers.replace(federation));
         let statistics = Box::new(move || operations.statistics().view());
-        Self { minted, folder, address, stop, served, replace, statistics }
+        Self { minted, folder, address, reload, stop, served, statistics }
     }
 
-    /// What lies in the federation's folder now comes into force at the gateway.
-    pub(crate) fn replace_trust(&self) {
-        (self.replace)(self.minted.federation().expect("verifies"));
+    /// The gateway's configuration file, for a story to change.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder("gateway.toml")
+    }
+
+    /// Has the gateway read its configuration and files again: what lies in the federation's folder now comes into force.
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        crate::talk::soon("a reload", self.reload.reload()).await
     }
 
     /// The gateway's counters.
@@ -214,7 +219,9 @@ fn configuration(minted: &Minted, folder: &Path, address: SocketAddr, more: &str
         "#,
         lists = lists.join(", "),
     );
-    Config::parse(&text, &folder.join("gateway.toml")).expect("a good configuration")
+    let file = folder.join("gateway.toml");
+    std::fs::write(&file, text).expect("written");
+    Config::read(&file).expect("a good configuration")
 }
 
 fn serve(gateway: Gateway) -> (oneshot::Sender<()>, JoinHandle<()>) {

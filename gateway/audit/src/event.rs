@@ -126,6 +126,28 @@ pub enum AuditEvent {
         /// Digest of the configuration file.
         configuration_digest: Digest,
     },
+    /// A running gateway took over another configuration, or other trust or certificate files.
+    Reloaded {
+        /// Digest of the configuration file before.
+        configuration_digest_before: Digest,
+        /// Digest of the configuration file that counts now.
+        configuration_digest: Digest,
+        /// Trust bundle that counts now.
+        bundle_version: u64,
+        /// Its digest.
+        bundle_digest: Digest,
+        /// Digest over the revocation lists that count now.
+        revocation_lists_digest: Digest,
+        /// Keys of the configuration with another value, or whose files have another content.
+        changed: Vec<&'static str>,
+    },
+    /// A running gateway was to take over what it may not, and changed nothing.
+    ReloadRefused {
+        /// Why.
+        reason: &'static str,
+        /// Keys of the configuration that need a restart.
+        keys: Vec<&'static str>,
+    },
     /// The gateway closed the zone in order.
     GatewayStopped,
 }
@@ -149,7 +171,9 @@ impl AuditEvent {
             | Self::TrustRead => EventFamily::Read,
             Self::Refused { .. } | Self::RefusedBeforeCaller { .. } => EventFamily::Refusal,
             Self::ReceiveOpened | Self::InboxConfirmed { .. } | Self::SessionOpened { .. } => EventFamily::Session,
-            Self::GatewayStarted { .. } | Self::GatewayStopped => EventFamily::Gateway,
+            Self::GatewayStarted { .. } | Self::Reloaded { .. } | Self::ReloadRefused { .. } | Self::GatewayStopped => {
+                EventFamily::Gateway
+            }
         }
     }
 
@@ -176,6 +200,8 @@ impl AuditEvent {
             Self::Refused { .. } => "refused",
             Self::RefusedBeforeCaller { .. } => "refused-before-caller",
             Self::GatewayStarted { .. } => "gateway-started",
+            Self::Reloaded { .. } => "reloaded",
+            Self::ReloadRefused { .. } => "reload-refused",
             Self::GatewayStopped => "gateway-stopped",
         }
     }
@@ -218,6 +244,22 @@ impl AuditEvent {
                     "configuration_digest": configuration_digest.to_hex(),
                 })
             }
+            Self::Reloaded {
+                configuration_digest_before,
+                configuration_digest,
+                bundle_version,
+                bundle_digest,
+                revocation_lists_digest,
+                changed,
+            } => json!({
+                "configuration_digest_before": configuration_digest_before.to_hex(),
+                "configuration_digest": configuration_digest.to_hex(),
+                "bundle_version": bundle_version,
+                "bundle_digest": bundle_digest.to_hex(),
+                "revocation_lists_digest": revocation_lists_digest.to_hex(),
+                "changed": sorted(changed),
+            }),
+            Self::ReloadRefused { reason, keys } => json!({"reason": reason, "keys": sorted(keys)}),
             Self::ReceiveOpened
             | Self::GroupInfoRead
             | Self::WelcomeTreeRead
@@ -239,6 +281,13 @@ impl AuditEvent {
             _ => Vec::new(),
         }
     }
+}
+
+/// Sets are written as sorted arrays (PROTOCOL 8).
+fn sorted<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let mut words = words.to_vec();
+    words.sort_unstable();
+    words
 }
 
 /// Sizes are metadata too: the shared part shows the next power of two only.

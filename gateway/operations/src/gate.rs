@@ -182,7 +182,7 @@ impl Operations {
         self.record_own(AuditEvent::GatewayStopped).await;
     }
 
-    async fn record_own(&self, event: AuditEvent) {
+    pub(crate) async fn record_own(&self, event: AuditEvent) {
         let Ok(audit) = self.guard.record(&event, None, None, None, 0) else { return };
         if self.guard.commit(plain(audit)).await.is_err() {
             tracing::error!(event = event.name(), "audit record of the gateway itself was not accepted");

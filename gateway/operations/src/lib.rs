@@ -14,6 +14,7 @@ mod key_packages;
 mod messages;
 mod receive;
 mod refusal;
+mod reload;
 mod statistics;
 mod watch;
 
@@ -26,4 +27,5 @@ pub use lianxin_store::{InboxEntry, StoredEvent};
 pub use messages::{HistoryPage, Outgoing, Sender, Sent};
 pub use receive::{FollowAnswer, Receiver};
 pub use refusal::Refusal;
+pub use reload::TrustInForce;
 pub use statistics::{Statistics, StatisticsView};

@@ -9,6 +9,9 @@ pub struct Statistics {
     commits_accepted: AtomicU64,
     refusals: AtomicU64,
     handshake_refusals: AtomicU64,
+    reloads: AtomicU64,
+    reload_refusals: AtomicU64,
+    trust_rereads: AtomicU64,
     receive_streams: AtomicU64,
     send_streams: AtomicU64,
     streams_cut_off: AtomicU64,
@@ -25,6 +28,12 @@ pub struct StatisticsView {
     pub refusals: u64,
     /// Connections refused before a caller was known.
     pub handshake_refusals: u64,
+    /// Reloads taken over.
+    pub reloads: u64,
+    /// Reloads refused.
+    pub reload_refusals: u64,
+    /// Times that bundle and revocation lists were read again without being told.
+    pub trust_rereads: u64,
     /// Receive streams open now.
     pub receive_streams: u64,
     /// Send streams open now.
@@ -62,6 +71,18 @@ impl Statistics {
         self.streams_cut_off.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn reload(&self) {
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reload_refusal(&self) {
+        self.reload_refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn trust_reread(&self) {
+        self.trust_rereads.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn open_send(self: &std::sync::Arc<Self>) -> OpenStream {
         OpenStream::new(self, |statistics| &statistics.send_streams)
     }
@@ -77,6 +98,9 @@ impl Statistics {
             commits_accepted: self.commits_accepted.load(Ordering::Relaxed),
             refusals: self.refusals.load(Ordering::Relaxed),
             handshake_refusals: self.handshake_refusals.load(Ordering::Relaxed),
+            reloads: self.reloads.load(Ordering::Relaxed),
+            reload_refusals: self.reload_refusals.load(Ordering::Relaxed),
+            trust_rereads: self.trust_rereads.load(Ordering::Relaxed),
             receive_streams: self.receive_streams.load(Ordering::Relaxed),
             send_streams: self.send_streams.load(Ordering::Relaxed),
             streams_cut_off: self.streams_cut_off.load(Ordering::Relaxed),

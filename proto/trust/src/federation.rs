@@ -47,7 +47,7 @@ pub enum FederationError {
 /// newer bundle or list makes a new one, to be swapped in whole behind an `Arc`.
 pub struct Federation {
     bundle: VerifiedBundle,
-    authorities: Vec<Authority>,
+    pub(crate) authorities: Vec<Authority>,
 }
 
 impl fmt::Debug for Federation {
@@ -56,10 +56,23 @@ impl fmt::Debug for Federation {
     }
 }
 
-struct Authority {
-    department: DepartmentId,
+pub(crate) struct Authority {
+    pub(crate) department: DepartmentId,
     anchor: TrustAnchor<'static>,
-    revocation_list: Option<RevocationList>,
+    pub(crate) revocation_list: Option<RevocationList>,
+}
+
+/// A revocation list that is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RevocationListView<'a> {
+    /// Whose authority has signed it.
+    pub department: &'a DepartmentId,
+    /// Its number, big-endian without leading zeros; a later list has a higher one.
+    pub number: &'a [u8],
+    /// When a newer one should have come.
+    pub next_update: Timestamp,
+    /// The list, DER.
+    pub der: &'a [u8],
 }
 
 impl Federation {
@@ -102,6 +115,15 @@ impl Federation {
     /// The DER of the lists that are kept, at most one per authority, in the order of the bundle.
     pub fn revocation_lists(&self) -> impl Iterator<Item = &[u8]> {
         self.authorities.iter().filter_map(|authority| authority.revocation_list.as_ref()).map(|list| &list.der[..])
+    }
+
+    /// The lists that are kept, in the same order.
+    pub fn revocation_list_views(&self) -> impl Iterator<Item = RevocationListView<'_>> {
+        self.authorities.iter().filter_map(|authority| {
+            let list = authority.revocation_list.as_ref()?;
+            let (department, next_update) = (&authority.department, list.next_update);
+            Some(RevocationListView { department, number: &list.number, next_update, der: &list.der })
+        })
     }
 
     /// Whose certificate this is, if it is good for `usage` at `now`.
@@ -182,6 +204,12 @@ impl Authority {
         let anchor = anchor_from_trusted_cert(&certificate)
             .map_err(|_| FederationError::Authority { department: department.clone() })?;
         Ok(Self { department: department.clone(), anchor: anchor.to_owned(), revocation_list: None })
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.department == other.department
+            && self.anchor.subject == other.anchor.subject
+            && self.anchor.subject_public_key_info == other.anchor.subject_public_key_info
     }
 
     fn shares_key_with_other_department(&self, other: &Self) -> bool {

@@ -14,13 +14,15 @@ mod federation;
 mod note;
 mod revocation;
 mod roots;
+mod succession;
 mod usage;
 mod verified;
 
 pub use bundle::{Department, Endpoint, TrustBundle, Zone};
 pub use certificate::{CertificateError, Identity};
-pub use federation::{Federation, FederationError};
+pub use federation::{Federation, FederationError, RevocationListView};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX};
 pub use roots::{RootKey, RootKeys, RootKeysError};
+pub use succession::SuccessionError;
 pub use usage::Usage;
 pub use verified::{BUNDLE_LABEL, BUNDLE_LIFETIME, BundleError, VerifiedBundle, sign_bundle, verify_bundle};

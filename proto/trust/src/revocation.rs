@@ -18,9 +18,9 @@ pub(crate) struct RevocationList {
     pub(crate) der: Vec<u8>,
     list: CertRevocationList<'static>,
     /// The list's number without leading zeros; a later list has a higher one.
-    number: Vec<u8>,
+    pub(crate) number: Vec<u8>,
     this_update: Timestamp,
-    next_update: Timestamp,
+    pub(crate) next_update: Timestamp,
 }
 
 impl RevocationList {
@@ -63,6 +63,11 @@ impl RevocationList {
     pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
         let order = |list: &Self| (list.number.len(), list.number.clone(), list.this_update);
         order(self) > order(other)
+    }
+
+    /// Whether its number is the higher one.
+    pub(crate) fn has_higher_number_than(&self, other: &Self) -> bool {
+        (self.number.len(), &self.number) > (other.number.len(), &other.number)
     }
 
     /// Whether the certificate with this serial number is revoked at `now`: from the revocation date of its entry on. So a

@@ -240,3 +240,38 @@ fn the_note_is_the_one_that_others_compute() {
     let found = verify_bundle(&two_of_three(), GOLDEN).expect("the golden note is good");
     assert_eq!((found.bundle, found.digest.to_hex()), (bundle(), GOLDEN_DIGEST.to_owned()));
 }
+
+/// A bundle of this version behind another.
+fn behind(before: &VerifiedBundle, version: u64) -> VerifiedBundle {
+    verified(&TrustBundle { version, predecessor: Some(before.digest), ..bundle() })
+}
+
+#[test]
+fn who_has_missed_bundles_needs_every_one_between() {
+    let first = verified(&bundle());
+    let second = behind(&first, 8);
+    let third = behind(&second, 10);
+    let fourth = behind(&third, 11);
+    let broken = Err(BundleError::BrokenChain { have: 7, found: 11 });
+    let follows = |between: &[&VerifiedBundle]| {
+        let known: Vec<_> = between.iter().map(|one| (*one).clone()).collect();
+        let path = first.check_follows(&fourth, &known)?;
+        Ok(path.iter().map(|one| one.bundle.version).collect::<Vec<_>>())
+    };
+    assert_eq!(follows(&[]), broken);
+    assert_eq!(follows(&[&third]), broken, "the second is missing");
+    assert_eq!(follows(&[&second]), broken, "the third is missing");
+    let aside = behind(&verified(&TrustBundle { version: 6, ..bundle() }), 10);
+    assert_eq!(follows(&[&second, &aside]), broken, "a third that is not the fourth's predecessor");
+    assert_eq!(follows(&[&third, &aside, &second]), Ok(vec![8, 10]), "in any order, with more than is needed");
+
+    // Ours is a fork of the chain that the newest belongs to.
+    let other_first = verified(&TrustBundle { predecessor: None, ..bundle() });
+    let other_second = behind(&other_first, 8);
+    let newest = behind(&other_second, 9);
+    let known = [other_first, other_second];
+    assert_eq!(first.check_follows(&second, &known), Ok(vec![]), "directly");
+    assert_eq!(first.check_follows(&newest, &known), Err(BundleError::BrokenChain { have: 7, found: 9 }));
+    assert_eq!(second.check_follows(&first, &known), Err(BundleError::Older { have: 8, found: 7 }));
+    assert_eq!(first.check_follows(&known[0], &known), Err(BundleError::Fork { version: 7 }));
+}

@@ -122,13 +122,36 @@ impl Gateway {
     /// # Errors
     /// If it does not run, or does not stop in time.
     pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        self.signal("-TERM").await?;
         let process = self.process.as_mut().context("the gateway does not run")?;
-        let id = process.id().context("the gateway has ended")?;
-        let asked = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
-        ensure!(asked.success(), "cannot send a signal to the gateway");
         let status = before(STOPPED_WITHIN, "the gateway stops", process.wait()).await??;
         self.process = None;
         Ok(status)
+    }
+
+    /// Tells it to read its configuration and files again (SIGHUP); [`Gateway::scrape`] shows when it has.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub async fn hang_up(&self) -> anyhow::Result<()> {
+        self.signal("-HUP").await
+    }
+
+    async fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let id = self.process_id().context("the gateway does not run")?;
+        let asked = Command::new("kill").args([signal, &id.to_string()]).status().await?;
+        ensure!(asked.success(), "cannot send a signal to the gateway");
+        Ok(())
+    }
+
+    /// The value of a metric without labels, e.g. `lianxin_reloads_total`.
+    ///
+    /// # Errors
+    /// If the gateway does not answer, or exports no such metric.
+    pub async fn scrape(&self, metric: &str) -> anyhow::Result<u64> {
+        let page = get(self.metrics, "/metrics").await?;
+        let value = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("the gateway exports no {metric}"))?.parse()?)
     }
 
     /// Lets it run after this program's end.
@@ -193,12 +216,17 @@ fn quoted(path: &Path) -> String {
 
 /// Asks the readiness page; a connection to the departments' port would be recorded as a refused handshake.
 async fn is_ready(metrics: SocketAddr) -> bool {
-    let Ok(mut tcp) = TcpStream::connect(metrics).await else { return false };
-    let mut answer = Vec::new();
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n");
-    tcp.write_all(request.as_bytes()).await.is_ok()
-        && tcp.read_to_end(&mut answer).await.is_ok()
-        && answer.starts_with(b"HTTP/1.1 200")
+    get(metrics, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// The whole answer to a request over plain HTTP, head included.
+async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut tcp = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 #[cfg(test)]

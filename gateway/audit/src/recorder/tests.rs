@@ -55,6 +55,15 @@ fn every_event() -> Vec<AuditEvent> {
             bundle_digest: Digest([2; 32]),
             configuration_digest: Digest([3; 32]),
         },
+        AuditEvent::Reloaded {
+            configuration_digest_before: Digest([3; 32]),
+            configuration_digest: Digest([4; 32]),
+            bundle_version: 2,
+            bundle_digest: Digest([5; 32]),
+            revocation_lists_digest: Digest([6; 32]),
+            changed: vec!["trust.bundle", "log.filter"],
+        },
+        AuditEvent::ReloadRefused { reason: "needs-restart", keys: vec!["zone", "listen"] },
         AuditEvent::GatewayStopped,
     ]
 }

@@ -1,6 +1,6 @@
 //! Revocation lists: whose they are, which is the newest, whom they refuse.
 
-use lianxin_trust::{CertificateError, Federation, FederationError, Usage};
+use lianxin_trust::{CertificateError, Federation, FederationError, SuccessionError, Usage};
 use lianxin_types::Timestamp;
 use rcgen::{CertificateParams, CrlDistributionPoint, CrlIssuingDistributionPoint};
 
@@ -130,4 +130,25 @@ fn a_federation_is_stale_when_its_bundle_or_a_list_is() {
     let list_end = NOW.plus(6 * DAY + SKEW);
     assert!(!with.is_stale(list_end));
     assert!(with.is_stale(tick(list_end)));
+}
+
+#[test]
+fn no_list_goes_back_or_away_while_its_authority_stays() {
+    let world = World::new();
+    let with = |lists| world.federation(lists).expect("good lists");
+    let list = |number, serials: &[&[u8]]| world.jiwei.list(number, NOW, serials);
+    let (two, three) = (list(2, &[SERIAL]), list(3, &[]));
+    let current = with(vec![two.clone()]);
+    let check = |lists| current.check_successor(&with(lists), &[]).map(|_| ());
+    let jiwei = || "jiwei".parse().expect("a name");
+    let older = Err(SuccessionError::OlderRevocationList { department: jiwei() });
+    assert_eq!(check(vec![list(1, &[SERIAL])]), older);
+    assert_eq!(check(vec![list(2, &[])]), older, "other bytes under the same number");
+    let missing = Err(SuccessionError::MissingRevocationList { department: jiwei() });
+    assert_eq!(check(vec![world.shenji.list(9, NOW, &[])]), missing);
+
+    assert_eq!(check(vec![two]), Ok(()), "the same list");
+    assert_eq!(check(vec![three, world.shenji.list(1, NOW, &[])]), Ok(()));
+    let view = current.revocation_list_views().next().expect("one list");
+    assert_eq!((view.department.as_str(), view.number, view.next_update), ("jiwei", &[2][..], NOW.plus(7 * DAY)));
 }
