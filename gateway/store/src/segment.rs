@@ -288,3 +288,6 @@ impl File {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -400,3 +400,6 @@ fn each<E: Engine>(
         visit(rows.into_iter().map(|(row_key, value)| (row_key[prefix.len()..].to_vec(), value)).collect())?;
     }
 }
+
+#[cfg(test)]
+mod tests;

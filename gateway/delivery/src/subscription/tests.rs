@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lianxin_policy::{ChannelFacts, Engine, Follow, Permit, Request};
-use lianxin_store::conformance::{channel, commit, device, message, start};
+use lianxin_store::conformance::{channel, commit, device, drop_buckets, message, start};
 use lianxin_store::{Effect, MemoryEngine, Seat, Unit, ZoneOptions, ZoneStore};
 use lianxin_tlog::EventKind;
 use lianxin_types::{ChannelId, Clock, DeviceUri, Epoch, LIMITS, Sequence, SystemClock, Timestamp};
@@ -22,7 +22,10 @@ impl Zone {
 
     /// A zone whose tail remembers only so many events for a receiver that is slow.
     fn with_tail(tail_events_max: usize) -> Self {
-        let options = ZoneOptions { tail_events_max, ..ZoneOptions::default() };
+        Self::with(ZoneOptions { tail_events_max, ..ZoneOptions::default() })
+    }
+
+    fn with(options: ZoneOptions) -> Self {
         let zone = "zone".parse().expect("well formed");
         let opened = lianxin_store::Zone::open(zone, MemoryEngine::new(), Arc::new(SystemClock), options);
         let store: Arc<dyn ZoneStore> = Arc::new(opened.expect("opens"));
@@ -174,6 +177,39 @@ async fn following_a_channel_without_a_seat_is_answered_and_gives_nothing() {
     subscription.follow(&permit(&stranger, channel(1)), Sequence(0)).expect("answered");
     let delivery = subscription.next().await.expect("readable");
     assert!(matches!(delivery, Delivery::NotMember { .. }), "{delivery:?}");
+}
+
+#[tokio::test]
+async fn who_comes_back_after_buckets_were_dropped_is_told_of_the_gap_once() {
+    let options = ZoneOptions { bucket_records_max: 4, ..ZoneOptions::default() };
+    let zone = Zone::with(options);
+    let creator = device(0);
+    for number in 1..=2 {
+        let mut unit = start(channel(number), &creator);
+        unit.effects.push(Effect::GroupSnapshot { state: Bytes::from_static(b"view") });
+        zone.accept(unit);
+    }
+    for number in 0..12u8 {
+        zone.accept(message(channel(1), &creator, 0, &[number]));
+    }
+    let before = zone.store.prepare_drop().await.expect("open");
+    zone.accept(drop_buckets(&creator, before));
+    let first = zone.store.read(&channel(1), Sequence(0), 1, 1).expect("readable").first_retained;
+    let mut back = zone.subscribe(creator.clone());
+    back.follow(&permit(&creator, channel(1)), Sequence(3)).expect("follows");
+    let gap = back.next().await.expect("readable");
+    assert!(matches!(gap, Delivery::Gap { first_retained, .. } if first_retained == first), "{gap:?}");
+    let sequences = until(&mut back, 13).await.0;
+    assert_eq!(sequences, (first.0..=13).collect::<Vec<_>>());
+    // Nothing is left of the other one, up to its head: it is caught up, and hears what comes.
+    let mut back = zone.subscribe(creator.clone());
+    back.follow(&permit(&creator, channel(2)), Sequence(0)).expect("follows");
+    let gap = back.next().await.expect("readable");
+    assert!(matches!(gap, Delivery::Gap { first_retained: Sequence(2), .. }), "{gap:?}");
+    let caught_up = back.next().await.expect("readable");
+    assert!(matches!(caught_up, Delivery::CaughtUp { sequence: Sequence(1), .. }), "{caught_up:?}");
+    zone.accept(message(channel(2), &creator, 0, b"next"));
+    assert_eq!(until(&mut back, 2).await.0, [2]);
 }
 
 #[tokio::test]

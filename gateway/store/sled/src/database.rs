@@ -1,9 +1,10 @@
 //! One sled database in its directory: opening it whatever it is like, and never trusting it with a panic.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lianxin_store::{Row, StoreError, VALUE_BYTES_MAX, Visitor};
 
@@ -14,6 +15,12 @@ use crate::folder::{entries, io_error};
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// How often sled's own thread flushes; its garbage collection runs there too.
 const FLUSH_EVERY_MILLISECONDS: u64 = 500;
+
+/// How often a database is tried that we have only just closed: a thread of sled's may hold its lock for a moment longer.
+/// Nobody else can, since the zone's folder is ours.
+const LOCK_ATTEMPTS: usize = 200;
+/// Between two of these attempts.
+const LOCK_EVERY: Duration = Duration::from_millis(10);
 
 /// A database and our own handle on its file.
 pub(crate) struct Database {
@@ -56,6 +63,24 @@ impl Database {
             disk.sync_all(&path).map_err(io_error("sync", &path))?;
         }
         Ok(())
+    }
+
+    /// Closes the database and waits until sled has let go of its file. Only then may its folder get another name or another
+    /// database its name: sled's threads write files by name, and one may outlive the drop for a moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the file is still locked after two seconds.
+    pub(crate) fn close(self) -> Result<(), StoreError> {
+        let Self { path, db, file } = self;
+        drop(db);
+        for _ in 0..LOCK_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => std::thread::park_timeout(LOCK_EVERY),
+                Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
+            }
+        }
+        Err(io_error("close", &path)(io::Error::from(io::ErrorKind::WouldBlock)))
     }
 
     /// Bytes that the database takes on the disk.
@@ -157,6 +182,14 @@ fn start(path: &Path) -> Result<sled::Db, StoreError> {
         .cache_capacity(CACHE_BYTES)
         .use_compression(false)
         .flush_every_ms(Some(FLUSH_EVERY_MILLISECONDS));
+    for _ in 0..LOCK_ATTEMPTS {
+        match guarded("open", path, || config.open()) {
+            Err(StoreError::Io { source, .. }) if source.to_string().contains("could not acquire lock") => {
+                std::thread::park_timeout(LOCK_EVERY);
+            }
+            other => return other,
+        }
+    }
     guarded("open", path, || config.open())
 }
 

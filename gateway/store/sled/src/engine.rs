@@ -131,7 +131,7 @@ impl Engine for SledEngine {
     }
 
     fn drop_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
-        self.buckets.remove(bucket);
+        self.buckets.remove(bucket)?;
         let (path, buckets) = (self.folder.bucket(bucket), self.folder.buckets());
         if !path.exists() {
             return Ok(());

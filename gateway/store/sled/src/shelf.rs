@@ -86,15 +86,21 @@ impl Shelf {
     }
 
     /// Closes a bucket that nobody shall read any more, once nobody reads it. The newest stays.
-    pub(crate) fn remove(&self, bucket: Bucket) {
+    ///
+    /// # Errors
+    /// As [`Database::close`].
+    pub(crate) fn remove(&self, bucket: Bucket) -> Result<(), StoreError> {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&bucket);
         let mut old = self.old();
-        let Some(index) = old.iter().position(|(open, _)| *open == bucket) else { return };
+        let Some(index) = old.iter().position(|(open, _)| *open == bucket) else { return Ok(()) };
         let (_, mut database) = old.remove(index);
         drop(old);
         // Whoever has it reads one record or page and gives it back; nobody gets it any more.
-        while let Err(shared) = Arc::try_unwrap(database) {
-            database = shared;
+        loop {
+            match Arc::try_unwrap(database) {
+                Ok(alone) => return alone.close(),
+                Err(shared) => database = shared,
+            }
             std::thread::park_timeout(READERS_EVERY);
         }
     }

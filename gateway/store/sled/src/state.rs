@@ -120,12 +120,14 @@ impl StateFolder {
         Ok(Progress::Done)
     }
 
-    /// Old home out, new home in. Each database is closed before its folder gets another name: sled writes files by name.
+    /// Old home out, new home in. Each database is closed before its folder gets another name.
     fn exchange(&self, target: Database, folder: &Folder, disk: &dyn Disk) -> Result<(), StoreError> {
         target.settle(disk)?;
-        drop(target);
+        target.close()?;
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        drop(std::mem::replace(&mut *place, Place::Between));
+        if let Place::Open(old) = std::mem::replace(&mut *place, Place::Between) {
+            old.close()?;
+        }
         let (state, old, new) = (folder.state(), folder.old_state(), folder.new_state());
         fs::rename(&state, &old).map_err(io_error("rename", &state))?;
         fs::rename(&new, &state).map_err(io_error("rename", &new))?;

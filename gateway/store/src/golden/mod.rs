@@ -2,16 +2,20 @@
 //! change here is a new format: raise the record's version and keep reading the old one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use lianxin_tlog::{Audience, EventKind, Head, RetentionClass};
 use lianxin_types::{ChannelId, DecodeError, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
 
 use crate::change::{self, Change, Taken};
-use crate::key;
+use crate::engine::{Bucket, Engine};
+use crate::memory::MemoryEngine;
 use crate::record::{
     EventRecord, OWN_LIFE, RememberedCall, UnitRecord, decode_audit, disclose, enclose, encode_audit, scope_digest,
 };
+use crate::segment;
+use crate::snapshot::{RowChain, Snapshot};
 use crate::state::{
     HeadRow, InboxRow, RememberedRow, RosterRow, decode_bytes, decode_department, decode_item, decode_number,
     decode_packages, decode_snapshot, encode_bytes, encode_department, encode_item, encode_number, encode_packages,
@@ -19,6 +23,7 @@ use crate::state::{
 };
 use crate::unit::{Accepted, Effect, Idempotency, KeyPackageItem, Seat};
 use crate::zone_store::{GroupSnapshot, StoredPart};
+use crate::{key, parts};
 
 const CHANNEL: ChannelId = ChannelId([1; 16]);
 
@@ -215,6 +220,9 @@ fn keys() {
         ("key_one_time", key::one_time(&a(), 1)),
         ("key_duplicate", key::duplicate(&CHANNEL, Epoch(3), &Digest([0x1D; 32]))),
         ("key_department", key::department(&jiwei)),
+        ("key_committed", key::committed(&CHANNEL, Epoch(3), &Digest([0x1D; 32]))),
+        ("key_snapshot_begin", key::state_mark(key::STATE_BEGIN, 3)),
+        ("key_snapshot_end", key::state_mark(key::STATE_END, 3)),
         ("key_remembered_at", key::remembered_at(Timestamp(258), &Digest([0x1E; 32]))),
         ("key_remembered_packages", key::remembered_packages(&Digest([0x1F; 32]))),
         ("key_state_row", key::state_row(3, &key::channel_count(&a()))),
@@ -222,6 +230,36 @@ fn keys() {
         assert_eq!(found, golden(name), "{name}");
     }
     assert_eq!(key::leaf_index(&golden("key_unit")), Some(258));
+}
+
+#[test]
+fn ends_of_state_snapshots() {
+    let mut chain = RowChain::new(9);
+    chain.add(b"!applied\0\0", &[1, 2]);
+    chain.add(b"hkey\0\0", &[3]);
+    let RowChain { rows, bytes, digest } = chain;
+    let bucket = Bucket { number: 5, week: 6 };
+    let snapshot = Snapshot { number: 7, bucket, as_of: 9, rows, bytes, needs_bucket: 4, digest };
+    holds("snapshot_end", snapshot, snapshot.encode(), |record| Snapshot::decode(bucket, 7, &record));
+}
+
+/// A bucket with leaves 5 to 7, of which the middle one has a class of its own.
+#[test]
+fn segments() {
+    let engine = MemoryEngine::new();
+    let bucket = Bucket { number: 3, week: 7 };
+    let mut rows = Vec::new();
+    for (leaf, class, body) in [(5, 1, "one"), (6, 2, "two"), (7, 1, "three")] {
+        let record = enclose(RetentionClass(class), None, body.as_bytes());
+        parts::put(&mut rows, &key::leaf(key::AUDIT, leaf), &record);
+    }
+    engine.append(bucket, rows).expect("memory");
+    let classes = segment::classes(&engine, bucket).expect("readable");
+    assert_eq!(classes, [RetentionClass(1), RetentionClass(2)]);
+    let header = segment::Header { bucket, first_leaf: 5, end_leaf: 8, class: RetentionClass(1), classes };
+    let mut written = Vec::new();
+    segment::write(&engine, &header, &AtomicBool::new(false), &mut written).expect("readable");
+    assert_eq!(hex::encode(&written), hex::encode(golden("segment")));
 }
 
 #[test]
