@@ -41,6 +41,9 @@ impl Writer {
     /// Wants a snapshot once a bucket has closed since the last one, and more records have come since than that one has
     /// rows: so snapshots never take more than the records do, and a rebuild reads about as much of both.
     pub(crate) fn look<E: Engine>(&mut self, ledger: &Ledger<E>) {
+        if self.is_writing_snapshot() {
+            return;
+        }
         let Some(newest) = ledger.journal.last().filter(|newest| newest.bucket.number > 1) else { return };
         let is_due = ledger.snapshot().is_none_or(|last| {
             newest.bucket.number > last.bucket.number && ledger.leaf_count().saturating_sub(last.as_of) > last.rows

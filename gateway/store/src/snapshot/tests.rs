@@ -182,6 +182,28 @@ fn nothing_may_be_dropped_before_it_was_copied() {
 }
 
 #[test]
+fn nothing_may_be_dropped_before_a_snapshot_is_complete() {
+    let engine = MemoryEngine::new();
+    let mut committer = written(&engine);
+    keeper::work(&committer.ledger).expect("memory");
+    let refused = |committer: &mut Committer<MemoryEngine>| {
+        let outcome = committer.step(vec![drop_buckets(&device(1), 2)], NOW);
+        assert_eq!(outcome, [Err(Refused::BucketNeeded { bucket: 0 })]);
+    };
+    // All is copied, and that is not enough, up to the slice that ends the snapshot.
+    refused(&mut committer);
+    committer.write_snapshot();
+    while committer.ledger.snapshot().is_none() {
+        refused(&mut committer);
+        committer.work();
+    }
+    assert!(committer.step(vec![drop_buckets(&device(1), 2)], NOW).iter().all(Result::is_ok));
+    keeper::work(&committer.ledger).expect("memory");
+    drop(committer);
+    check_rebuild(&engine);
+}
+
+#[test]
 fn a_zone_writes_snapshots_and_copies_by_itself() {
     let engine = MemoryEngine::new();
     let options = ZoneOptions { bucket_records_max: 10, ..ZoneOptions::default() };
