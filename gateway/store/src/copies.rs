@@ -77,6 +77,17 @@ impl Copies {
         Ok(None)
     }
 
+    /// Whether a closed bucket has all its segments, as their headers and trailers say.
+    pub(crate) fn has(&self, closed: &Closed) -> bool {
+        self.copy_of(closed).is_some()
+    }
+
+    fn copy_of(&self, closed: &Closed) -> Option<Arc<Copy>> {
+        let copies = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let copy = copies.get(&closed.first_leaf).filter(|copy| copy.end_leaf == closed.end_leaf)?;
+        copy.files.iter().all(|file| file.header.bucket == closed.bucket).then(|| Arc::clone(copy))
+    }
+
     /// Copies a closed bucket, unless its segments are there and are what was written. When it returns they are complete,
     /// synced and read back.
     ///
@@ -89,37 +100,27 @@ impl Copies {
         is_closing: &AtomicBool,
     ) -> Result<(), StoreError> {
         let Closed { bucket, first_leaf, end_leaf } = closed;
+        if let Some(copy) = self.copy_of(&closed) {
+            match copy.files.iter().try_for_each(|file| file.verify(engine, is_closing)) {
+                Err(StoreError::Damaged { what }) => {
+                    tracing::warn!(bucket = bucket.number, what, "copying a bucket again");
+                }
+                other => return other,
+            }
+        }
         let classes = segment::classes(engine, bucket)?;
         let mut files = Vec::with_capacity(classes.len());
         for class in &classes {
             let segment = Segment { bucket: bucket.number, class: class.0 };
             let header = Header { bucket, first_leaf, end_leaf, class: *class, classes: classes.clone() };
-            let there = find(engine, segment, &header)?;
-            let is_good = match &there {
-                Some(file) => match file.verify(engine, is_closing) {
-                    Ok(()) => true,
-                    Err(StoreError::Damaged { what }) => {
-                        tracing::warn!(?segment, what, "copying a bucket again");
-                        false
-                    }
-                    Err(error) => return Err(error),
-                },
-                None => false,
-            };
-            let file = match there.filter(|_| is_good) {
-                Some(file) => file,
-                None => {
-                    engine.write_segment(segment, &mut |out| segment::write(engine, &header, is_closing, out))?;
-                    let file = find(engine, segment, &header)?;
-                    let file = file.ok_or(StoreError::Damaged { what: "segment (it is not what was written)" })?;
-                    file.verify(engine, is_closing)?;
-                    file
-                }
-            };
+            engine.write_segment(segment, &mut |out| segment::write(engine, &header, is_closing, out))?;
+            let bytes = engine.segments()?.into_iter().find(|(found, _)| *found == segment).map(|(_, bytes)| bytes);
+            let file = File::open(engine, segment, bytes.unwrap_or(0))?;
+            file.verify(engine, is_closing)?;
             files.push(file);
         }
         let copied: u64 = files.iter().map(|file| file.records).sum();
-        if copied != end_leaf - first_leaf {
+        if copied != end_leaf - first_leaf || !is_complete(&files) {
             return Err(StoreError::Damaged { what: "bucket (leaves without an audit record that outlives it)" });
         }
         self.add(files);
@@ -139,17 +140,4 @@ fn is_complete(files: &[File]) -> bool {
     let mut found: Vec<_> = files.iter().filter(same).map(|file| file.header.class).collect();
     found.sort_by_key(|class| class.0);
     found == first.header.classes
-}
-
-/// The segment, if it is there and has this header.
-fn find<E: Engine>(engine: &E, segment: Segment, header: &Header) -> Result<Option<File>, StoreError> {
-    let Some((_, bytes)) = engine.segments()?.into_iter().find(|(found, _)| *found == segment) else { return Ok(None) };
-    match File::open(engine, segment, bytes) {
-        Ok(file) => Ok(Some(file).filter(|file| file.header == *header)),
-        Err(StoreError::Damaged { what }) => {
-            tracing::warn!(?segment, what, "passing over a segment");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Keeper<E: Engine> {
 impl<E: Engine> Keeper<E> {
     /// Works until nobody can tell it anything any more.
     pub(crate) fn run(self) {
-        let mut has_failed = !self.attempt();
+        let mut has_failed = !self.attempt(Look::Short);
         loop {
             let task = if has_failed {
                 self.tasks.recv_timeout(RETRY_AFTER)
@@ -45,7 +45,7 @@ impl<E: Engine> Keeper<E> {
                 Err(RecvTimeoutError::Timeout) | Ok(Task::Look) => None,
                 Ok(Task::Report(report)) => Some(report),
             };
-            has_failed = !self.attempt();
+            has_failed = !self.attempt(if report.is_some() { Look::Whole } else { Look::Short });
             if let Some(report) = report {
                 // Who dropped the future does not want to know.
                 let _ = report.send(self.ledger.droppable());
@@ -54,8 +54,8 @@ impl<E: Engine> Keeper<E> {
     }
 
     /// Whether all work is done.
-    fn attempt(&self) -> bool {
-        let fault = match catch_unwind(AssertUnwindSafe(|| work(&self.ledger))) {
+    fn attempt(&self, look: Look) -> bool {
+        let fault = match catch_unwind(AssertUnwindSafe(|| work(&self.ledger, look))) {
             Ok(Ok(())) => None,
             Ok(Err(_)) if self.ledger.is_closing.load(Ordering::Relaxed) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -70,25 +70,42 @@ impl<E: Engine> Keeper<E> {
     }
 }
 
+/// How closely copies that were there already are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Headers and trailers: enough to know that there is nothing to copy.
+    Short,
+    /// Every byte, once in an opening: before a bucket may be dropped.
+    Whole,
+}
+
 /// Removes dropped buckets and copies closed ones, oldest first.
 ///
 /// # Errors
 /// [`StoreError`] if the engine failed or a bucket is damaged; what was done stays done.
-pub(crate) fn work<E: Engine>(ledger: &Ledger<E>) -> Result<(), StoreError> {
+pub(crate) fn work<E: Engine>(ledger: &Ledger<E>, look: Look) -> Result<(), StoreError> {
     let first = ledger.journal.first_number();
     for bucket in ledger.engine.buckets()? {
         if bucket.number < first {
             ledger.engine.drop_bucket(bucket)?;
         }
     }
+    let mut all_verified = true;
     for closed in ledger.journal.closed() {
-        if closed.bucket.number < ledger.copied_before() {
+        let number = closed.bucket.number;
+        if number < ledger.verified_before() {
             continue;
         }
-        if closed.first_leaf < closed.end_leaf {
+        let is_empty = closed.first_leaf == closed.end_leaf;
+        if look == Look::Short && ledger.copies.has(&closed) {
+            all_verified = false;
+        } else if !is_empty {
             ledger.copies.complete(&ledger.engine, closed, &ledger.is_closing)?;
         }
-        ledger.copied(closed.bucket.number + 1);
+        ledger.copied(number + 1);
+        if all_verified {
+            ledger.verified(number + 1);
+        }
     }
     Ok(())
 }

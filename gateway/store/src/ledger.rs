@@ -56,8 +56,10 @@ pub(crate) struct Upkeep {
     pub(crate) snapshot: RwLock<Option<Snapshot>>,
     /// Rows of the snapshot that is being written; 0 if none is.
     pub(crate) snapshot_rows: AtomicU64,
-    /// Buckets below this number are copied, and their copies have been read back.
+    /// Buckets below this number are copied.
     copied_before: AtomicU64,
+    /// Buckets below this number are copied, and every byte of their copies has been read in this opening.
+    verified_before: AtomicU64,
     fault: RwLock<Option<String>>,
 }
 
@@ -93,11 +95,16 @@ impl<E: Engine> Ledger<E> {
     /// events, and what outlives them has been copied.
     pub(crate) fn droppable(&self) -> u64 {
         let Some(snapshot) = self.snapshot() else { return 0 };
-        snapshot.bucket.number.min(snapshot.needs_bucket).min(self.copied_before())
+        snapshot.bucket.number.min(snapshot.needs_bucket).min(self.verified_before())
     }
 
-    pub(crate) fn copied_before(&self) -> u64 {
-        self.upkeep.copied_before.load(Ordering::Acquire)
+    pub(crate) fn verified_before(&self) -> u64 {
+        self.upkeep.verified_before.load(Ordering::Acquire)
+    }
+
+    /// Takes note that the copies of all buckets below `number` are what was written.
+    pub(crate) fn verified(&self, number: u64) {
+        self.upkeep.verified_before.fetch_max(number, Ordering::AcqRel);
     }
 
     /// Takes note that all buckets below `number` have been copied.
@@ -112,7 +119,7 @@ impl<E: Engine> Ledger<E> {
     /// How the journal is kept.
     pub(crate) fn journal_health(&self) -> JournalHealth {
         let closed = self.journal.closed();
-        let copied = self.copied_before();
+        let copied = self.upkeep.copied_before.load(Ordering::Acquire);
         JournalHealth {
             first_bucket: self.journal.first_number(),
             buckets: closed.len() as u64 + u64::from(self.journal.last().is_some()),

@@ -62,8 +62,7 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
     }
     // Some may still be there, if the removing was cut short: the keeper goes on with it.
     journal.drop_before(dropped);
-    let newest = snapshot::complete(&engine, &journal.buckets())?.into_iter().next();
-    let upkeep = Upkeep::since(newest);
+    let upkeep = Upkeep::since(snapshot::newest(&engine, &journal.buckets())?);
     let copies = Copies::open(&engine)?;
     Ok(Ledger {
         zone,
@@ -84,14 +83,16 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
 
 /// The state of the newest snapshot that is good; without one, the one before the first record.
 fn start_over<E: Engine>(engine: &E, table: &Table, journal: &Journal, why: &str) -> Result<u64, StoreError> {
-    for found in snapshot::complete(engine, &journal.buckets())? {
-        if found.as_of >= journal.first_leaf() && snapshot::restore(engine, &found)? {
-            tracing::warn!(why, as_of = found.as_of, "computing the state again from a snapshot");
-            table.clear();
-            let applied = load(engine, table)?;
-            return applied
-                .filter(|applied| *applied == found.as_of)
-                .ok_or(StoreError::Damaged { what: "state snapshot" });
+    for bucket in journal.buckets().into_iter().rev() {
+        for found in snapshot::complete(engine, bucket)? {
+            if found.as_of >= journal.first_leaf() && snapshot::restore(engine, &found)? {
+                tracing::warn!(why, as_of = found.as_of, "computing the state again from a snapshot");
+                table.clear();
+                let applied = load(engine, table)?;
+                return applied
+                    .filter(|applied| *applied == found.as_of)
+                    .ok_or(StoreError::Damaged { what: "state snapshot" });
+            }
         }
     }
     if journal.first_leaf() > 0 {

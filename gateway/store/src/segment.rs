@@ -63,7 +63,11 @@ impl Header {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads what [`Header::encode`] wrote, with whatever follows it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it did not write this.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         if reader.raw("magic", MAGIC.len())? != MAGIC {
             return Err(DecodeError::OutOfRange { field: "magic" });

@@ -4,7 +4,10 @@
 use lianxin_types::DecodeError;
 
 use crate::change;
+use crate::engine::Bucket;
 use crate::record::{UnitRecord, decode_audit};
+use crate::segment::Header;
+use crate::snapshot::Snapshot;
 use crate::state::{
     HeadRow, InboxRow, RememberedRow, RosterRow, decode_bytes, decode_department, decode_item, decode_number,
     decode_packages, decode_snapshot,
@@ -31,7 +34,10 @@ impl RecordKind {
     }
 }
 
-/// Every kind.
+/// A snapshot takes over from its place which bucket it lies in.
+const SOME_BUCKET: Bucket = Bucket { number: 1, week: 1 };
+
+/// Every kind. Of a segment it is the header; all else in it is compared with a digest before it is read.
 pub const RECORDS: &[RecordKind] = &[
     RecordKind { name: "unit", read: |bytes| UnitRecord::decode(bytes.to_vec()).map(drop) },
     RecordKind { name: "audit", read: |bytes| decode_audit(3, bytes).map(drop) },
@@ -45,6 +51,8 @@ pub const RECORDS: &[RecordKind] = &[
     RecordKind { name: "number_row", read: |bytes| decode_number(bytes).map(drop) },
     RecordKind { name: "packages_row", read: |bytes| decode_packages(bytes.to_vec()).map(drop) },
     RecordKind { name: "department_row", read: |bytes| decode_department(bytes).map(drop) },
+    RecordKind { name: "snapshot_end", read: |bytes| Snapshot::decode(SOME_BUCKET, 1, bytes).map(drop) },
+    RecordKind { name: "segment", read: |bytes| Header::decode(bytes).map(drop) },
     RecordKind { name: "bytes_row", read: |bytes| decode_bytes(bytes.to_vec()).map(drop) },
 ];
 

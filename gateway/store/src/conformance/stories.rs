@@ -174,10 +174,12 @@ pub(super) fn a_leaver_is_silent(home: &impl Home) {
         drop(store);
         store = open(home, ZoneOptions::default());
     }
-    // A commit that does not unseat it leaves it waiting, though the proposal is void.
+    // A commit that does not unseat it ends its proposal with the epoch: it may speak until it asks again.
     accepted(commit(&*store, change_group(one, &alice, 1, &[], &[3])));
     let head = store.head(&one).expect("readable").expect("exists");
-    assert_eq!((head.leaving.as_slice(), head.proposal_sequence), (&[bob.clone()][..], Sequence(0)));
+    assert_eq!((head.leaving.as_slice(), head.proposal_sequence), (&[][..], Sequence(0)));
+    accepted(commit(&*store, message(one, &bob, 2, b"still there")));
+    accepted(commit(&*store, leave(one, &bob, 2)));
     assert_eq!(commit(&*store, message(one, &bob, 2, b"x")), Err(Refused::Leaving));
     accepted(commit(&*store, change_group(one, &alice, 2, &[], &[2])));
     let head = store.head(&one).expect("readable").expect("exists");

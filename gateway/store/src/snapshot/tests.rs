@@ -5,11 +5,12 @@ use lianxin_types::{Sequence, Timestamp};
 
 use crate::conformance::{ManualClock, channel, commit, device, drop_buckets, message, start};
 use crate::engine::{Bucket, Engine, Row, Space};
+use crate::keeper::{self, Look};
 use crate::memory::MemoryEngine;
 use crate::unit::{Effect, Refused, Unit};
 use crate::zone::{Zone, ZoneOptions};
 use crate::zone_store::{StoreError, ZoneStore};
-use crate::{Committer, keeper, key};
+use crate::{Committer, key};
 
 const NOW: Timestamp = Timestamp(1_795_000_000_000_000);
 
@@ -110,11 +111,11 @@ fn a_damaged_snapshot_is_passed_over_as_long_as_there_is_something_else() {
     // A missing row is as bad as a changed one; and once the beginning is dropped, nothing else is left.
     let mut committer = open(&engine).expect("the zone opens");
     write_snapshot(&mut committer);
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     let last = committer.ledger.snapshot().expect("complete");
     let outcome = committer.step(vec![drop_buckets(&device(1), last.bucket.number)], NOW);
     assert!(outcome.iter().all(Result::is_ok));
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     drop(committer);
     check_rebuild(&engine);
     let prefix = key::state_rows(last.number);
@@ -131,11 +132,11 @@ fn a_state_from_before_the_drop_is_computed_again() {
     let mut committer = written(&engine);
     let old = state(&engine);
     write_snapshot(&mut committer);
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     let before = committer.ledger.droppable();
     assert_eq!(before, 3);
     assert!(committer.step(vec![drop_buckets(&device(1), before)], NOW).iter().all(Result::is_ok));
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     drop(committer);
     let current = state(&engine);
     engine.clear_state().expect("memory");
@@ -169,7 +170,7 @@ fn nothing_may_be_dropped_before_it_was_copied() {
     let outcome = committer.step(vec![drop_buckets(&device(1), 2)], NOW);
     assert_eq!(outcome, [Err(Refused::BucketNeeded { bucket: 0 })]);
     assert!(engine.segments().expect("memory").is_empty());
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     assert_eq!(engine.segments().expect("memory").len(), 2);
     assert!(committer.step(vec![drop_buckets(&device(1), 2)], NOW).iter().all(Result::is_ok));
     // The keeper may be cut short here: the next opening knows what was dropped.
@@ -177,7 +178,7 @@ fn nothing_may_be_dropped_before_it_was_copied() {
     assert_eq!(engine.buckets().expect("memory").len(), 4);
     let committer = open(&engine).expect("the zone opens");
     assert_eq!(committer.ledger.journal.first_number(), 2);
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     assert_eq!(engine.buckets().expect("memory").len(), 3);
 }
 
@@ -185,7 +186,7 @@ fn nothing_may_be_dropped_before_it_was_copied() {
 fn nothing_may_be_dropped_before_a_snapshot_is_complete() {
     let engine = MemoryEngine::new();
     let mut committer = written(&engine);
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     let refused = |committer: &mut Committer<MemoryEngine>| {
         let outcome = committer.step(vec![drop_buckets(&device(1), 2)], NOW);
         assert_eq!(outcome, [Err(Refused::BucketNeeded { bucket: 0 })]);
@@ -198,7 +199,7 @@ fn nothing_may_be_dropped_before_a_snapshot_is_complete() {
         committer.work();
     }
     assert!(committer.step(vec![drop_buckets(&device(1), 2)], NOW).iter().all(Result::is_ok));
-    keeper::work(&committer.ledger).expect("memory");
+    keeper::work(&committer.ledger, Look::Whole).expect("memory");
     drop(committer);
     check_rebuild(&engine);
 }
