@@ -85,3 +85,6 @@ pub(super) fn snapshots<E: Engine>(engine: &E, bucket: Bucket, inspection: &mut 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
