@@ -11,6 +11,7 @@ use crate::{
     extensions::check_change,
     key_package::{check_added, check_leaf_form},
     rejoin::check_rejoin,
+    removal::{is_asked, is_removal_sender},
 };
 
 /// The epoch that a commit starts from.
@@ -47,6 +48,8 @@ pub struct Added {
 pub enum RemovalCause {
     /// It proposed to leave.
     Left,
+    /// The gateway asked for it, with evidence that a member must see for itself ([`crate::removal_due`]).
+    Asked,
     /// The committer removed it.
     Removed,
 }
@@ -89,8 +92,9 @@ pub struct CommitSummary {
 /// Checks a commit that openmls has verified and staged, against the epoch `before` it. `named` is who the commit is said to
 /// be from: the TLS caller at the gateway, the event's sender at a member.
 ///
-/// Allowed by a member are Adds and context changes by the committer, Removes by the committer, Removes of themselves by those who
-/// leave, and the committer's own path. Every leaf that enters or changes has a valid credential; a changed leaf keeps its
+/// Allowed by a member are Adds and context changes by the committer, Removes by the committer, Removes of themselves by those
+/// who leave, Removes that the zone's removal key asked for, by reference, and the committer's own path. Every leaf that
+/// enters or changes has a valid credential; a changed leaf keeps its
 /// identity. In the group that results nobody sits twice, everybody's department is named, and only the channel context
 /// has moved, forward. From outside the tree a commit is allowed only to come back: an ExternalInit, the Remove of the leaf
 /// that `named` has, a new leaf with the same identity and key, and nothing else.
@@ -122,8 +126,11 @@ pub fn check_commit(
         check_allowed(queued, &committer)?;
         if let Proposal::Remove(remove) = queued.proposal() {
             let seat = roster.remove(remove.removed().u32()).ok_or(fault("it removes a leaf that is not there"))?;
-            let left = *queued.sender() != *sender;
-            let cause = if left { RemovalCause::Left } else { RemovalCause::Removed };
+            let cause = match queued.sender() {
+                asker if is_removal_sender(asker) => RemovalCause::Asked,
+                proposer if proposer != sender => RemovalCause::Left,
+                _ => RemovalCause::Removed,
+            };
             removed.push(Removed { leaf: seat.leaf, uri: seat.uri, cause });
         }
     }
@@ -187,6 +194,7 @@ fn check_allowed(queued: &QueuedProposal, committer: &Seat) -> Result<(), Profil
         Proposal::Add(_) | Proposal::GroupContextExtensions(_) if by_committer => return Ok(()),
         Proposal::Remove(remove) => match queued.sender() {
             Sender::Member(leaf) if by_committer || remove.removed() == *leaf => return Ok(()),
+            Sender::External(_) if is_asked(queued) => return Ok(()),
             _ => "a removal by another than the committer",
         },
         Proposal::Add(_) => "an addition by another than the committer",

@@ -22,6 +22,7 @@ mod key_package;
 mod message;
 mod payload;
 mod rejoin;
+mod removal;
 mod roster;
 mod start;
 mod welcome;
@@ -44,6 +45,9 @@ pub use message::{
 };
 pub use payload::{Payload, PayloadError};
 pub use rejoin::refused_by_library;
+pub use removal::{
+    REMOVAL_DATA_BYTES, RemovalData, RemovalReason, check_removal, is_removal_sender, removal_due, removal_message,
+};
 pub use roster::{Roster, Seat};
 pub use start::{GroupStart, check_start};
 pub use welcome::check_welcome;

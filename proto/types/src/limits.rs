@@ -29,6 +29,8 @@ pub struct Limits {
     pub clock_skew_max: Duration,
     /// Lifetime of an MLS leaf (PROTOCOL 3).
     pub leaf_lifetime_max: Duration,
+    /// How long a leaf may stay after its certificate's end before the gateway asks for its removal (PROTOCOL 1).
+    pub leaf_expiry_grace: Duration,
     /// Events in one history page.
     pub history_events_max: usize,
     /// Bytes of events in one history page or one frame of a stream.
@@ -51,6 +53,7 @@ pub const LIMITS: Limits = Limits {
     device_key_packages_max: 100,
     clock_skew_max: Duration::from_secs(60),
     leaf_lifetime_max: Duration::from_secs(84 * 24 * 3600),
+    leaf_expiry_grace: Duration::from_secs(14 * 24 * 3600),
     history_events_max: 500,
     frame_bytes_max: 1024 * 1024,
     channel_departments_max: 64,
@@ -85,6 +88,7 @@ impl Limits {
             row("device_key_packages_max", self.device_key_packages_max, "key packages"),
             time("clock_skew_max", self.clock_skew_max),
             time("leaf_lifetime_max", self.leaf_lifetime_max),
+            time("leaf_expiry_grace", self.leaf_expiry_grace),
             row("history_events_max", self.history_events_max, "events"),
             row("frame_bytes_max", self.frame_bytes_max, "bytes"),
             row("channel_departments_max", self.channel_departments_max, "departments"),
@@ -120,6 +124,7 @@ mod tests {
             ("device_key_packages_max", 100),
             ("clock_skew_max", 60),
             ("leaf_lifetime_max", 7_257_600),
+            ("leaf_expiry_grace", 1_209_600),
         ];
         for (name, value) in expect {
             assert!(LIMITS.rows().iter().any(|row| row.name == name && row.value == value), "{name}");
