@@ -77,7 +77,8 @@ impl Client {
         let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
         let mls = Mls::new(loaded.mls, device.clone(), Arc::clone(&clock), Arc::clone(&random))?;
         let shared = Arc::new(Shared::new(keystore, mls, device, federation, clock, random));
-        let session = Session { shared: Arc::clone(&shared), config, identity: loaded.tls, roots: loaded.roots };
+        let session =
+            Session { shared: Arc::clone(&shared), config, identity: loaded.tls, roots: Arc::new(loaded.roots) };
         let (closing, closed) = watch::channel(());
         let task = tokio::spawn(session.run(closed));
         let session = Mutex::new(Some(Running { task, _closing: closing }));

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use lianxin_connection::Problem;
 use lianxin_connection::{CallError, Connection};
 use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
+use lianxin_trust::RootKeys;
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, Monotonic, Sequence};
 
 use crate::calls::Call;
@@ -18,9 +19,9 @@ use crate::event::keep;
 use crate::lane::Lane;
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
-use crate::sync::{self, Applied, Asked, GapStep, Invited, Turn};
+use crate::sync::{self, Applied, Asked, GapStep, Invited, TrustAge, Turn};
 use crate::turns;
-use crate::{ClientError, Event, changes};
+use crate::{ClientError, Event, changes, trust};
 
 /// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
 const TICK: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ const KEY_PACKAGES_CHECK: Duration = Duration::from_secs(900);
 pub(crate) struct Drive {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Connection,
+    /// The pinned root keys, for a trust bundle that is fetched in between.
+    roots: Arc<RootKeys>,
     pub(crate) lanes: HashMap<ChannelId, Lane>,
     /// Channels whose lane may have something to hand over.
     pub(crate) ready: BTreeSet<ChannelId>,
@@ -62,11 +65,12 @@ pub(crate) struct Drive {
 }
 
 impl Drive {
-    pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection, roots: Arc<RootKeys>) -> Self {
         let now = shared.clock.monotonic();
         Self {
             shared,
             connection,
+            roots,
             lanes: HashMap::new(),
             ready: BTreeSet::new(),
             in_flight: HashMap::new(),
@@ -197,9 +201,13 @@ impl Drive {
         if !self.lanes.contains_key(&channel) {
             return Ok(());
         }
-        let (federation, device) = (self.shared.federation(), self.shared.device.clone());
-        let applied =
-            self.shared.transaction(move |tx, mls| sync::apply(tx, mls, &federation, &device, &events)).await?;
+        let events = Arc::new(events);
+        let mut applied = self.apply(Arc::clone(&events), TrustAge::MayBeBehind).await?;
+        if applied.is_trust_behind {
+            self.applied(channel, applied);
+            trust::refresh(&self.shared, &self.roots, &self.connection).await?;
+            applied = self.apply(events, TrustAge::JustFetched).await?;
+        }
         let missing = applied.gap.map(|found| (applied.head, found)).filter(|_| !applied.removed);
         let change_staged = applied.change_staged;
         self.applied(channel, applied);
@@ -210,6 +218,11 @@ impl Drive {
             Some((head, found)) => self.missing(channel, head, found).await,
             None => Ok(()),
         }
+    }
+
+    async fn apply(&mut self, events: Arc<Vec<LogEntry>>, trust: TrustAge) -> Result<Applied, ClientError> {
+        let (federation, device) = (self.shared.federation(), self.shared.device.clone());
+        self.shared.transaction(move |tx, mls| sync::apply(tx, mls, &federation, trust, &device, &events)).await
     }
 
     /// Events are missing behind `head`: they are asked for once.

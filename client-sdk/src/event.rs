@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lianxin_connection::ConnectError;
 use lianxin_keystore::Transaction;
+use lianxin_mls::RemovalReason;
 use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Reader, Sequence, Writer};
 
 use crate::ClientError;
@@ -58,6 +59,16 @@ pub enum Event {
         channel: ChannelId,
         /// Who.
         device: DeviceUri,
+    },
+    /// The gateway asks for the removal of a member whose certificate is revoked, or has been over for too long, and this
+    /// device sees that it is so. The SDK sees to it; until then nobody's messages are accepted.
+    RemovalAsked {
+        /// In which channel.
+        channel: ChannelId,
+        /// Who is to go.
+        device: DeviceUri,
+        /// Why.
+        reason: RemovalReason,
     },
     /// This device is not a member any more; its messages stay readable.
     Removed {
@@ -181,6 +192,11 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             uri(&mut writer, device);
             writer.u64(epoch.0);
         }
+        Event::RemovalAsked { channel, device, reason } => {
+            number(&mut writer, 10, channel);
+            uri(&mut writer, device);
+            writer.u8(*reason as u8);
+        }
         Event::Connected | Event::Disconnected { .. } | Event::CaughtUp { .. } => return None,
     }
     Some(writer.finish())
@@ -219,6 +235,15 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let device = read_uri(reader, "device")?;
             Event::MemberRejoined { channel, device, epoch: Epoch(reader.u64("epoch")?) }
         }
+        10 => {
+            let device = read_uri(reader, "device")?;
+            let reason = match reader.u8("reason")? {
+                1 => RemovalReason::CertificateRevoked,
+                2 => RemovalReason::CertificateExpired,
+                _ => return Err(DecodeError::OutOfRange { field: "reason" }),
+            };
+            Event::RemovalAsked { channel, device, reason }
+        }
         _ => return Err(DecodeError::OutOfRange { field: "event" }),
     };
     if reader.is_empty() { Ok(event) } else { Err(DecodeError::OutOfRange { field: "event" }) }
@@ -245,6 +270,8 @@ mod tests {
             Event::Violation { channel, sequence: Sequence(9), sender: device("a"), detail },
             Event::ChannelGone { channel, reason: "原因".to_owned() },
             Event::MemberRejoined { channel, device: device("a"), epoch },
+            Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateRevoked },
+            Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateExpired },
         ];
         for event in events {
             let bytes = encode(&event).expect("kept");

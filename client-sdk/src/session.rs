@@ -22,7 +22,7 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: Config,
     pub(crate) identity: TlsIdentity,
-    pub(crate) roots: RootKeys,
+    pub(crate) roots: Arc<RootKeys>,
 }
 
 impl Session {
@@ -94,7 +94,7 @@ impl Session {
         }
         self.shared.link.send_replace(Link::Up(connection.clone()));
         self.tell(Event::Connected);
-        let error = match Drive::new(Arc::clone(&self.shared), connection).run().await {
+        let error = match Drive::new(Arc::clone(&self.shared), connection, Arc::clone(&self.roots)).run().await {
             Ok(never) => match never {},
             Err(error) => error,
         };

@@ -27,7 +27,9 @@ pub(crate) struct Applied {
     pub(crate) gap: Option<Sequence>,
     /// A change was stored that is to be sent.
     pub(crate) change_staged: bool,
-    /// Somebody waits to leave.
+    /// An event cannot be judged before the trust bundle and the revocation lists have been fetched.
+    pub(crate) is_trust_behind: bool,
+    /// Somebody waits to leave or is to be removed.
     pub(crate) turn: Option<Turn>,
     /// The group's head.
     pub(crate) head: Sequence,
@@ -77,11 +79,19 @@ pub(crate) struct Turn {
     pub(crate) rank: u32,
 }
 
-/// Processes events of one channel, ascending.
+/// Whether the federation at hand may be older than the gateway's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrustAge {
+    MayBeBehind,
+    JustFetched,
+}
+
+/// Processes events of one channel, ascending; those that were processed before change nothing.
 pub(crate) fn apply(
     tx: &Transaction<'_>,
     mls: &Mls,
     federation: &Federation,
+    trust: TrustAge,
     device: &DeviceUri,
     events: &[LogEntry],
 ) -> Result<Applied, ClientError> {
@@ -97,10 +107,18 @@ pub(crate) fn apply(
             mls: event.mls.to_vec(),
             idempotency_id: event.idempotency_id,
         };
-        match mls.process(tx, federation, &log_event) {
+        let processed = match trust {
+            TrustAge::MayBeBehind => mls.process_unless_behind(tx, federation, &log_event),
+            TrustAge::JustFetched => mls.process(tx, federation, &log_event),
+        };
+        match processed {
             Ok(processed) => effect(tx, mls, event, processed, &mut applied)?,
             Err(MlsError::Gap { found, .. }) => {
                 applied.gap = Some(found);
+                break;
+            }
+            Err(MlsError::TrustBehind { .. }) => {
+                applied.is_trust_behind = true;
                 break;
             }
             // Left behind by a removal in this very stretch, or by a subscription that ends too late.
@@ -186,6 +204,7 @@ fn effect(
             fail(applied, outbox::encrypt_again(tx, mls, channel)?);
         }
         Processed::LeaveProposed { device } => keep(tx, &Event::LeaveProposed { channel, device })?,
+        Processed::RemovalAsked { device, reason } => keep(tx, &Event::RemovalAsked { channel, device, reason })?,
         // The creator's own start, and what came twice.
         Processed::Start | Processed::AlreadyProcessed | Processed::RepeatedMessage => {}
         // One event per broken channel is enough; what follows it cannot be judged.

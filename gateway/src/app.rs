@@ -53,6 +53,7 @@ impl Gateway {
     pub async fn open(config: &Config) -> Result<Self, ServeError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (trust, mut contents) = crate::trust::load(config, &*clock)?;
+        let removal_key = crate::removal_key::load(config, &trust.federation, clock.now())?;
         let key = crate::secret::load_or_create(&config.pseudonym_key, &SystemRandom)
             .map_err(|source| ServeError::File { path: config.pseudonym_key.clone(), source })?;
         contents.insert(PSEUDONYM_KEY, Digest::sha256(&key));
@@ -72,6 +73,7 @@ impl Gateway {
             store: Arc::clone(&store),
             callers: Arc::clone(&callers),
             pseudonyms: Pseudonyms::new(PseudonymKey::new(key)),
+            removal_key,
             clock: Arc::clone(&clock),
             random: Arc::new(SystemRandom),
             fanout: Arc::clone(&fanout),
@@ -84,6 +86,7 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(fanout.run(Arc::clone(&store), Arc::clone(&clock)));
         tasks.spawn(operations.clone().record_counts());
+        tasks.spawn(operations.clone().sweep_removals());
         let tls = {
             let callers = Arc::clone(&callers);
             ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?

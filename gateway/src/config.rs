@@ -66,6 +66,8 @@ pub struct Config {
     pub revocation_lists: Vec<PathBuf>,
     /// How often bundle and revocation lists are read again, in seconds.
     pub reread_seconds: u64,
+    /// PEM private key with which the zone asks for removals.
+    pub removal_key: PathBuf,
     /// Folder of the zone's store.
     pub store: PathBuf,
     /// File with the secret behind the pseudonyms in audit records.
@@ -118,6 +120,7 @@ struct Trust {
     revocation_lists: Vec<PathBuf>,
     #[serde(default = "reread_seconds")]
     reread_seconds: u64,
+    removal_key: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -213,6 +216,7 @@ impl Config {
             bundle_history: file.trust.bundle_history.map(at),
             revocation_lists: file.trust.revocation_lists.into_iter().map(at).collect(),
             reread_seconds: file.trust.reread_seconds,
+            removal_key: at(file.trust.removal_key),
             store: at(file.store.folder),
             pseudonym_key: at(file.audit.pseudonym_key),
             metrics: file.metrics.map(|metrics| metrics.listen),
@@ -238,6 +242,10 @@ impl Config {
         if normalised(&self.pseudonym_key).starts_with(normalised(&self.store)) {
             let fault = "the key must not lie in the zone's folder: whoever copies the zone would have it";
             return Err(value("audit.pseudonym_key", fault));
+        }
+        if normalised(&self.removal_key).starts_with(normalised(&self.store)) {
+            let fault = "the key must not lie in the zone's folder: whoever copies the zone would have it";
+            return Err(value("trust.removal_key", fault));
         }
         if self.drain_seconds_max > DRAIN_SECONDS_BOUND {
             return Err(value("drain_seconds_max", format!("at most {DRAIN_SECONDS_BOUND}")));
@@ -323,6 +331,7 @@ mod tests {
         };
         assert_eq!(key(SAMPLE.replace("127.0.0.1:9464", "0.0.0.0:9464")), "metrics.listen");
         assert_eq!(key(SAMPLE.replace("keys/pseudonym.key", "data/zone/pseudonym.key")), "audit.pseudonym_key");
+        assert_eq!(key(SAMPLE.replace("gateway/removal.key", "data/zone/removal.key")), "trust.removal_key");
         for detour in
             ["data/x/../zone/k", "./data/./zone/k", "data/../../lianxin/data/zone/k", "/etc/lianxin/data/zone/k"]
         {

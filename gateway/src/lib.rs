@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod metrics;
 mod reload;
+mod removal_key;
 mod secret;
 mod store;
 mod strength;

@@ -27,12 +27,20 @@ pub(crate) fn load(path: &Path) -> std::io::Result<[u8; 32]> {
 }
 
 fn read(file: std::fs::File) -> std::io::Result<[u8; 32]> {
+    read_private(file, 33)?.try_into().map_err(|_| std::io::Error::other("the secret is not 32 bytes"))
+}
+
+/// The first `bytes_max` bytes of a file that nobody but its owner may read.
+///
+/// # Errors
+/// The system's error, or one that says that others may read the file.
+pub(crate) fn read_private(file: std::fs::File, bytes_max: u64) -> std::io::Result<Vec<u8>> {
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         return Err(std::io::Error::other("others may read the secret: set its mode to 0600"));
     }
     let mut bytes = Vec::new();
-    file.take(33).read_to_end(&mut bytes)?;
-    bytes.try_into().map_err(|_| std::io::Error::other("the secret is not 32 bytes"))
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn create(path: &Path, random: &dyn Random) -> std::io::Result<[u8; 32]> {

@@ -194,12 +194,14 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ServeError> {
 }
 
 /// Checks what a gateway needs of its files before it opens the zone: that they make a federation, which follows the one that
-/// it had in force, and that certificate and key are those of a gateway of the department that operates the zone.
+/// it had in force, that certificate and key are those of a gateway of the department that operates the zone, and that the removal
+/// key is the zone's.
 ///
 /// # Errors
 /// [`ServeError`] naming the file that cannot be read or does not verify.
 pub fn check_trust(config: &Config) -> Result<(), ServeError> {
-    load(config, &SystemClock).map(|_| ())
+    let (trust, _) = load(config, &SystemClock)?;
+    crate::removal_key::load(config, &trust.federation, SystemClock.now()).map(|_| ())
 }
 
 #[cfg(test)]

@@ -241,6 +241,14 @@ pub const ROWS: &[ReasonRow] = &[
         "调用方即将被移出频道；不可再发送",
     ),
     row(
+        R::CommitterPaused,
+        Code::FailedPrecondition,
+        No,
+        "a member cannot process a commit of the caller's, which may not commit until its owner allows it",
+        "find out why; then another device of the own department allows it to commit again; sending goes on",
+        "有成员无法处理调用方此前的提交，提交权限已暂停；请查明原因，再由本部门另一设备恢复其提交；消息收发不受影响",
+    ),
+    row(
         R::InvalidMls,
         Code::InvalidArgument,
         No,

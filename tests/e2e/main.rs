@@ -19,6 +19,7 @@ mod raw;
 mod refusals;
 mod rejoin;
 mod reload;
+mod removals;
 mod talk;
 mod wire;
 mod zone;

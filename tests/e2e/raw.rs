@@ -78,6 +78,12 @@ impl RawDevice {
         }
     }
 
+    /// The same device on a new connection, with the federation's files as they are now.
+    pub(crate) async fn reconnect(&mut self, zone: &Zone, department: &str, name: &str) {
+        self.connection = zone.connect(&zone.app(department, name)).await.expect("connects");
+        self.federation = Arc::new(zone.minted.federation().expect("verifies"));
+    }
+
     /// Works on the device's own state; whatever the engine refuses fails the story.
     pub(crate) async fn work<T: std::marker::Send + 'static>(
         &self,

@@ -10,7 +10,7 @@ use crate::talk::{accept, create, event, receive, send, soon, texts};
 use crate::zone::Zone;
 
 #[track_caller]
-fn assert_refused(answer: &Answer, expect: ReasonCode) {
+pub(crate) fn assert_refused(answer: &Answer, expect: ReasonCode) {
     let found = answer.as_ref().map_err(|problem| problem.code);
     assert_eq!(found, Err(expect), "{answer:?}");
 }

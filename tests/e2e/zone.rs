@@ -9,8 +9,10 @@ use lianxin_certs_dev::{AppPaths, FederationPlan, Minted, Specimen, mint};
 use lianxin_connection::{ConnectError, Connection, Target, TlsIdentity};
 use lianxin_gateway::{Config, Gateway, ReloadError, ReloadHandle, Reloaded, StatisticsView};
 use lianxin_store::{AuditRecord, StoreError, ZoneStore};
-use lianxin_trust::Endpoint;
+use lianxin_trust::{Endpoint, Usage};
 use lianxin_types::{Clock as _, SystemClock, ZoneId};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -81,6 +83,31 @@ impl Zone {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Stops the gateway in order and starts it again over the same zone, with the files as they are now.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { minted, folder, address, reload: _, stop, served, statistics } = self;
+        stop.send(()).expect("the gateway listens");
+        served.await.expect("the gateway stops");
+        drop(statistics);
+        // It lets go of its zone with the last of its connections, a moment after it stopped.
+        drop(open_store(&folder.path().join("data/zone")));
+        let config = Config::read(&folder.path().join("gateway.toml")).expect("a good configuration");
+        let gateway = Gateway::open(&config).await.expect("opens");
+        let (reload, operations) = (gateway.reload_handle(), gateway.operations().clone());
+        let (stop, served) = serve(gateway);
+        let statistics = Box::new(move || operations.statistics().view());
+        Self { minted, folder, address, reload, stop, served, statistics }
+    }
+
+    /// Revokes the certificate of this place of an application, from now on.
+    pub(crate) fn revoke(&self, certificate: &Path, usage: Usage) {
+        let now = SystemClock.now();
+        let der = CertificateDer::from_pem_file(certificate).expect("minted");
+        let federation = self.minted.federation().expect("verifies");
+        let identity = federation.identify_ignoring_expiry(&[&der], usage, now).expect("one of the federation's");
+        self.minted.at(now).revoke(identity.uri.department().as_str(), &identity.serial).expect("revoked");
     }
 
     /// Stops the gateway in order and opens what it left.
@@ -210,6 +237,7 @@ fn configuration(minted: &Minted, folder: &Path, address: SocketAddr, more: &str
             roots = "federation/roots.json"
             bundle = "federation/trust-bundle.note"
             revocation_lists = [{lists}]
+            removal_key = "federation/gateway/removal.key"
             [store]
             engine = "sled"
             folder = "data/zone"

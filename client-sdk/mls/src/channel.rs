@@ -1,9 +1,9 @@
 //! A channel's group, loaded for one call.
 
 use lianxin_keystore::Transaction;
-use lianxin_profile::{AuthenticatedData, Roster, check_leave};
+use lianxin_profile::{AuthenticatedData, Roster, Seat, check_leave, check_removal};
 use lianxin_types::{ChannelId, DeviceUri, GroupId};
-use openmls::prelude::{LeafNodeIndex, MlsGroup, Proposal, QueuedProposal, Sender};
+use openmls::prelude::{MlsGroup, QueuedProposal};
 use openmls_traits::OpenMlsProvider;
 
 use crate::provider::Provider;
@@ -70,22 +70,22 @@ impl OpenChannel<'_> {
         self.group.set_aad(data.to_bytes().to_vec());
     }
 
-    /// Members who wait to leave, this device included.
+    /// Members who wait to leave or are to be removed, this device included; who is both comes twice.
     pub(crate) fn leaving(&self) -> impl Iterator<Item = &DeviceUri> {
-        let seats = self.group.pending_proposals().filter_map(|queued| check_leave(queued, &self.roster).ok());
+        let seats = self.group.pending_proposals().filter_map(|queued| going(queued, &self.roster));
         seats.map(|seat| &seat.uri)
     }
 
-    /// Whether this device waits to leave.
+    /// Whether this device waits to leave or is to be removed.
     pub(crate) fn is_leaving(&self) -> bool {
-        let own = self.group.own_leaf_index();
-        self.group.pending_proposals().any(|queued| removes_itself(queued, own))
+        let own = self.group.own_leaf_index().u32();
+        self.group.pending_proposals().any(|queued| going(queued, &self.roster).is_some_and(|seat| seat.leaf == own))
     }
 }
 
-fn removes_itself(queued: &QueuedProposal, own: LeafNodeIndex) -> bool {
-    let by_us = matches!(queued.sender(), Sender::Member(leaf) if *leaf == own);
-    by_us && matches!(queued.proposal(), Proposal::Remove(remove) if remove.removed() == own)
+/// Whom a proposal that waits takes out: who asked for it, or whom the gateway wants removed.
+pub(crate) fn going<'a>(queued: &QueuedProposal, roster: &'a Roster) -> Option<&'a Seat> {
+    check_leave(queued, roster).or_else(|_| check_removal(queued, roster)).ok()
 }
 
 /// openmls' form of a group id.

@@ -1,7 +1,7 @@
 //! Changing a group: commits and the proposal to leave.
 
 use lianxin_keystore::Transaction;
-use lianxin_profile::{Before, ProfileError, Roster, check_commit, check_key_package, check_leave, head_extension};
+use lianxin_profile::{Before, ProfileError, Roster, check_commit, check_key_package, head_extension};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, LIMITS};
 use openmls::prelude::{
@@ -10,7 +10,7 @@ use openmls::prelude::{
 };
 use openmls_traits::OpenMlsProvider;
 
-use crate::channel::OpenChannel;
+use crate::channel::{OpenChannel, going};
 use crate::engine::library;
 use crate::record::Records;
 use crate::{Mls, MlsError};
@@ -42,7 +42,7 @@ struct Change {
 }
 
 impl Mls {
-    /// Adds the owners of `key_packages` (MLSMessages, 1 to 100), and takes out those who wait to leave. An owner whose
+    /// Adds the owners of `key_packages` (MLSMessages, 1 to 100), and takes out those who wait to leave or are to be removed. An owner whose
     /// device is a member already is seated anew.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Mls {
         self.commit(open, federation, change)
     }
 
-    /// Takes out `devices`, and those who wait to leave.
+    /// Takes out `devices`, and those who wait to leave or are to be removed.
     ///
     /// # Errors
     /// [`MlsError::UnknownDevice`] for one that is no member, [`MlsError::OwnRemoval`]; else as [`Mls::invite`].
@@ -96,7 +96,7 @@ impl Mls {
         self.commit(open, federation, change)
     }
 
-    /// Takes out those who wait to leave.
+    /// Takes out those who wait to leave or are to be removed.
     ///
     /// # Errors
     /// [`MlsError::NothingPending`]; else as [`Mls::invite`].
@@ -197,9 +197,9 @@ impl OpenChannel<'_> {
     }
 }
 
-/// Our own proposals of this commit, and of those that wait the ones to leave.
+/// Our own proposals of this commit, and of those that wait the ones that take somebody out.
 fn belongs(queued: &QueuedProposal, roster: &Roster) -> bool {
-    queued.proposal_or_ref_type() == ProposalOrRefType::Proposal || check_leave(queued, roster).is_ok()
+    queued.proposal_or_ref_type() == ProposalOrRefType::Proposal || going(queued, roster).is_some()
 }
 
 fn encode(message: MlsMessageOut) -> Result<Vec<u8>, MlsError> {

@@ -46,6 +46,13 @@ pub enum MlsError {
         /// Why not.
         fault: &'static str,
     },
+    /// The gateway asks for the removal of a member, and this device's trust bundle and revocation lists know nothing against
+    /// it: they may be behind. Fetch them, then [`crate::Mls::process`] judges for good.
+    #[error("nothing is known against a member that is to be removed")]
+    TrustBehind {
+        /// The member.
+        device: DeviceUri,
+    },
     /// An own commit waits for the gateway's answer.
     #[error("an own commit is not confirmed yet")]
     CommitPending,
@@ -128,7 +135,13 @@ pub enum Violation {
         /// openmls' own words.
         detail: String,
     },
-    /// A proposal other than a member's to leave.
+    /// The gateway asks for the removal of a member against whom nothing is known; it is not committed.
+    #[error("the gateway asks for the removal of a member without evidence")]
+    UnfoundedRemoval {
+        /// The member.
+        device: DeviceUri,
+    },
+    /// A proposal other than a member's to leave, or the gateway's to remove a member.
     #[error("a proposal of a kind that may not stand alone")]
     UnexpectedProposal,
     /// An event of a kind that has no place there.

@@ -1,5 +1,6 @@
 //! What comes in from the log, and what it means.
 
+use lianxin_profile::RemovalReason;
 use lianxin_tlog::EventKind;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence, Timestamp};
 
@@ -88,6 +89,14 @@ pub enum Processed {
         /// Who.
         device: DeviceUri,
     },
+    /// The gateway asks for the removal of a member, with evidence that this device sees, too; somebody must commit it, and
+    /// until then nobody sends.
+    RemovalAsked {
+        /// Who is to go.
+        device: DeviceUri,
+        /// Why.
+        reason: RemovalReason,
+    },
     /// The channel's first event.
     Start,
     /// An event that was processed before.
@@ -125,6 +134,9 @@ impl std::fmt::Debug for Processed {
                 .field("discarded_own_leave", discarded_own_leave)
                 .finish(),
             Self::LeaveProposed { device } => f.debug_struct("LeaveProposed").field("device", device).finish(),
+            Self::RemovalAsked { device, reason } => {
+                f.debug_struct("RemovalAsked").field("device", device).field("reason", reason).finish()
+            }
             Self::Start => f.write_str("Start"),
             Self::AlreadyProcessed => f.write_str("AlreadyProcessed"),
             Self::Hidden(violation) => f.debug_tuple("Hidden").field(violation).finish(),

@@ -21,6 +21,7 @@ mod process;
 mod provider;
 mod record;
 mod rejoin;
+mod removal;
 mod send;
 mod view;
 
@@ -32,5 +33,6 @@ pub use event::{LogEvent, Processed};
 pub use identity::MlsIdentity;
 pub use join::Invitation;
 pub use key_packages::NewKeyPackages;
+pub use lianxin_profile::RemovalReason;
 pub use send::Encrypted;
 pub use view::ChannelView;

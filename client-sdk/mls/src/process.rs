@@ -7,7 +7,7 @@ use lianxin_profile::{
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_trust::Federation;
-use lianxin_types::{DeviceUri, Digest, Epoch, Sequence};
+use lianxin_types::{DeviceUri, Digest, Epoch, Kind, Sequence};
 use openmls::prelude::{
     ProcessMessageError, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender, StagedCommit,
 };
@@ -19,7 +19,7 @@ use crate::record::{ChannelRecord, Records, Standing};
 use crate::{LogEvent, Mls, MlsError, Processed, Violation};
 
 /// Why an event gives no result: others did wrong, or we could not.
-enum Stop {
+pub(crate) enum Stop {
     Violation(Violation),
     Error(MlsError),
 }
@@ -36,7 +36,30 @@ impl From<Violation> for Stop {
     }
 }
 
+/// Whether the federation with which an event is judged may be older than the gateway's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TrustAge {
+    /// Then what would need newer knowledge is not judged.
+    MayBeBehind,
+    /// It is judged by what is known.
+    JustFetched,
+}
+
 impl Mls {
+    /// As [`Mls::process`] for a device whose trust bundle and revocation lists may be behind the gateway's: where newer ones
+    /// could change the judgement it stops and changes nothing.
+    ///
+    /// # Errors
+    /// [`MlsError::TrustBehind`]; else as [`Mls::process`].
+    pub fn process_unless_behind(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        event: &LogEvent,
+    ) -> Result<Processed, MlsError> {
+        self.take(tx, federation, event, TrustAge::MayBeBehind)
+    }
+
     /// Takes the next event of a channel. Events must come in order; one that came before is
     /// [`Processed::AlreadyProcessed`]. With every other answer the event is in the chain and the channel's head has
     /// moved, also when the event is hidden.
@@ -49,6 +72,16 @@ impl Mls {
         tx: &Transaction<'_>,
         federation: &Federation,
         event: &LogEvent,
+    ) -> Result<Processed, MlsError> {
+        self.take(tx, federation, event, TrustAge::JustFetched)
+    }
+
+    fn take(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        event: &LogEvent,
+        trust: TrustAge,
     ) -> Result<Processed, MlsError> {
         let records = Records::new(tx, event.channel);
         let record = records.load()?.ok_or(MlsError::NotMember)?;
@@ -74,7 +107,7 @@ impl Mls {
         let mut open = self.open(tx, records, record)?;
         let outcome = match open.record.standing {
             Standing::Broken | Standing::Lost => Err(Violation::ChannelBroken.into()),
-            Standing::Active | Standing::Ended => self.judge(&mut open, federation, event),
+            Standing::Active | Standing::Ended => self.judge(&mut open, federation, event, trust),
         };
         let processed = match outcome {
             Ok(processed) => processed,
@@ -95,12 +128,19 @@ impl Mls {
         Ok(processed)
     }
 
-    fn judge(&self, open: &mut OpenChannel<'_>, federation: &Federation, event: &LogEvent) -> Result<Processed, Stop> {
+    fn judge(
+        &self,
+        open: &mut OpenChannel<'_>,
+        federation: &Federation,
+        event: &LogEvent,
+        trust: TrustAge,
+    ) -> Result<Processed, Stop> {
         match event.kind {
             EventKind::Start if open.record.head.sequence == Sequence(0) && event.sender == self.device => {
                 Ok(Processed::Start)
             }
             EventKind::Application => self.application(open, event),
+            EventKind::Proposal if event.sender.kind() == Kind::Gateway => self.removal(open, federation, event, trust),
             EventKind::Proposal => self.proposal(open, event),
             EventKind::Commit => self.commit_event(open, federation, event),
             EventKind::Start | EventKind::Report | EventKind::Notice => Err(Violation::UnexpectedKind.into()),
@@ -265,7 +305,7 @@ impl Mls {
 
 impl OpenChannel<'_> {
     /// Parses and verifies a commit or proposal of this group's current epoch.
-    fn handshake(&mut self, event: &LogEvent, kind: HandshakeKind) -> Result<ProcessedMessage, Stop> {
+    pub(crate) fn handshake(&mut self, event: &LogEvent, kind: HandshakeKind) -> Result<ProcessedMessage, Stop> {
         let frame = parse_handshake(&event.mls).map_err(|_| Violation::Malformed)?;
         if frame.kind != kind || frame.group != self.record.group {
             return Err(Violation::Malformed.into());

@@ -29,7 +29,7 @@ pub struct ChannelView {
     pub epoch_authenticator: Digest,
     /// Whether an own commit, or the own way back into a broken group, waits for the gateway.
     pub has_pending_commit: bool,
-    /// Members who wait to leave.
+    /// Members who wait to leave, and those whom the gateway wants removed.
     pub pending_leaves: Vec<DeviceUri>,
     /// This device's place among `members`, from 0: by it members take turns.
     pub own_position: usize,

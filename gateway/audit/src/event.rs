@@ -44,6 +44,15 @@ pub enum AuditEvent {
         /// The epoch of the proposal.
         epoch: Epoch,
     },
+    /// The gateway asked for the removal of a member.
+    RemovalQueued {
+        /// The epoch of the proposal.
+        epoch: Epoch,
+        /// Why, in a word.
+        reason: &'static str,
+        /// Who is to go.
+        device: DeviceUri,
+    },
     /// An application message was accepted.
     MessageAccepted {
         /// Its epoch.
@@ -159,7 +168,8 @@ impl AuditEvent {
             Self::ChannelStarted { .. }
             | Self::Committed { .. }
             | Self::Rejoined { .. }
-            | Self::LeaveProposed { .. } => EventFamily::Channel,
+            | Self::LeaveProposed { .. }
+            | Self::RemovalQueued { .. } => EventFamily::Channel,
             Self::MessageAccepted { .. } => EventFamily::Message,
             Self::KeyPackagesPublished { .. } | Self::KeyPackagesClaimed { .. } => EventFamily::KeyPackage,
             Self::Followed { .. }
@@ -184,6 +194,7 @@ impl AuditEvent {
             Self::Committed { .. } => "committed",
             Self::Rejoined { .. } => "rejoined",
             Self::LeaveProposed { .. } => "leave-proposed",
+            Self::RemovalQueued { .. } => "removal-queued",
             Self::MessageAccepted { .. } => "message-accepted",
             Self::KeyPackagesPublished { .. } => "key-packages-published",
             Self::KeyPackagesClaimed { .. } => "key-packages-claimed",
@@ -221,6 +232,7 @@ impl AuditEvent {
                 "bytes_bucket": bytes_bucket(*bytes),
             }),
             Self::LeaveProposed { epoch } => json!({"epoch": epoch.0}),
+            Self::RemovalQueued { epoch, reason, .. } => json!({"epoch": epoch.0, "reason": reason}),
             Self::MessageAccepted { epoch, bytes } | Self::Rejoined { epoch, bytes } => {
                 json!({"epoch": epoch.0, "bytes_bucket": bytes_bucket(*bytes)})
             }
@@ -277,6 +289,7 @@ impl AuditEvent {
                 let added = change.added.iter().map(|device| ("added", device));
                 added.chain(change.removed.iter().map(|device| ("removed", device))).collect()
             }
+            Self::RemovalQueued { device, .. } => vec![("to_be_removed", device)],
             Self::KeyPackagesClaimed { owners } => owners.iter().map(|device| ("claimed_from", device)).collect(),
             _ => Vec::new(),
         }

@@ -19,6 +19,7 @@ use crate::error::DeliveryError;
 use crate::group::{GroupState, VerifiedCommit};
 use crate::group_info::check_rejoin_head;
 use crate::messages::check_head;
+use crate::removal::{PreparedRemoval, RemovalKey, RenewedRemoval, renew};
 
 /// What a committer hands in.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct PreparedCommit {
     tree: Bytes,
     before: Arc<ChannelHead>,
     slot: [u8; 16],
+    /// Removes that must stand directly behind it, and the state behind those.
+    renewed: Option<(Vec<RenewedRemoval>, GroupState)>,
 }
 
 /// A leave that verified; it needs a permit to become a write.
@@ -58,6 +61,7 @@ pub struct PreparedLeave {
 /// The groups of a zone's channels.
 pub struct Channels {
     store: Arc<dyn ZoneStore>,
+    removal_key: RemovalKey,
     groups: Mutex<Cache>,
 }
 
@@ -79,9 +83,9 @@ const SNAPSHOT_BYTES_ALWAYS: usize = 128 * 1024;
 const SNAPSHOT_EVERY_COMMITS: u64 = 32;
 
 impl Channels {
-    /// Channels of this store's zone.
-    pub fn new(store: Arc<dyn ZoneStore>) -> Self {
-        Self { store, groups: Mutex::new(Cache::default()) }
+    /// Channels of this store's zone; `removal_key` is the zone's.
+    pub fn new(store: Arc<dyn ZoneStore>, removal_key: RemovalKey) -> Self {
+        Self { store, removal_key, groups: Mutex::new(Cache::default()) }
     }
 
     /// A turn to validate a commit of this channel; hold it while validating.
@@ -103,6 +107,17 @@ impl Channels {
         federation: &Federation,
         channel: &ChannelId,
     ) -> Result<(Arc<ChannelHead>, Arc<GroupState>), DeliveryError> {
+        let (head, state) = self.glance(federation, channel)?;
+        self.keep(channel, Arc::clone(&state));
+        Ok((head, state))
+    }
+
+    /// As [`Channels::current`], without keeping in memory what was not there: for who looks at all channels in turn.
+    fn glance(
+        &self,
+        federation: &Federation,
+        channel: &ChannelId,
+    ) -> Result<(Arc<ChannelHead>, Arc<GroupState>), DeliveryError> {
         loop {
             let head = self.store.head(channel)?.ok_or(DeliveryError::NoChannel)?;
             let needed = head.epoch_sequence.max(head.proposal_sequence);
@@ -112,9 +127,7 @@ impl Channels {
             }
             let state = self.load(federation, channel, needed)?;
             if state.sequence() == needed {
-                let state = Arc::new(state);
-                self.keep(channel, Arc::clone(&state));
-                return Ok((head, state));
+                return Ok((head, Arc::new(state)));
             }
             if state.sequence() < needed {
                 return Err(DeliveryError::Group { fault: "journal ends before the head" });
@@ -246,7 +259,12 @@ impl Channels {
         }
         let tree = next.tree()?;
         let slot = slot(state.context().slot_key(), state.group().group_id().as_slice(), verified.summary.epoch);
-        Ok(PreparedCommit { verified, bundle, tree, before, slot })
+        // Who comes back cannot commit what waits, so it goes on waiting in the next epoch.
+        let renewed = match summary.rejoined_from {
+            Some(_) => Some(renew(next.copy()?, &self.removal_key, federation, now)?),
+            None => None,
+        };
+        Ok(PreparedCommit { verified, bundle, tree, before, slot, renewed })
     }
 
     /// Verifies a member's proposal to leave. Blocking.
@@ -264,6 +282,24 @@ impl Channels {
         let verified = state.verify_leave(caller, &proposal)?;
         check_head(&*self.store, channel, &verified.head)?;
         Ok(PreparedLeave { next: verified.next, head: verified.head, proposal, before })
+    }
+
+    /// The gateway's Remove of one member that must go at `now` and that it has not asked for in this epoch; `None` if there
+    /// is none. Blocking.
+    ///
+    /// # Errors
+    /// As [`Channels::current`]; [`DeliveryError::Profile`] if the channel names another removal key.
+    pub fn prepare_removal(
+        &self,
+        federation: &Federation,
+        channel: &ChannelId,
+        now: Timestamp,
+    ) -> Result<Option<PreparedRemoval>, DeliveryError> {
+        let (before, state) = self.glance(federation, channel)?;
+        let Some(due) = state.due(federation, now)?.into_iter().next() else { return Ok(None) };
+        let (proposal, next) = state.ask_removal(&self.removal_key, &due)?;
+        let gateway = self.removal_key.gateway().clone();
+        Ok(Some(PreparedRemoval { due, proposal, next, gateway, before }))
     }
 
     /// The context of a channel's group, for the guard. Blocking.
@@ -332,6 +368,11 @@ impl PreparedCommit {
         &self.verified.summary
     }
 
+    /// The channel.
+    pub fn channel(&self) -> ChannelId {
+        self.verified.summary.context.channel()
+    }
+
     /// The channel before it.
     pub fn before(&self) -> &Arc<ChannelHead> {
         &self.before
@@ -347,17 +388,19 @@ impl PreparedCommit {
         self.slot
     }
 
+    /// Removes that must stand directly behind it, and the state behind them; to be taken before [`PreparedCommit::into_write`].
+    pub fn take_renewed(&mut self) -> Option<(Vec<RenewedRemoval>, GroupState)> {
+        self.renewed.take().filter(|(renewed, _)| !renewed.is_empty())
+    }
+
     /// The write, its effects, and the state to advance to once it is accepted.
     pub fn into_write(self, permit: &Permit<CommitChange>) -> (ChannelWrite, Vec<Effect>, GroupState) {
         let summary = self.verified.summary;
         let channel = summary.context.channel();
         let caller = permit.caller().clone();
         // Who comes back names the head of a GroupInfo, which says nothing about how far it has read: the committer neither
-        // compares nor keeps it. Nor does it depend on what was proposed.
-        let (head, expect) = match summary.rejoined_from {
-            None => (Some(self.verified.head), expect(&self.before)),
-            Some(_) => (None, Expect::Epoch(self.before.epoch)),
-        };
+        // compares nor keeps it. What waits must be what was seen, for removals go on waiting behind it.
+        let head = summary.rejoined_from.is_none().then_some(self.verified.head);
         let event = NewEvent {
             kind: EventKind::Commit,
             sender: caller.clone(),
@@ -388,7 +431,7 @@ impl PreparedCommit {
         if state.len() <= SNAPSHOT_BYTES_ALWAYS || epoch.0.is_multiple_of(SNAPSHOT_EVERY_COMMITS) {
             effects.push(Effect::GroupSnapshot { state });
         }
-        let write = ChannelWrite { channel, expect, event };
+        let write = ChannelWrite { channel, expect: expect(&self.before), event };
         (write, effects, self.verified.next)
     }
 }

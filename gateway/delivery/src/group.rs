@@ -8,15 +8,15 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use lianxin_profile::{
-    ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeKind, ProfileError, Roster,
-    check_commit, check_leave, check_sender, check_start, parse_group_info, parse_handshake, parse_tree,
-    refused_by_library, stored_context,
+    ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeFrame, HandshakeKind, ProfileError,
+    RemovalData, Roster, check_commit, check_leave, check_removal, check_sender, check_start, is_removal_sender,
+    parse_group_info, parse_handshake, parse_tree, refused_by_library, removal_due, stored_context,
 };
 use lianxin_store::StoredEvent;
 use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
 use lianxin_types::{
-    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, Incarnation, Reader, Sequence, Timestamp, Writer,
+    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, Incarnation, Kind, Reader, Sequence, Timestamp, Writer,
 };
 use openmls::group::{ProposalStore, PublicGroup};
 use openmls::prelude::{ProcessedMessage, ProcessedMessageContent};
@@ -25,6 +25,7 @@ use openmls_rust_crypto::RustCrypto;
 use tls_codec::Serialize as _;
 
 use crate::error::DeliveryError;
+use crate::removal::{Due, RemovalKey};
 
 /// One state of a channel's group.
 pub struct GroupState {
@@ -136,7 +137,7 @@ impl GroupState {
         let summary = check_commit(federation, &RustCrypto::default(), &staged, &sender, caller, before, now)?;
         // Who comes back from outside cannot commit what others have proposed (RFC 9420 section 12.4.3.2).
         if summary.rejoined_from.is_none() {
-            self.check_leaves_are_committed(&summary)?;
+            self.check_removes_are_committed(&summary)?;
         }
         let mut next = self.copy()?;
         let merged = next.group.merge_commit(&next.storage, *staged);
@@ -162,6 +163,59 @@ impl GroupState {
         Ok(VerifiedLeave { next, head })
     }
 
+    /// The members that must go at `now` and whose Remove the gateway has not asked for in this epoch, ascending by leaf.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Profile`] for a credential that is none, [`DeliveryError::Group`].
+    pub(crate) fn due(&self, federation: &Federation, now: Timestamp) -> Result<Vec<Due>, DeliveryError> {
+        let waiting = self.group.queued_proposals(&self.storage).map_err(|_| fault("proposals cannot be read"))?;
+        let asked: Vec<u32> = waiting
+            .iter()
+            .filter_map(|(_, proposal)| check_removal(proposal, &self.roster).ok())
+            .map(|seat| seat.leaf)
+            .collect();
+        let mut due = Vec::new();
+        for member in self.group.members() {
+            let Some(seat) = self.roster.at(member.index.u32()).filter(|seat| !asked.contains(&seat.leaf)) else {
+                continue;
+            };
+            if let Some(data) = removal_due(federation, &member.credential, now)? {
+                due.push(Due { device: seat.uri.clone(), leaf: seat.leaf, data });
+            }
+        }
+        Ok(due)
+    }
+
+    /// The gateway's Remove of a member, and the state in which it waits.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Profile`] if the group does not take it: the key is not the one that the channel names.
+    pub(crate) fn ask_removal(&self, key: &RemovalKey, due: &Due) -> Result<(Bytes, Self), DeliveryError> {
+        let group = GroupId::try_from(self.group.group_id().as_slice()).map_err(|_| fault("group id is not ours"))?;
+        let proposal = key.propose(group, self.epoch(), due.leaf, &due.data);
+        let next = self.verify_removal(&proposal)?;
+        Ok((proposal, next))
+    }
+
+    /// Verifies a Remove by the zone's removal key and makes the state in which it waits.
+    fn verify_removal(&self, proposal: &[u8]) -> Result<Self, DeliveryError> {
+        let frame = self.frame(proposal, HandshakeKind::Proposal)?;
+        if !is_removal_sender(&frame.sender) {
+            return Err(DeliveryError::SenderMismatch);
+        }
+        let processed = self.group.process_message(&RustCrypto::default(), frame.message);
+        let processed = processed.map_err(|_| ProfileError::InvalidCommit { fault: "it does not verify" })?;
+        RemovalData::from_bytes(processed.aad()).map_err(|_| ProfileError::InvalidMls { what: "removal data" })?;
+        let ProcessedMessageContent::ProposalMessage(queued) = processed.into_content() else {
+            return Err(ProfileError::InvalidMls { what: "proposal" }.into());
+        };
+        check_removal(&queued, &self.roster)?;
+        let mut next = self.copy()?;
+        let queued = next.group.add_proposal(&next.storage, *queued);
+        queued.map_err(|_| fault("a verified proposal cannot be queued"))?;
+        Ok(next)
+    }
+
     /// The state behind a stored event; events that do not touch the group only move the sequence.
     ///
     /// # Errors
@@ -169,6 +223,7 @@ impl GroupState {
     pub fn replay(&self, federation: &Federation, event: &StoredEvent) -> Result<Option<Self>, DeliveryError> {
         let next = match event.kind {
             EventKind::Commit => self.verify_commit(federation, &event.sender, &event.mls, event.gateway_time)?.next,
+            EventKind::Proposal if event.sender.kind() == Kind::Gateway => self.verify_removal(&event.mls)?,
             EventKind::Proposal => self.verify_leave(&event.sender, &event.mls)?.next,
             _ => return Ok(None),
         };
@@ -200,6 +255,17 @@ impl GroupState {
         bytes: &[u8],
         kind: HandshakeKind,
     ) -> Result<(ProcessedMessage, Head), DeliveryError> {
+        let frame = self.frame(bytes, kind)?;
+        check_sender(&self.roster, &frame.sender, caller)?;
+        let processed = self.group.process_message(&RustCrypto::default(), frame.message);
+        let processed = processed.map_err(|error| refused_by_library(&frame.sender, &error))?;
+        let authenticated = lianxin_profile::AuthenticatedData::from_bytes(processed.aad());
+        let authenticated = authenticated.map_err(|_| ProfileError::InvalidMls { what: "authenticated data" })?;
+        Ok((processed, authenticated.head))
+    }
+
+    /// A handshake message of this group's current epoch, not verified yet.
+    fn frame(&self, bytes: &[u8], kind: HandshakeKind) -> Result<HandshakeFrame, DeliveryError> {
         let frame = parse_handshake(bytes)?;
         if frame.group.to_bytes()[..] != *self.group.group_id().as_slice() {
             return Err(DeliveryError::OtherChannel);
@@ -210,27 +276,27 @@ impl GroupState {
         if frame.epoch != self.epoch() {
             return Err(DeliveryError::WrongEpoch { current: self.epoch(), head: self.sequence });
         }
-        check_sender(&self.roster, &frame.sender, caller)?;
-        let processed = self.group.process_message(&RustCrypto::default(), frame.message);
-        let processed = processed.map_err(|error| refused_by_library(&frame.sender, &error))?;
-        let authenticated = lianxin_profile::AuthenticatedData::from_bytes(processed.aad());
-        let authenticated = authenticated.map_err(|_| ProfileError::InvalidMls { what: "authenticated data" })?;
-        Ok((processed, authenticated.head))
+        Ok(frame)
     }
 
-    /// RFC 9420 section 12.4 leaves it to the delivery service that waiting proposals are not forgotten.
-    fn check_leaves_are_committed(&self, summary: &CommitSummary) -> Result<(), DeliveryError> {
+    /// RFC 9420 section 12.4 leaves it to the delivery service that waiting proposals are not forgotten. Who asked to leave
+    /// is not in the channel afterwards. Of whom the gateway asked to be removed the leaf is gone, by reference or by value;
+    /// with a new certificate the device may sit anew.
+    fn check_removes_are_committed(&self, summary: &CommitSummary) -> Result<(), DeliveryError> {
         let waiting = self.group.queued_proposals(&self.storage).map_err(|_| fault("proposals cannot be read"))?;
         for (_, proposal) in waiting {
             let leaver = check_leave(&proposal, &self.roster).ok();
-            if leaver.is_some_and(|seat| summary.roster.of(&seat.uri).is_some()) {
+            let asked = check_removal(&proposal, &self.roster).ok();
+            let stays = leaver.is_some_and(|seat| summary.roster.of(&seat.uri).is_some())
+                || asked.is_some_and(|seat| summary.removed.iter().all(|removed| removed.leaf != seat.leaf));
+            if stays {
                 return Err(DeliveryError::PendingRemoves { sequence: self.sequence });
             }
         }
         Ok(())
     }
 
-    fn copy(&self) -> Result<Self, DeliveryError> {
+    pub(crate) fn copy(&self) -> Result<Self, DeliveryError> {
         let values = self.storage.values.read().unwrap_or_else(PoisonError::into_inner).clone();
         let storage = MemoryStorage { values: RwLock::new(values) };
         let group = load(&storage, self.group.group_id())?;

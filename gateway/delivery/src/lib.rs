@@ -13,6 +13,7 @@ mod group_info;
 mod key_packages;
 mod mailbox;
 mod messages;
+mod removal;
 mod subscription;
 
 pub use channels::{Channels, CommitBundle, PreparedCommit, PreparedLeave, PreparedStart};
@@ -22,4 +23,5 @@ pub use group::GroupState;
 pub use key_packages::{PreparedKeyPackages, prepare_key_packages};
 pub use mailbox::Frame;
 pub use messages::{NewMessage, prepare_message};
+pub use removal::{PreparedRemoval, RemovalKey, RenewedRemoval};
 pub use subscription::{Delivery, Subscription};

@@ -52,6 +52,11 @@ impl Callers {
         self.replaced.send_replace(());
     }
 
+    /// Tells of every [`Callers::replace`] from now on.
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
+    }
+
     /// Rises with every [`Callers::replace`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

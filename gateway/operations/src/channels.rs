@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lianxin_audit::{AuditEvent, Change};
-use lianxin_delivery::{CommitBundle, DeliveryError, GroupState};
+use lianxin_delivery::{CommitBundle, DeliveryError, GroupState, PreparedCommit};
 use lianxin_identity::Caller;
-use lianxin_policy::{ChannelFacts, Request};
+use lianxin_policy::{ChannelFacts, CommitChange, Permit, Request};
 use lianxin_profile::ChannelContext;
-use lianxin_store::{Accepted, ChannelHead, ChannelWrite, Effect, Idempotency};
-use lianxin_types::{ChannelId, DepartmentId, Digest, Epoch, IdempotencyId, Incarnation, Sequence};
+use lianxin_store::{Accepted, ChannelHead, ChannelWrite, Effect, Idempotency, Unit};
+use lianxin_types::{ChannelId, DepartmentId, Digest, Epoch, IdempotencyId, Incarnation, Sequence, Timestamp};
 
 use crate::gate::{Operations, Receipt};
 use crate::guard::{Standing, blocking, hash_of, unit};
@@ -43,8 +43,8 @@ pub struct GroupInfoPage {
     pub head: Sequence,
 }
 
-/// Leaves of others that may come in between before a leave is refused.
-const LEAVE_ATTEMPTS_MAX: usize = 8;
+/// Proposals of others that may come in between before a leave, or a way back, is refused.
+const ATTEMPTS_MAX: usize = 8;
 /// Channels on one page of a list.
 pub(crate) const LIST_PAGE: usize = 200;
 
@@ -52,7 +52,7 @@ pub(crate) const LIST_PAGE: usize = 200;
 pub(crate) struct Facts {
     pub(crate) channel: ChannelId,
     pub(crate) departments: Vec<DepartmentId>,
-    pub(crate) expires: Option<lianxin_types::Timestamp>,
+    pub(crate) expires: Option<Timestamp>,
     pub(crate) standing: Standing,
 }
 
@@ -135,7 +135,7 @@ impl Operations {
             classification: prepared.context().label().classification(),
         };
         let (slot, version) = (Some(prepared.slot()), permit.policy_version());
-        let accepted = self.accept(scope, event, slot, version, prepared.into_write(&permit)).await?;
+        let accepted = self.accept(scope, event, slot, version, prepared.into_write(&permit), Vec::new()).await?;
         Ok(Receipt::of(&accepted, version))
     }
 
@@ -171,16 +171,50 @@ impl Operations {
         // First whether the caller may at all, so that a stranger's bytes are never worth a validation.
         let facts = self.facts(caller, channel).await?;
         let now = self.guard.now();
-        let request = |departments_added, members_after, devices_added| Request {
-            caller: &caller.uri,
-            now,
-            channel: facts.as_ref().map(Facts::view),
-            departments_added,
-            members_after,
-            devices_added,
-        };
-        drop(self.guard.engine.commit(&request(&[], 0, 0))?);
+        drop(self.guard.engine.commit(&self.request(caller, facts.as_ref()))?);
 
+        for _ in 0..ATTEMPTS_MAX {
+            let prepared = self.validate(caller, channel, bundle.clone(), now).await?;
+            let summary = prepared.summary();
+            let departments: Vec<_> = summary.added.iter().map(|added| added.uri.department().clone()).collect();
+            let wanted = Request {
+                now,
+                departments_added: &departments,
+                members_after: summary.roster.len(),
+                devices_added: summary.added.len(),
+                ..self.request(caller, facts.as_ref())
+            };
+            let permit = self.guard.engine.commit(&wanted)?;
+            let invited: Vec<_> = summary.added.iter().map(|added| added.uri.clone()).collect();
+            let (epoch, bytes) = (prepared.before().epoch, prepared.bytes());
+            let is_rejoin = summary.rejoined_from.is_some();
+            let event = match is_rejoin {
+                true => AuditEvent::Rejoined { epoch, bytes },
+                false => {
+                    let removed = summary.removed.iter().map(|removed| removed.uri.clone()).collect();
+                    AuditEvent::Committed { epoch, change: Change { added: invited.clone(), removed }, bytes }
+                }
+            };
+            match self.accept_commit(scope.clone(), event, prepared, permit).await {
+                // A removal or a leave came to wait in between: what of it goes on waiting is found out anew.
+                Err(Refusal::PendingRemoves { .. }) if is_rejoin => {}
+                Err(refusal) => return Err(refusal),
+                Ok(receipt) => {
+                    self.fanout.wake_inboxes(&invited);
+                    return Ok(receipt);
+                }
+            }
+        }
+        Err(Refusal::ResourceExhausted)
+    }
+
+    async fn validate(
+        &self,
+        caller: &Caller,
+        channel: ChannelId,
+        bundle: CommitBundle,
+        now: Timestamp,
+    ) -> Result<PreparedCommit, Refusal> {
         let turn = self.channels.turn(&channel);
         let turn = turn.acquire_owned().await.map_err(|_| Refusal::ShuttingDown)?;
         let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
@@ -188,24 +222,26 @@ impl Operations {
             let verified = channels.verify_commit(&guard.federation(), &uri, &channel, bundle, now);
             drop(turn);
             verified
-        })
-        .await??;
+        });
+        Ok(prepared.await??)
+    }
 
-        let summary = prepared.summary();
-        let departments: Vec<_> = summary.added.iter().map(|added| added.uri.department().clone()).collect();
-        let permit = self.guard.engine.commit(&request(&departments, summary.roster.len(), summary.added.len()))?;
-        let invited: Vec<_> = summary.added.iter().map(|added| added.uri.clone()).collect();
-        let (epoch, bytes) = (prepared.before().epoch, prepared.bytes());
-        let event = match summary.rejoined_from {
-            Some(_) => AuditEvent::Rejoined { epoch, bytes },
-            None => {
-                let removed = summary.removed.iter().map(|removed| removed.uri.clone()).collect();
-                AuditEvent::Committed { epoch, change: Change { added: invited.clone(), removed }, bytes }
-            }
-        };
+    async fn accept_commit(
+        &self,
+        scope: Idempotency,
+        event: AuditEvent,
+        mut prepared: PreparedCommit,
+        permit: Permit<CommitChange>,
+    ) -> Result<Receipt, Refusal> {
+        let channel = prepared.channel();
         let (slot, version) = (Some(prepared.slot()), permit.policy_version());
-        let accepted = self.accept(scope, event, slot, version, prepared.into_write(&permit)).await?;
-        self.fanout.wake_inboxes(&invited);
+        let renewed = prepared.take_renewed();
+        let (write, effects, state) = prepared.into_write(&permit);
+        let (followers, state) = match renewed {
+            Some((renewed, behind)) => (self.followers(channel, renewed)?, behind),
+            None => (Vec::new(), state),
+        };
+        let accepted = self.accept(scope, event, slot, version, (write, effects, state), followers).await?;
         Ok(Receipt::of(&accepted, version))
     }
 
@@ -238,7 +274,7 @@ impl Operations {
         if let Some(accepted) = self.guard.repeat(&scope)? {
             return Ok(Receipt::of(&accepted, 0));
         }
-        for _ in 0..LEAVE_ATTEMPTS_MAX {
+        for _ in 0..ATTEMPTS_MAX {
             let facts = self.facts(caller, channel).await?;
             let permit = self.guard.engine.leave(&self.request(caller, facts.as_ref()))?;
             let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
@@ -248,7 +284,7 @@ impl Operations {
             let event = AuditEvent::LeaveProposed { epoch: prepared.epoch() };
             let version = permit.policy_version();
             let write = prepared.into_write(&permit);
-            match self.accept(scope.clone(), event, None, version, write).await {
+            match self.accept(scope.clone(), event, None, version, write, Vec::new()).await {
                 // Somebody else asked to leave in between: the same proposal fits the state behind that one.
                 Err(Refusal::PendingRemoves { .. }) => {}
                 accepted => return Ok(Receipt::of(&accepted?, version)),
@@ -257,7 +293,8 @@ impl Operations {
         Err(Refusal::ResourceExhausted)
     }
 
-    /// Commits a channel's event with its effects and its audit record, and makes the state behind it current.
+    /// Commits a channel's event with its effects, its audit record and what must stand directly behind it, and makes the state
+    /// behind all of it current.
     async fn accept(
         &self,
         scope: Idempotency,
@@ -265,19 +302,33 @@ impl Operations {
         slot: Option<[u8; 16]>,
         policy_version: u64,
         (write, effects, state): (ChannelWrite, Vec<Effect>, GroupState),
+        followers: Vec<Unit>,
     ) -> Result<Accepted, Refusal> {
         let channel = write.channel;
         let audit = self.guard.record(&event, Some(&scope.device), Some(channel), slot, policy_version)?;
-        let accepted = self.guard.commit(unit(Some(write), Some(scope), effects, audit)).await?;
+        let behind = followers.len() as u64;
+        let whole = Unit { followers, ..unit(Some(write), Some(scope), effects, audit) };
+        let accepted = self.guard.commit(whole).await?;
         if !accepted.is_repeat {
             self.guard.statistics.commit();
-            let (channels, sequence) = (Arc::clone(&self.channels), accepted.sequence);
-            if let Err(error) = blocking(move || channels.advance(&channel, state, sequence)).await? {
-                // The journal has it; the next who needs the group reads it from there.
-                tracing::warn!(error = &error as &dyn std::error::Error, "view of the group not stored");
-            }
+            self.advance(channel, state, Sequence(accepted.sequence.0 + behind)).await?;
         }
         Ok(accepted)
+    }
+
+    /// Makes the state behind an accepted event current.
+    pub(crate) async fn advance(
+        &self,
+        channel: ChannelId,
+        state: GroupState,
+        sequence: Sequence,
+    ) -> Result<(), Refusal> {
+        let channels = Arc::clone(&self.channels);
+        if let Err(error) = blocking(move || channels.advance(&channel, state, sequence)).await? {
+            // The journal has it; the next who needs the group reads it from there.
+            tracing::warn!(error = &error as &dyn std::error::Error, "view of the group not stored");
+        }
+        Ok(())
     }
 
     /// The tree that goes with the Welcome made at `sequence`, for whom that commit seated.

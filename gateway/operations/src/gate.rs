@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianxin_audit::{AuditEvent, Pseudonyms, Recorder};
-use lianxin_delivery::{Channels, Fanout};
+use lianxin_delivery::{Channels, Fanout, RemovalKey};
 use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
 use lianxin_store::{Accepted, ZoneStore};
@@ -24,6 +24,8 @@ pub struct Parts {
     pub callers: Arc<Callers>,
     /// Makes pseudonyms for audit records.
     pub pseudonyms: Pseudonyms,
+    /// The zone's key for Removes.
+    pub removal_key: RemovalKey,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Salts and slots.
@@ -78,7 +80,7 @@ impl Operations {
     pub fn new(parts: Parts) -> Self {
         let statistics = Arc::new(Statistics::default());
         let recorder = Recorder::new(parts.store.zone().clone(), parts.pseudonyms, Arc::clone(&parts.random));
-        let channels = Arc::new(Channels::new(Arc::clone(&parts.store)));
+        let channels = Arc::new(Channels::new(Arc::clone(&parts.store), parts.removal_key));
         let guard = Guard {
             callers: parts.callers,
             engine: Engine::new(LIMITS),

@@ -151,7 +151,7 @@ impl Guard {
 
 /// A unit that is nothing but its audit record.
 pub(crate) fn plain(audit: AuditDraft) -> Unit {
-    Unit { channel: None, idempotency: None, effects: Vec::new(), audit }
+    Unit { channel: None, idempotency: None, effects: Vec::new(), audit, followers: Vec::new() }
 }
 
 /// A unit with an effect.
@@ -161,7 +161,7 @@ pub(crate) fn unit(
     effects: Vec<Effect>,
     audit: AuditDraft,
 ) -> Unit {
-    Unit { channel, idempotency, effects, audit }
+    Unit { channel, idempotency, effects, audit, followers: Vec::new() }
 }
 
 /// Runs work that validates or reads where blocking is allowed.

@@ -58,6 +58,8 @@ pub enum Refusal {
     Duplicate,
     #[error("caller is leaving")]
     Leaving,
+    #[error("a commit of the caller's was reported")]
+    CommitterPaused,
     #[error("not a valid mls message for this call")]
     InvalidMls,
     #[error("commit does not verify")]
@@ -121,6 +123,7 @@ impl Refusal {
             Self::BadHead => "BAD_HEAD",
             Self::Duplicate => "DUPLICATE",
             Self::Leaving => "LEAVING",
+            Self::CommitterPaused => "COMMITTER_PAUSED",
             Self::InvalidMls => "INVALID_MLS",
             Self::InvalidCommit => "INVALID_COMMIT",
             Self::InvalidGroupInfo => "INVALID_GROUP_INFO",
@@ -180,6 +183,8 @@ impl From<Refused> for Refusal {
             Refused::ProposalsWait { sequence } => Self::PendingRemoves { sequence },
             Refused::NotMember => Self::NotMember,
             Refused::Leaving => Self::Leaving,
+            Refused::NotTogether => Self::Internal,
+            Refused::CommitterPaused => Self::CommitterPaused,
             Refused::BadHead => Self::BadHead,
             Refused::Duplicate => Self::Duplicate,
             Refused::NoKeyPackage { .. } => Self::NoKeyPackage,

@@ -59,6 +59,7 @@ fn code(refusal: &Refusal) -> ReasonCode {
         Refusal::BadHead => ReasonCode::BadHead,
         Refusal::Duplicate => ReasonCode::Duplicate,
         Refusal::Leaving => ReasonCode::Leaving,
+        Refusal::CommitterPaused => ReasonCode::CommitterPaused,
         Refusal::InvalidMls => ReasonCode::InvalidMls,
         Refusal::InvalidCommit => ReasonCode::InvalidCommit,
         Refusal::InvalidGroupInfo => ReasonCode::InvalidGroupInfo,

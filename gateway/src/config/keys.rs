@@ -50,6 +50,7 @@ impl Config {
             bundle_history,
             revocation_lists,
             reread_seconds,
+            removal_key,
             store,
             pseudonym_key,
             metrics,
@@ -81,6 +82,8 @@ impl Config {
             reload("trust.bundle_history", bundle_history),
             reload("trust.revocation_lists", revocation_lists),
             reload("trust.reread_seconds", reread_seconds),
+            // Channels name its public half, and go on naming it.
+            restart("trust.removal_key", removal_key),
             // There is one engine, and another one would be another store.
             restart("store.engine", &"sled"),
             restart("store.folder", store),

@@ -177,6 +177,15 @@ fn apply_change<E: Engine>(
             *ordinal = ordinal.saturating_add(1);
         }
         Effect::Leaving { device } => apply_leaving(draft, place.ok_or(NO_EVENT)?, device)?,
+        Effect::Removing { device } => {
+            let place = place.ok_or(NO_EVENT)?;
+            apply_leaving(draft, place, device)?;
+            draft.channel_mut(&place.channel).ok_or(NO_EVENT)?.edit().removal_sequence = place.head.sequence;
+        }
+        Effect::Report { reporter, committer, commit } => {
+            apply_report(draft, place.ok_or(NO_EVENT)?, reporter, committer, *commit)?;
+        }
+        Effect::AllowCommitter { channel, device } => apply_allowed(draft, channel, device)?,
         Effect::PublishKeyPackages { owner, one_time, last_resort } => {
             publish(draft, owner, one_time, last_resort.as_ref(), time)?
         }
@@ -215,6 +224,7 @@ fn apply_group<E: Engine>(
     channel.epoch = epoch;
     channel.epoch_sequence = place.head.sequence;
     channel.proposal_sequence = Sequence(0);
+    channel.removal_sequence = Sequence(0);
     // Proposals end with their epoch: who asked to leave and is still there asks again.
     let asked = std::mem::take(&mut channel.leaving);
     let mut left = Vec::new();
@@ -240,7 +250,7 @@ fn apply_group<E: Engine>(
         rows.push((device.clone(), *leaf, joined));
     }
     for device in left {
-        draft.put(key::roster(&place.channel, device), RosterRow { seat: None, leaving: Sequence(0) }.encode());
+        edit_roster(draft, &place.channel, device, |row| (row.seat, row.leaving) = (None, Sequence(0)))?;
         draft.delete(key::channel_of(device, &place.channel));
         let count = key::channel_count(device);
         let others = draft.number(&count)?.saturating_sub(1);
@@ -253,23 +263,67 @@ fn apply_group<E: Engine>(
         draft.put_number(count, others + 1);
     }
     for (device, leaf, joined) in rows {
-        let row = RosterRow { seat: Some((leaf, joined)), leaving: Sequence(0) };
-        draft.put(key::roster(&place.channel, &device), row.encode());
+        edit_roster(draft, &place.channel, &device, |row| {
+            (row.seat, row.leaving) = (Some((leaf, joined)), Sequence(0));
+        })?;
     }
     Ok(())
+}
+
+/// What the channel knows of a device, changed; nothing is known of a new one.
+fn edit_roster<E: Engine>(
+    draft: &mut Draft<'_, E>,
+    channel: &ChannelId,
+    device: &DeviceUri,
+    edit: impl FnOnce(&mut RosterRow),
+) -> Result<(), StoreError> {
+    let key = key::roster(channel, device);
+    let mut row = draft.read("roster", &key, RosterRow::decode)?.unwrap_or_default();
+    edit(&mut row);
+    draft.put(key, row.encode());
+    Ok(())
+}
+
+fn apply_report<E: Engine>(
+    draft: &mut Draft<'_, E>,
+    place: &Place,
+    reporter: &DeviceUri,
+    committer: &DeviceUri,
+    commit: Sequence,
+) -> Result<(), StoreError> {
+    draft.put(key::reported(&place.channel, commit, reporter), encode_bytes(&[]));
+    let mut is_paused = false;
+    edit_roster(draft, &place.channel, committer, |row| {
+        if commit > row.allowed {
+            row.paused = row.paused.max(commit);
+        }
+        is_paused = row.paused > Sequence(0);
+    })?;
+    if is_paused {
+        draft.channel_mut(&place.channel).ok_or(NO_EVENT)?.edit().paused.insert(committer.clone());
+    }
+    Ok(())
+}
+
+fn apply_allowed<E: Engine>(
+    draft: &mut Draft<'_, E>,
+    channel: &ChannelId,
+    device: &DeviceUri,
+) -> Result<(), StoreError> {
+    let found = draft.channel_mut(channel).ok_or(NO_EVENT)?;
+    let last = found.head.sequence;
+    found.edit().paused.remove(device);
+    edit_roster(draft, channel, device, |row| (row.paused, row.allowed) = (Sequence(0), last))
 }
 
 fn apply_leaving<E: Engine>(draft: &mut Draft<'_, E>, place: &Place, device: &DeviceUri) -> Result<(), StoreError> {
     let sequence = place.head.sequence;
     let channel = draft.channel_mut(&place.channel).ok_or(NO_EVENT)?.edit();
-    let Some(member) = channel.members.get(device).copied() else { return Ok(()) };
-    if channel.leaving.contains(device) {
+    if !channel.members.contains_key(device) || channel.leaving.contains(device) {
         return Ok(());
     }
     channel.leaving.push(device.clone());
-    let row = RosterRow { seat: Some((member.leaf, member.joined)), leaving: sequence };
-    draft.put(key::roster(&place.channel, device), row.encode());
-    Ok(())
+    edit_roster(draft, &place.channel, device, |row| row.leaving = sequence)
 }
 
 fn put_inbox<E: Engine>(
@@ -293,7 +347,7 @@ fn put_inbox<E: Engine>(
     let channel = draft.channel_mut(&place.channel).ok_or(NO_EVENT)?;
     if !channel.view().known.contains(recipient) {
         channel.edit().known.insert(recipient.clone());
-        draft.put(key::roster(&place.channel, recipient), RosterRow { seat: None, leaving: Sequence(0) }.encode());
+        draft.put(key::roster(&place.channel, recipient), RosterRow::default().encode());
     }
     Ok(())
 }

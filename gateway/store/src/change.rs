@@ -2,7 +2,7 @@
 //! decides nothing anew.
 
 use bytes::Bytes;
-use lianxin_types::{DecodeError, DeviceUri, Epoch, Writer};
+use lianxin_types::{DecodeError, DeviceUri, Epoch, Sequence, Writer};
 
 use crate::record::{Fields, OWN_LIFE, enclose};
 use crate::unit::{Effect, KeyPackageItem, Seat};
@@ -32,6 +32,9 @@ const PUBLISH: u8 = 5;
 const CLAIM: u8 = 6;
 const USE_CLAIMS: u8 = 7;
 const CONFIRM: u8 = 8;
+const REMOVING: u8 = 9;
+const REPORT: u8 = 10;
+const ALLOW: u8 = 11;
 const DROP: u8 = 32;
 
 fn write_count(writer: &mut Writer, count: usize) {
@@ -96,6 +99,20 @@ fn write_change(writer: &mut Writer, change: &Change) {
         }
         Effect::Leaving { device } => {
             writer.u8(LEAVING);
+            write_device(writer, device);
+        }
+        Effect::Removing { device } => {
+            writer.u8(REMOVING);
+            write_device(writer, device);
+        }
+        Effect::Report { reporter, committer, commit } => {
+            writer.u8(REPORT);
+            write_device(writer, reporter);
+            write_device(writer, committer);
+            writer.u64(commit.0);
+        }
+        Effect::AllowCommitter { channel, device } => {
+            writer.u8(ALLOW).raw(&channel.0);
             write_device(writer, device);
         }
         Effect::PublishKeyPackages { owner, one_time, last_resort } => {
@@ -177,6 +194,15 @@ fn read_change(fields: &mut Fields<'_>) -> Result<Change, DecodeError> {
             Effect::Welcome { recipients, inviter, welcome: fields.view("welcome")?, tree: fields.view("tree")? }
         }
         LEAVING => Effect::Leaving { device: fields.device("leaving")? },
+        REMOVING => Effect::Removing { device: fields.device("removing")? },
+        REPORT => {
+            let (reporter, committer) = (fields.device("reporter")?, fields.device("committer")?);
+            Effect::Report { reporter, committer, commit: Sequence(fields.reader.u64("commit")?) }
+        }
+        ALLOW => {
+            let channel = fields.channel()?;
+            Effect::AllowCommitter { channel, device: fields.device("allowed")? }
+        }
         PUBLISH => {
             let owner = fields.device("owner")?;
             let one_time = list(fields, read_item)?;

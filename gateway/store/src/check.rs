@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lianxin_tlog::Head;
+use lianxin_tlog::{EventKind, Head};
 use lianxin_types::{DeviceUri, LIMITS, Sequence, Timestamp};
 
 use crate::change::Taken;
@@ -12,7 +12,7 @@ use crate::key;
 use crate::record::{damaged, scope_digest};
 use crate::state::{RememberedRow, decode_item};
 use crate::unit::{ChannelWrite, Effect, Expect, Idempotency, KeyPackageItem, Refused, Unit};
-use crate::zone_store::StoreError;
+use crate::zone_store::{ChannelHead, StoreError};
 
 /// The answer of a check: what the caller did wrong apart from what the engine did wrong.
 pub(crate) type Checked<T> = Result<Result<T, Refused>, StoreError>;
@@ -53,22 +53,26 @@ fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Che
     let (epoch, proposals) = match write.expect {
         Expect::Absent if draft.channel(&write.channel).is_some() => return Ok(Err(Refused::ChannelExists)),
         Expect::Absent => return Ok(Ok(())),
-        Expect::Epoch(epoch) => (epoch, None),
-        Expect::State { epoch, proposals } => (epoch, Some(proposals)),
+        Expect::Following => return Ok(Err(Refused::NotTogether)),
+        Expect::Epoch(epoch) => (Some(epoch), None),
+        Expect::State { epoch, proposals } | Expect::Own { epoch, proposals } => (Some(epoch), Some(proposals)),
+        Expect::Member => (None, None),
     };
     let Some(channel) = draft.channel_mut(&write.channel) else { return Ok(Err(Refused::NoChannel)) };
     let head = channel.view();
-    if !head.members.contains_key(sender) {
-        return Ok(Err(Refused::NotMember));
+    if !matches!(write.expect, Expect::Own { .. }) {
+        allow!(check_sender(head, write));
     }
-    if head.leaving.contains(sender) {
-        return Ok(Err(Refused::Leaving));
-    }
+    let Some(epoch) = epoch else { return Ok(Ok(())) };
     if head.epoch != epoch {
         return Ok(Err(Refused::WrongEpoch { current: head.epoch, head: channel.head.sequence }));
     }
     if proposals.is_some_and(|proposals| proposals != head.proposal_sequence) {
         return Ok(Err(Refused::ProposalsWait { sequence: head.proposal_sequence }));
+    }
+    // A leaf that must go blocks messages until its Remove is committed (PROTOCOL 1).
+    if write.event.kind == EventKind::Application && head.removal_sequence > Sequence(0) {
+        return Ok(Err(Refused::ProposalsWait { sequence: head.removal_sequence }));
     }
     let (epoch_sequence, last) = (head.epoch_sequence, channel.head.sequence);
     if draft.get(&key::duplicate(&write.channel, epoch, &write.event.mls_hash))?.is_some() {
@@ -80,6 +84,38 @@ fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Che
     Ok(if is_good { Ok(()) } else { Err(Refused::BadHead) })
 }
 
+fn check_sender(head: &ChannelHead, write: &ChannelWrite) -> Result<(), Refused> {
+    let sender = &write.event.sender;
+    if !head.members.contains_key(sender) {
+        return Err(Refused::NotMember);
+    }
+    if head.leaving.contains(sender) {
+        return Err(Refused::Leaving);
+    }
+    if write.event.kind == EventKind::Commit && head.paused.contains(sender) {
+        return Err(Refused::CommitterPaused);
+    }
+    Ok(())
+}
+
+/// Whether the unit's followers can stand directly behind it, whatever else is in the batch: nothing of them is decided at
+/// the time of committing.
+pub(crate) fn check_followers(unit: &Unit) -> Result<(), Refused> {
+    let place = unit.channel.as_ref().map(|write| write.channel);
+    let fits = |follower: &Unit| {
+        let is_behind = follower
+            .channel
+            .as_ref()
+            .is_some_and(|write| Some(write.channel) == place && write.expect == Expect::Following);
+        let is_decided = |effect: &Effect| matches!(effect, Effect::Removing { .. } | Effect::GroupSnapshot { .. });
+        is_behind
+            && follower.idempotency.is_none()
+            && follower.followers.is_empty()
+            && follower.effects.iter().all(is_decided)
+    };
+    if unit.followers.iter().all(fits) { Ok(()) } else { Err(Refused::NotTogether) }
+}
+
 fn check_effect<E: Engine>(
     draft: &Draft<'_, E>,
     unit: &Unit,
@@ -89,8 +125,20 @@ fn check_effect<E: Engine>(
 ) -> Checked<Vec<Taken>> {
     match effect {
         // These change the channel that the unit writes to.
-        Effect::GroupSnapshot { .. } | Effect::Welcome { .. } | Effect::Leaving { .. } if unit.channel.is_none() => {
+        Effect::GroupSnapshot { .. }
+        | Effect::Welcome { .. }
+        | Effect::Leaving { .. }
+        | Effect::Removing { .. }
+        | Effect::Report { .. }
+            if unit.channel.is_none() =>
+        {
             Ok(Err(Refused::NoChannel))
+        }
+        Effect::AllowCommitter { channel, .. } if draft.channel(channel).is_none() => Ok(Err(Refused::NoChannel)),
+        Effect::Report { reporter, commit, .. } => {
+            let Some(write) = &unit.channel else { return Ok(Err(Refused::NoChannel)) };
+            let is_repeated = draft.get(&key::reported(&write.channel, *commit, reporter))?.is_some();
+            Ok(if is_repeated { Err(Refused::Duplicate) } else { Ok(Vec::new()) })
         }
         Effect::Group { seated, unseated, .. } => {
             let Some(write) = &unit.channel else { return Ok(Err(Refused::NoChannel)) };

@@ -12,7 +12,7 @@ use lianxin_types::{ChannelId, Digest, Sequence, Timestamp, ZoneId};
 
 use crate::apply::{DepartmentStep, Placed, apply};
 use crate::change::{self, Change, Taken};
-use crate::check::{check, remembered};
+use crate::check::{check, check_followers, remembered};
 use crate::draft::Draft;
 use crate::engine::{Bucket, Engine, Row};
 use crate::journal::Start;
@@ -69,8 +69,9 @@ impl<E: Engine> Committer<E> {
         let mut outcomes = Vec::with_capacity(count);
         let mut units = batch.into_iter();
         while units.len() > 0 && self.ledger.fault().is_none() {
-            let (bucket, room) = self.choose_bucket(now);
-            let chunk: Vec<Unit> = units.by_ref().take(room).collect();
+            let needed = units.as_slice().first().map_or(1, records_of);
+            let (bucket, room) = self.choose_bucket(now, needed);
+            let chunk = take_whole(&mut units, room);
             let ledger = &*self.ledger;
             let upkeep = &mut self.upkeep;
             // Nothing is published before it is durable, so what a panic leaves behind is the state before the chunk.
@@ -113,8 +114,8 @@ impl<E: Engine> Committer<E> {
         }
     }
 
-    /// The bucket for the next units, and how many of them.
-    fn choose_bucket(&self, now: Timestamp) -> (Bucket, usize) {
+    /// The bucket for the next units, of which the first has `needed` records, and how many records.
+    fn choose_bucket(&self, now: Timestamp, needed: usize) -> (Bucket, usize) {
         let week = now.seconds() / WEEK_SECONDS;
         let batch = self.options.batch_units_max.max(1);
         let bucket_max = self.options.bucket_records_max.max(1);
@@ -122,12 +123,31 @@ impl<E: Engine> Committer<E> {
             |number, week| (Bucket { number, week }, batch.min(usize::try_from(bucket_max).unwrap_or(usize::MAX)));
         let Some(last) = self.ledger.journal.last() else { return fresh(1, week) };
         let records = self.ledger.leaf_count.load(Ordering::Acquire) - last.first_leaf;
-        if records >= bucket_max || week > last.bucket.week {
+        if records.saturating_add(needed as u64) > bucket_max || week > last.bucket.week {
             // The clock may have gone back since the last bucket was begun; buckets do not.
             return fresh(last.bucket.number + 1, week.max(last.bucket.week));
         }
         (last.bucket, batch.min(usize::try_from(bucket_max - records).unwrap_or(usize::MAX)))
     }
+}
+
+/// Records that the journal gets for a unit: its own and those of its followers.
+fn records_of(unit: &Unit) -> usize {
+    1 + unit.followers.len()
+}
+
+/// The next units that have room together; one at least, so that a unit with more followers than a bucket has room for gets
+/// a bucket of its own. A unit and its followers are never apart.
+fn take_whole(units: &mut std::vec::IntoIter<Unit>, room: usize) -> Vec<Unit> {
+    let (mut chunk, mut records) = (Vec::new(), 0);
+    while let Some(next) = units.as_slice().first() {
+        records += records_of(next);
+        if records > room && !chunk.is_empty() {
+            break;
+        }
+        chunk.extend(units.next());
+    }
+    chunk
 }
 
 /// The error with its cause, for the fence.
@@ -183,11 +203,14 @@ fn commit<E: Engine>(
 
 impl<E: Engine> Batch<'_, E> {
     /// Decides one unit and, if it is accepted, puts it behind those before it.
-    fn place(&mut self, unit: Unit, now: Timestamp) -> Result<Outcome, StoreError> {
+    fn place(&mut self, mut unit: Unit, now: Timestamp) -> Result<Outcome, StoreError> {
         if let Some(call) = &unit.idempotency
             && let Some(outcome) = self.repeat(call)?
         {
             return Ok(outcome);
+        }
+        if let Err(refused) = check_followers(&unit) {
+            return Ok(Err(refused));
         }
         let droppable = self.ledger.droppable();
         let needed = |effect: &&Effect| matches!(effect, Effect::DropBuckets { before } if *before > droppable);
@@ -201,7 +224,15 @@ impl<E: Engine> Batch<'_, E> {
             Err(refused) => return Ok(Err(refused)),
         };
         let before = before.map(|before| before.position);
-        self.accept(unit, time, before, taken).map(Ok)
+        let followers = std::mem::take(&mut unit.followers);
+        let accepted = self.accept(unit, time, before, taken)?;
+        let mut position = Head { sequence: accepted.sequence, chain_hash: accepted.chain_hash };
+        for follower in followers {
+            let nothing_taken = vec![Vec::new(); follower.effects.len()];
+            let placed = self.accept(follower, time, Some(position), nothing_taken)?;
+            position = Head { sequence: placed.sequence, chain_hash: placed.chain_hash };
+        }
+        Ok(Ok(accepted))
     }
 
     fn repeat(&self, call: &Idempotency) -> Result<Option<Outcome>, StoreError> {

@@ -47,6 +47,7 @@ const LAST_RESORT: u8 = b'y';
 const CLAIM: u8 = b'q';
 pub(crate) const CURSOR: u8 = b'u';
 const DEPARTMENT: u8 = b'x';
+const REPORTED: u8 = b'@';
 
 /// State: index of the first leaf that is not applied yet.
 pub(crate) const APPLIED: &[u8] = b"!applied";
@@ -249,6 +250,11 @@ pub(crate) fn duplicates(channel: &ChannelId) -> Vec<u8> {
 /// The epoch in a key made by [`duplicate`].
 pub(crate) fn duplicate_epoch(key: &[u8]) -> Option<Epoch> {
     key.get(17..25).and_then(|bytes| bytes.try_into().ok()).map(|bytes| Epoch(u64::from_be_bytes(bytes)))
+}
+
+/// That a device has reported the commit at a sequence.
+pub(crate) fn reported(channel: &ChannelId, commit: Sequence, reporter: &DeviceUri) -> Vec<u8> {
+    Key::new(REPORTED).channel(channel).number(commit.0).device(reporter).0
 }
 
 /// The last head that a device named in a channel.

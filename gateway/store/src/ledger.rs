@@ -314,6 +314,23 @@ impl<E: Engine> Ledger<E> {
         Ok(channels)
     }
 
+    pub(crate) fn channels(&self, after: Option<&ChannelId>, limit: usize) -> Result<Vec<ChannelId>, StoreError> {
+        let from = after.map_or_else(|| vec![key::HEAD], key::head);
+        let mut channels = Vec::new();
+        self.records(&[key::HEAD], &from, &mut |row_key, _| {
+            if channels.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let channel = ChannelId::try_from(&row_key[1..]);
+            let channel = channel.map_err(|_| StoreError::Damaged { what: "channel head" })?;
+            if after != Some(&channel) {
+                channels.push(channel);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(channels)
+    }
+
     pub(crate) fn inbox(&self, device: &DeviceUri, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
         let mut entries = Vec::new();
         let mut after = after;

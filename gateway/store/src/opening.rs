@@ -137,6 +137,7 @@ fn load_head<E: Engine>(engine: &E, channel: &ChannelId, row: &HeadRow) -> Resul
         epoch_sequence: row.epoch_sequence,
         label_reference: row.label_reference,
         proposal_sequence: row.proposal_sequence,
+        removal_sequence: row.removal_sequence,
         ..ChannelHead::empty(row.head)
     };
     let mut prefix = vec![key::ROSTER];
@@ -150,6 +151,9 @@ fn load_head<E: Engine>(engine: &E, channel: &ChannelId, row: &HeadRow) -> Resul
         }
         if row.leaving > Sequence(0) {
             leaving.push((row.leaving, device.clone()));
+        }
+        if row.paused > Sequence(0) {
+            head.paused.insert(device.clone());
         }
         head.known.insert(device);
         Ok(ControlFlow::Continue(()))

@@ -270,6 +270,10 @@ impl ZoneStore for Reopening {
         self.with(|store| store.channels_of(device, after, limit))
     }
 
+    fn channels(&self, after: Option<&ChannelId>, limit: usize) -> Result<Vec<ChannelId>, StoreError> {
+        self.with(|store| store.channels(after, limit))
+    }
+
     fn inbox(&self, device: &DeviceUri, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
         self.with(|store| store.inbox(device, after, limit))
     }

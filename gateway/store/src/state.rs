@@ -19,6 +19,7 @@ pub(crate) struct HeadRow {
     pub(crate) duplicates_from: Epoch,
     pub(crate) label_reference: Digest,
     pub(crate) proposal_sequence: Sequence,
+    pub(crate) removal_sequence: Sequence,
     pub(crate) last_time: Timestamp,
     /// Number of the bucket that holds the last event.
     pub(crate) bucket: u64,
@@ -39,18 +40,20 @@ impl HeadRow {
             duplicates_from,
             label_reference: head.label_reference,
             proposal_sequence: head.proposal_sequence,
+            removal_sequence: head.removal_sequence,
             last_time,
             bucket,
         }
     }
 
     /// epoch, sequence u64, chain hash 32, epoch's sequence, first epoch of known bytes u64, label reference 32, proposal's sequence,
-    /// last time, bucket u64.
+    /// removal's sequence, last time, bucket u64.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.u64(self.epoch.0).u64(self.head.sequence.0).raw(&self.head.chain_hash.0);
         writer.u64(self.epoch_sequence.0).u64(self.duplicates_from.0).raw(&self.label_reference.0);
-        writer.u64(self.proposal_sequence.0).u64(self.last_time.0).u64(self.bucket);
+        writer.u64(self.proposal_sequence.0).u64(self.removal_sequence.0);
+        writer.u64(self.last_time.0).u64(self.bucket);
         enclose(OWN_LIFE, None, &writer.finish())
     }
 
@@ -67,28 +70,44 @@ impl HeadRow {
         let duplicates_from = Epoch(fields.reader.u64("first epoch of known bytes")?);
         let label_reference = fields.digest("label reference")?;
         let proposal_sequence = Sequence(fields.reader.u64("proposal sequence")?);
+        let removal_sequence = Sequence(fields.reader.u64("removal sequence")?);
         let last_time = Timestamp(fields.reader.u64("last time")?);
         let bucket = fields.reader.u64("bucket")?;
         fields.reader.finish()?;
-        Ok(Self { epoch, head, epoch_sequence, duplicates_from, label_reference, proposal_sequence, last_time, bucket })
+        Ok(Self {
+            epoch,
+            head,
+            epoch_sequence,
+            duplicates_from,
+            label_reference,
+            proposal_sequence,
+            removal_sequence,
+            last_time,
+            bucket,
+        })
     }
 }
 
 /// What a channel knows of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RosterRow {
     /// Leaf and the sequence that seated it; `None` for who is no member now.
     pub(crate) seat: Option<(u32, Sequence)>,
-    /// Sequence at which it asked to leave; 0 if it did not.
+    /// Sequence at which it asked to leave, or was asked for; 0 if neither.
     pub(crate) leaving: Sequence,
+    /// Its newest commit that was reported, for which it is paused; 0 if it is not.
+    pub(crate) paused: Sequence,
+    /// Up to where its commits have been allowed, so that reports of them pause it no more.
+    pub(crate) allowed: Sequence,
 }
 
 impl RosterRow {
-    /// member u8, leaf u32, joined, leaving u64.
+    /// member u8, leaf u32, joined, leaving, paused, allowed u64.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let (leaf, joined) = self.seat.unwrap_or_default();
         let mut writer = Writer::new();
         writer.u8(u8::from(self.seat.is_some())).u32(leaf).u64(joined.0).u64(self.leaving.0);
+        writer.u64(self.paused.0).u64(self.allowed.0);
         enclose(OWN_LIFE, None, &writer.finish())
     }
 
@@ -102,8 +121,10 @@ impl RosterRow {
         let is_member = fields.reader.u8("member")? != 0;
         let seat = (fields.reader.u32("leaf")?, Sequence(fields.reader.u64("joined")?));
         let leaving = Sequence(fields.reader.u64("leaving")?);
+        let paused = Sequence(fields.reader.u64("paused")?);
+        let allowed = Sequence(fields.reader.u64("allowed")?);
         fields.reader.finish()?;
-        Ok(Self { seat: is_member.then_some(seat), leaving })
+        Ok(Self { seat: is_member.then_some(seat), leaving, paused, allowed })
     }
 }
 

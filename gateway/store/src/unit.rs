@@ -15,6 +15,11 @@ pub struct Unit {
     pub effects: Vec<Effect>,
     /// The audit record.
     pub audit: AuditDraft,
+    /// What follows from the event and stands directly behind it in the channel's log: placed with the unit or not at all,
+    /// in the same bucket and with the same durability point. Each has an event of the same channel with
+    /// [`Expect::Following`], no idempotency and no followers of its own, and no effect that could be refused. A repeat of the
+    /// unit places nothing.
+    pub followers: Vec<Unit>,
 }
 
 /// An event for a channel's log, and on what condition.
@@ -35,6 +40,7 @@ pub enum Expect {
     Absent,
     /// The channel's epoch is this one, the sender owns a leaf and is not leaving, these MLS bytes were never accepted in
     /// this epoch, and `NewEvent::head`, if given, is not older than the epoch's commit nor behind the sender's previous.
+    /// An application message finds no removal waiting, a commit is not of a member that is paused.
     Epoch(Epoch),
     /// As [`Expect::Epoch`], and [`ChannelHead::proposal_sequence`](crate::ChannelHead::proposal_sequence) is `proposals`: for
     /// commits and proposals, which were verified against the group with exactly these proposals waiting.
@@ -44,6 +50,17 @@ pub enum Expect {
         /// Sequence of the last waiting proposal; 0 if none waits.
         proposals: Sequence,
     },
+    /// As [`Expect::State`], for what the gateway itself proposes: its sender is no member.
+    Own {
+        /// The channel's epoch.
+        epoch: Epoch,
+        /// Sequence of the last waiting proposal; 0 if none waits.
+        proposals: Sequence,
+    },
+    /// The sender owns a leaf and is not to be removed: for what is about the past, whatever the epoch.
+    Member,
+    /// Directly behind the event of the unit that it follows; only for [`Unit::followers`].
+    Following,
 }
 
 /// An event before it has a place.
@@ -114,6 +131,29 @@ pub enum Effect {
     },
     /// The device asked to leave; its Remove waits for a commit.
     Leaving {
+        /// Who.
+        device: DeviceUri,
+    },
+    /// The device is to be removed, whether it wants or not: it may send nothing more, and nobody sends messages until a
+    /// commit has removed it.
+    Removing {
+        /// Who.
+        device: DeviceUri,
+    },
+    /// A member says that it cannot process a commit. The committer may not commit in the channel until it is allowed
+    /// again. Refuses the unit with [`Refused::Duplicate`] if this member has reported this commit before.
+    Report {
+        /// Who reports.
+        reporter: DeviceUri,
+        /// Who made the commit.
+        committer: DeviceUri,
+        /// The commit's place.
+        commit: Sequence,
+    },
+    /// The device may commit in the channel again; reports of what it committed so far pause it no more.
+    AllowCommitter {
+        /// In which channel.
+        channel: ChannelId,
         /// Who.
         device: DeviceUri,
     },
@@ -243,12 +283,18 @@ pub enum Refused {
     /// The sender asked to leave.
     #[error("sender is leaving")]
     Leaving,
-    /// [`Expect::State`] and other proposals wait than the caller saw.
+    /// [`Expect::State`] and other proposals wait than the caller saw, or a message and a removal waits.
     #[error("the proposal at {sequence:?} waits")]
     ProposalsWait {
         /// Sequence of the last waiting proposal; 0 if none waits.
         sequence: Sequence,
     },
+    /// A member has reported a commit of the sender's, and its owner has not allowed it to commit again.
+    #[error("committer is paused")]
+    CommitterPaused,
+    /// The followers of a unit are not such that they can stand directly behind it: a fault of the caller.
+    #[error("followers cannot be placed with their unit")]
+    NotTogether,
     /// The head is older than the epoch's commit or behind the sender's previous one.
     #[error("head is behind")]
     BadHead,

@@ -265,6 +265,10 @@ impl<E: Engine> ZoneStore for Zone<E> {
         self.ledger.channels_of(device, after, limit)
     }
 
+    fn channels(&self, after: Option<&ChannelId>, limit: usize) -> Result<Vec<ChannelId>, StoreError> {
+        self.ledger.channels(after, limit)
+    }
+
     fn inbox(&self, device: &DeviceUri, after: u64, limit: usize) -> Result<Vec<InboxEntry>, StoreError> {
         self.ledger.inbox(device, after, limit)
     }

@@ -81,6 +81,13 @@ pub trait ZoneStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ChannelId>, StoreError>;
 
+    /// All channels of the zone, ascending by id, behind `after`, at most `limit`: for what the gateway does on its own
+    /// account.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the zone is unavailable or a stored record is damaged.
+    fn channels(&self, after: Option<&ChannelId>, limit: usize) -> Result<Vec<ChannelId>, StoreError>;
+
     /// Unconfirmed inbox entries behind `after`, ascending, at most `limit`.
     ///
     /// # Errors
@@ -189,6 +196,11 @@ pub struct ChannelHead {
     pub leaving: Vec<DeviceUri>,
     /// Sequence of the last waiting proposal; 0 if none waits.
     pub proposal_sequence: Sequence,
+    /// Sequence of the last waiting proposal that removes a member whether it wants or not; 0 if none waits. Then nobody
+    /// sends messages.
+    pub removal_sequence: Sequence,
+    /// Who may not commit, because a member has reported a commit of theirs.
+    pub paused: std::collections::BTreeSet<DeviceUri>,
     /// Everybody who ever owned a leaf or was sent a Welcome, members included.
     pub known: std::collections::BTreeSet<DeviceUri>,
 }
@@ -386,6 +398,8 @@ impl ChannelHead {
             members: BTreeMap::new(),
             leaving: Vec::new(),
             proposal_sequence: Sequence(0),
+            removal_sequence: Sequence(0),
+            paused: std::collections::BTreeSet::new(),
             known: std::collections::BTreeSet::new(),
         }
     }

@@ -63,7 +63,8 @@ impl Gateway {
         let text = format!(
             "zone = \"{}\"\nlisten = \"{address}\"\ndrain_seconds_max = 5\n\n\
              [tls]\ncertificate = {}\nkey = {}\n\n\
-             [trust]\nroots = {}\nbundle = {}\nrevocation_lists = [{lists}]\n\n\
+             [trust]\nroots = {}\nbundle = {}\nrevocation_lists = [{lists}]\n\
+             removal_key = {}\n\n\
              [store]\nengine = \"sled\"\nfolder = {}\n\n\
              [audit]\npseudonym_key = \"pseudonym.key\"\n\n\
              [metrics]\nlisten = \"{metrics}\"\n\n\
@@ -73,6 +74,7 @@ impl Gateway {
             quoted(&paths.tls_key),
             quoted(&minted.roots_file()),
             quoted(&minted.bundle_file()),
+            quoted(&paths.removal_key),
             quoted(&zone_folder),
         );
         fs::write(gateway.config_file(), text)?;

@@ -138,7 +138,7 @@ fn a_message_that_another_member_writes_in_our_name_is_not_ours() {
 }
 
 #[test]
-fn the_removal_key_can_speak_and_is_not_obeyed_yet() {
+fn a_removal_by_the_removal_key_is_not_obeyed_under_a_members_name() {
     let ([jiwei, shenji, weijian], mut gateway) = three();
     let seat = 1;
     let proposal = ExternalProposal::new_remove::<OpenMlsRustCrypto>(

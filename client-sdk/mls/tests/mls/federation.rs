@@ -1,7 +1,7 @@
 //! One minted federation for all stories.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint, read_signing_key};
 use lianxin_mls::MlsIdentity;
@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject as _;
 pub(crate) struct Office {
     minted: Minted,
     pub(crate) federation: Arc<Federation>,
+    revoking: Mutex<()>,
     _folder: tempfile::TempDir,
 }
 
@@ -22,7 +23,7 @@ pub(crate) fn office() -> &'static Office {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock).expect("minted");
         let federation = Arc::new(minted.federation().expect("a federation"));
-        Office { minted, federation, _folder: folder }
+        Office { minted, federation, revoking: Mutex::new(()), _folder: folder }
     })
 }
 
@@ -32,11 +33,14 @@ impl Office {
         (app.uri, identity(&app.mls_certificate, &app.mls_key))
     }
 
-    /// The federation once an application of weijian, made for this, has been revoked at `moment`, and that application.
-    pub(crate) fn revoked_at(&self, moment: Timestamp) -> (DeviceUri, MlsIdentity, Arc<Federation>) {
-        let app = self.minted.mint_app("weijian", "to-be-revoked").expect("minted");
+    /// The federation once an application of weijian, made for this under `name`, has been revoked at `moment`, and that
+    /// application.
+    pub(crate) fn revoked_at(&self, name: &str, moment: Timestamp) -> (DeviceUri, MlsIdentity, Arc<Federation>) {
+        // Stories run side by side, and the list is written anew with each.
+        let _turn = self.revoking.lock().unwrap_or_else(PoisonError::into_inner);
+        let app = self.minted.mint_app("weijian", name).expect("minted");
         let later = self.minted.at(moment);
-        later.revoke_app("weijian", "to-be-revoked").expect("revoked");
+        later.revoke_app("weijian", name).expect("revoked");
         let federation = later.federation().expect("a federation");
         (app.uri, identity(&app.mls_certificate, &app.mls_key), Arc::new(federation))
     }

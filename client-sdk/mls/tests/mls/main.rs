@@ -10,4 +10,5 @@ mod gateway;
 mod key_packages;
 mod membership;
 mod rejoin;
+mod removals;
 mod rules;

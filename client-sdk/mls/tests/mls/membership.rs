@@ -111,7 +111,7 @@ fn a_newcomer_does_not_read_what_came_before_and_a_removed_member_not_what_comes
 #[test]
 fn a_member_revoked_since_does_not_break_what_it_did_before() {
     let moment = SystemClock.now().plus(Duration::from_secs(3600));
-    let (uri, identity, newer) = office().revoked_at(moment);
+    let (uri, identity, newer) = office().revoked_at("to-be-revoked", moment);
     let (jiwei, shenji) = (Device::app("jiwei", "app-1"), Device::app("shenji", "app-1"));
     let weijian = Device::with(uri, identity);
     let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);

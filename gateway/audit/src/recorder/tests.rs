@@ -33,6 +33,11 @@ fn every_event() -> Vec<AuditEvent> {
         AuditEvent::Committed { epoch: Epoch(4), change, bytes: 1_500 },
         AuditEvent::Rejoined { epoch: Epoch(4), bytes: 1_500 },
         AuditEvent::LeaveProposed { epoch: Epoch(4) },
+        AuditEvent::RemovalQueued {
+            epoch: Epoch(4),
+            reason: "certificate-revoked",
+            device: device("lianxin://weijian/app/c/1"),
+        },
         AuditEvent::MessageAccepted { epoch: Epoch(4), bytes: 600 },
         AuditEvent::KeyPackagesPublished { one_time: 20, last_resort: true },
         AuditEvent::KeyPackagesClaimed { owners: vec![device("lianxin://shenji/app/b/1")] },

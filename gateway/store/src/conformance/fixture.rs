@@ -119,7 +119,13 @@ pub(super) fn call(caller: &DeviceUri, channel: Option<ChannelId>, bytes: &[u8])
 
 /// A unit without an event.
 pub(super) fn effects(caller: &DeviceUri, effects: Vec<Effect>) -> Unit {
-    Unit { channel: None, idempotency: Some(call(caller, None, b"effects")), effects, audit: audit(caller, None) }
+    Unit {
+        channel: None,
+        idempotency: Some(call(caller, None, b"effects")),
+        effects,
+        audit: audit(caller, None),
+        followers: Vec::new(),
+    }
 }
 
 /// The unit that ends all buckets below `before`.
@@ -143,6 +149,7 @@ pub(super) fn event(to: ChannelId, sender: &DeviceUri, expect: Expect, kind: Eve
         idempotency: Some(call(sender, Some(to), mls)),
         effects: Vec::new(),
         audit: audit(sender, Some(to)),
+        followers: Vec::new(),
     }
 }
 
@@ -184,6 +191,23 @@ pub(super) fn leave(to: ChannelId, sender: &DeviceUri, epoch: u64) -> Unit {
     let mls = format!("leave {:?}", fresh_id().0);
     let mut unit = event(to, sender, Expect::Epoch(Epoch(epoch)), EventKind::Proposal, mls.as_bytes());
     unit.effects = vec![Effect::Leaving { device: sender.clone() }];
+    unit
+}
+
+/// The gateway's own proposal to remove a member, verified with these proposals waiting.
+pub(super) fn removal(to: ChannelId, gone: &DeviceUri, epoch: u64, proposals: u64) -> Unit {
+    let gateway: DeviceUri = "lianxin://dep-0/gateway/g/1".parse().expect("well formed");
+    let expect = Expect::Own { epoch: Epoch(epoch), proposals: Sequence(proposals) };
+    let mls = format!("removal {:?}", fresh_id().0);
+    let mut unit = event(to, &gateway, expect, EventKind::Proposal, mls.as_bytes());
+    unit.idempotency = None;
+    unit.effects = vec![Effect::Removing { device: gone.clone() }];
+    unit
+}
+
+/// The same, to stand behind another unit of its channel.
+pub(super) fn following(mut unit: Unit) -> Unit {
+    unit.channel.as_mut().expect("an event").expect = Expect::Following;
     unit
 }
 

@@ -103,6 +103,7 @@ impl Model {
             (Expect::Absent, Some(_)) => return Err(Refused::ChannelExists),
             (Expect::Epoch(epoch), _) => (epoch, None),
             (Expect::State { epoch, proposals }, _) => (epoch, Some(proposals.0)),
+            (other, _) => panic!("the random units do not expect {other:?}"),
         };
         let channel = channel.ok_or(Refused::NoChannel)?;
         let (event, count) = (&write.event, channel.events.len() as u64);
@@ -223,6 +224,9 @@ impl Model {
                 }
             }
             Effect::ClaimKeyPackages { .. } | Effect::DropBuckets { .. } => {}
+            Effect::Removing { .. } | Effect::Report { .. } | Effect::AllowCommitter { .. } => {
+                panic!("the random units do not have {effect:?}")
+            }
             Effect::UseClaims { channel, references } => {
                 references.iter().for_each(|reference| {
                     self.claims.remove(&(*channel, *reference));

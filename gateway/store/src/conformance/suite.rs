@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lianxin_types::Clock;
 
-use super::{drops, edges, forgetting, packages, random, replaced, stories, storm};
+use super::{drops, edges, forgetting, packages, random, removals, replaced, reports, stories, storm};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{StoreError, ZoneStore};
 
@@ -44,6 +44,13 @@ pub fn run<H: Home>(fresh: impl Fn() -> H) {
         ("heads are compared by position", stories::heads_are_compared_by_position),
         ("a leaver is silent until it is unseated", stories::a_leaver_is_silent),
         ("commits and proposals meet the proposals they were verified with", stories::proposals_are_compared),
+        (
+            "a removal silences its device and stops all messages until it is committed",
+            removals::a_removal_stops_messages,
+        ),
+        ("what follows an event stands behind it or is not there", removals::followers_stand_behind_their_unit),
+        ("all channels are listed in pages", removals::all_channels_in_pages),
+        ("a report pauses a committer until it is allowed", reports::a_report_pauses_a_committer),
         ("pages keep their bounds across buckets", stories::pages_keep_their_bounds),
         ("welcomes wait in inboxes", stories::welcomes_wait_in_inboxes),
         ("lazy writes only go up", stories::lazy_writes_only_go_up),

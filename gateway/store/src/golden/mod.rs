@@ -137,6 +137,9 @@ fn changes() {
         Effect::UseClaims { channel: CHANNEL, references: vec![Digest([0x14; 32])] },
         Effect::ConfirmInbox { device: b(), ids: vec![1, 2] },
         Effect::DropBuckets { before: 9 },
+        Effect::Removing { device: b() },
+        Effect::Report { reporter: a(), committer: b(), commit: Sequence(4) },
+        Effect::AllowCommitter { channel: CHANNEL, device: b() },
     ];
     let is_claim = |effect: &Effect| matches!(effect, Effect::ClaimKeyPackages { .. });
     let changes = effects
@@ -170,13 +173,15 @@ fn rows_of_the_state() {
         duplicates_from: Epoch(4),
         label_reference: Digest([0x16; 32]),
         proposal_sequence: Sequence(5),
+        removal_sequence: Sequence(8),
         last_time: Timestamp(6),
         bucket: 7,
     };
     holds("head_row", row, row.encode(), HeadRow::decode);
-    let member = RosterRow { seat: Some((3, Sequence(4))), leaving: Sequence(5) };
+    let member =
+        RosterRow { seat: Some((3, Sequence(4))), leaving: Sequence(5), paused: Sequence(6), allowed: Sequence(7) };
     holds("roster_row", member, member.encode(), RosterRow::decode);
-    let former = RosterRow { seat: None, leaving: Sequence(0) };
+    let former = RosterRow::default();
     holds("roster_row_former", former, former.encode(), RosterRow::decode);
     let accepted = Accepted {
         sequence: Sequence(1),
@@ -226,6 +231,7 @@ fn keys() {
         ("key_remembered_at", key::remembered_at(Timestamp(258), &Digest([0x1E; 32]))),
         ("key_remembered_packages", key::remembered_packages(&Digest([0x1F; 32]))),
         ("key_state_row", key::state_row(3, &key::channel_count(&a()))),
+        ("key_reported", key::reported(&CHANNEL, Sequence(258), &a())),
     ] {
         assert_eq!(found, golden(name), "{name}");
     }

@@ -2,8 +2,9 @@
 
 use lianxin_delivery::GroupState;
 use lianxin_profile::{
-    AuthenticatedData, ChannelContext, HEAD_EXTENSION, Payload, Roster, Validity, check_key_package, check_leaf,
-    check_welcome, parse_application, parse_group_info, parse_handshake, parse_tree, parse_welcome, read_head,
+    AuthenticatedData, ChannelContext, HEAD_EXTENSION, Payload, RemovalData, Roster, Validity, check_key_package,
+    check_leaf, check_welcome, parse_application, parse_group_info, parse_handshake, parse_tree, parse_welcome,
+    read_head,
 };
 use lianxin_types::{Clock as _, IdempotencyId, Sequence, SystemClock};
 use openmls::prelude::{Credential, CredentialType, Extension, Extensions, UnknownExtension};
@@ -63,6 +64,12 @@ pub(super) const PARSERS: &[Parser] = &[
         Shape::Record,
         |bytes| Depth::of_reading(AuthenticatedData::from_bytes(bytes)),
         || vec![hex::decode(format!("010000000000000203{}", "ab".repeat(32))).expect("hexadecimal")],
+    ),
+    Parser::new(
+        "removal_data",
+        Shape::Record,
+        |bytes| Depth::of_reading(RemovalData::from_bytes(bytes)),
+        || vec![hex::decode(format!("0201{}", "ee".repeat(32))).expect("hexadecimal")],
     ),
     Parser::new(
         "channel_context",

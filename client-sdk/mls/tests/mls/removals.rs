@@ -1,0 +1,173 @@
+//! The gateway asks for a removal: taken with evidence, refused without.
+
+use std::sync::Arc;
+
+use ed25519_dalek::Signer as _;
+use lianxin_mls::{LogEvent, MlsError, Processed, RemovalReason, Violation};
+use lianxin_profile::{RemovalCause, RemovalData, check_key_package, removal_message};
+use lianxin_tlog::EventKind;
+use lianxin_trust::Federation;
+use lianxin_types::{Clock as _, DeviceUri, Digest, Epoch, GroupId, Incarnation, SystemClock};
+use openmls::prelude::{ExternalProposal, GroupEpoch, LeafNodeIndex, SenderExtensionIndex};
+use openmls_rust_crypto::{OpenMlsRustCrypto, RustCrypto};
+
+use crate::device::Device;
+use crate::federation::office;
+use crate::gateway::Gateway;
+use crate::rules::{Signer, group_id};
+
+struct Story {
+    jiwei: Device,
+    shenji: Device,
+    doomed: Device,
+    gateway: Gateway,
+    /// What everybody will know of `doomed` from now on.
+    newer: Arc<Federation>,
+}
+
+/// Three members, one of them revoked after it came.
+fn story(name: &str) -> Story {
+    // The others do not know of it before they are told.
+    let (uri, identity, newer) = office().revoked_at(name, SystemClock.now());
+    let (jiwei, shenji) = (Device::app("jiwei", "app-1"), Device::app("shenji", "app-1"));
+    let doomed = Device::with(uri, identity);
+    let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
+    gateway.seat(&jiwei, &[&jiwei], &[&shenji, &doomed]);
+    Story { jiwei, shenji, doomed, gateway, newer }
+}
+
+fn gateway_uri() -> DeviceUri {
+    "lianxin://jiwei/gateway/g/1".parse().expect("well formed")
+}
+
+impl Story {
+    fn evidence(&self) -> RemovalData {
+        let evidence = Digest::sha256(&self.doomed.identity.chain[0]);
+        RemovalData { reason: RemovalReason::CertificateRevoked, evidence }
+    }
+
+    fn ask(&self, leaf: u32, data: &RemovalData) -> Vec<u8> {
+        let group = GroupId { channel: self.gateway.channel, incarnation: Incarnation(0) };
+        removal_message(group, Epoch(1), leaf, data, |signed| office().removal_key().sign(signed).to_bytes())
+    }
+
+    /// Puts a Remove of the doomed device into the log, as the gateway does.
+    fn ask_in_log(&mut self) -> LogEvent {
+        let proposal = self.ask(2, &self.evidence());
+        self.gateway.store_unchecked(&proposal);
+        self.gateway.append(EventKind::Proposal, &gateway_uri(), proposal)
+    }
+
+    fn newer(&self, device: &Device, event: &LogEvent) -> Processed {
+        let (event, newer) = (event.clone(), Arc::clone(&self.newer));
+        device.run(move |mls, tx, _| mls.process(tx, &newer, &event)).expect("processed")
+    }
+}
+
+#[test]
+fn who_may_be_behind_fetches_first_and_a_removal_with_evidence_is_committed_by_reference() {
+    let mut story = story("doomed-1");
+    let event = story.ask_in_log();
+    let channel = story.gateway.channel;
+    let asked = Processed::RemovalAsked { device: story.doomed.uri.clone(), reason: RemovalReason::CertificateRevoked };
+
+    let early = event.clone();
+    let behind = story.jiwei.run(move |mls, tx, old| mls.process_unless_behind(tx, old, &early));
+    assert!(matches!(&behind, Err(MlsError::TrustBehind { device }) if *device == story.doomed.uri), "{behind:?}");
+    let view = story.jiwei.view(channel).expect("a member");
+    assert!(view.head.sequence < event.sequence && view.pending_leaves.is_empty(), "nothing has changed");
+
+    assert_eq!(story.newer(&story.jiwei, &event), asked);
+    assert_eq!(story.newer(&story.doomed, &event), asked);
+    assert!(matches!(story.jiwei.encrypt(channel, b"x"), Err(MlsError::ProposalsPending)));
+    assert!(matches!(story.doomed.encrypt(channel, b"x"), Err(MlsError::Leaving)), "it is silent by itself, too");
+    let own = story.doomed.run(move |mls, tx, federation| mls.commit_pending(tx, federation, channel));
+    assert!(matches!(own, Err(MlsError::Leaving)), "{own:?}");
+
+    let newer = Arc::clone(&story.newer);
+    let bundle = story.jiwei.run(move |mls, tx, _| mls.commit_pending(tx, &newer, channel)).expect("a commit");
+    let summary = story.gateway.commit(&story.jiwei, &bundle).expect("acceptable");
+    let removed: Vec<_> = summary.removed.iter().map(|one| (&one.uri, one.cause)).collect();
+    assert_eq!(removed, [(&story.doomed.uri, RemovalCause::Asked)]);
+    let commit = story.gateway.log.last().expect("a commit").clone();
+    for (device, is_gone) in [(&story.jiwei, false), (&story.doomed, true)] {
+        let seen = story.newer(device, &commit);
+        assert!(matches!(&seen, Processed::Membership { removed_self, .. } if *removed_self == is_gone), "{seen:?}");
+    }
+}
+
+#[test]
+fn who_sees_no_evidence_neither_commits_the_removal_nor_follows_who_does() {
+    let mut story = story("doomed-2");
+    let event = story.ask_in_log();
+    let channel = story.gateway.channel;
+    let device = story.doomed.uri.clone();
+    assert_eq!(
+        story.shenji.process(&event).expect("processed"),
+        Processed::Hidden(Violation::UnfoundedRemoval { device })
+    );
+    let nothing = story.shenji.run(move |mls, tx, federation| mls.commit_pending(tx, federation, channel));
+    assert!(matches!(nothing, Err(MlsError::NothingPending)), "{nothing:?}");
+    story.shenji.encrypt(channel, b"it goes on").expect("nothing waits that it would have to commit");
+
+    story.newer(&story.jiwei, &event);
+    let newer = Arc::clone(&story.newer);
+    let bundle = story.jiwei.run(move |mls, tx, _| mls.commit_pending(tx, &newer, channel)).expect("a commit");
+    story.gateway.commit(&story.jiwei, &bundle).expect("acceptable to who sees it");
+    let seen = story.gateway.feed(&story.shenji);
+    assert!(matches!(&seen[..], [Processed::Hidden(Violation::CannotProcess { .. })]), "{seen:?}");
+    assert!(story.shenji.view(channel).expect("known").is_broken);
+}
+
+#[test]
+fn evidence_of_another_and_anything_but_a_removal_is_a_violation() {
+    let mut story = story("doomed-3");
+    let other = RemovalData { evidence: Digest::sha256(&story.jiwei.identity.chain[0]), ..story.evidence() };
+    let unfounded = |device: &DeviceUri| Violation::UnfoundedRemoval { device: device.clone() };
+    let cases = [
+        // The doomed device's certificate against another's leaf, and another's certificate against its own.
+        (story.ask(1, &story.evidence()), unfounded(&story.shenji.uri)),
+        (story.ask(2, &other), unfounded(&story.doomed.uri)),
+        // Nobody sits there.
+        (story.ask(9, &story.evidence()), Violation::UnexpectedProposal),
+        // Without evidence: as openmls makes it.
+        (bare_removal(&story.gateway), Violation::Malformed),
+        (addition(&story), Violation::UnexpectedProposal),
+    ];
+    for (bytes, violation) in cases {
+        let event = story.gateway.append(EventKind::Proposal, &gateway_uri(), bytes);
+        assert_eq!(story.newer(&story.jiwei, &event), Processed::Hidden(violation));
+    }
+    // Under the gateway's name, but signed by a member.
+    let channel = story.gateway.channel;
+    let leave = story.shenji.run(move |mls, tx, _| mls.leave(tx, channel)).expect("a proposal");
+    let event = story.gateway.append(EventKind::Proposal, &gateway_uri(), leave);
+    assert_eq!(story.newer(&story.jiwei, &event), Processed::Hidden(Violation::UnexpectedProposal));
+    let view = story.jiwei.view(channel).expect("a member");
+    assert!(view.pending_leaves.is_empty() && !view.is_broken);
+}
+
+fn bare_removal(gateway: &Gateway) -> Vec<u8> {
+    let proposal = ExternalProposal::new_remove::<OpenMlsRustCrypto>(
+        LeafNodeIndex::new(2),
+        group_id(gateway),
+        GroupEpoch::from(1),
+        &Signer::removal_key(),
+        SenderExtensionIndex::new(0),
+    );
+    proposal.expect("a proposal").to_bytes().expect("bytes")
+}
+
+/// The removal key says that somebody is to come.
+fn addition(story: &Story) -> Vec<u8> {
+    let package = Device::app("weijian", "app-2").key_package();
+    let package = check_key_package(&office().federation, &RustCrypto::default(), &package, SystemClock.now());
+    let proposal = ExternalProposal::new_add::<OpenMlsRustCrypto>(
+        package.expect("a good one").key_package,
+        group_id(&story.gateway),
+        GroupEpoch::from(1),
+        &Signer::removal_key(),
+        SenderExtensionIndex::new(0),
+    );
+    proposal.expect("a proposal").to_bytes().expect("bytes")
+}
