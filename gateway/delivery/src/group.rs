@@ -19,7 +19,7 @@ use lianxin_types::{
     ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, Incarnation, Kind, Reader, Sequence, Timestamp, Writer,
 };
 use openmls::group::{ProposalStore, PublicGroup};
-use openmls::prelude::{ProcessedMessage, ProcessedMessageContent};
+use openmls::prelude::{GroupContext, ProcessedMessage, ProcessedMessageContent};
 use openmls_memory_storage::MemoryStorage;
 use openmls_rust_crypto::RustCrypto;
 use tls_codec::Serialize as _;
@@ -83,6 +83,11 @@ impl GroupState {
     /// The channel's context as the members agreed on it.
     pub fn context(&self) -> &ChannelContext {
         &self.context
+    }
+
+    /// The group context, on which all members agree (RFC 9420 section 8.1).
+    pub fn group_context(&self) -> &GroupContext {
+        self.group.group_context()
     }
 
     /// The current epoch.

@@ -14,7 +14,7 @@ use crate::{CHANNEL_CONTEXT_EXTENSION, CIPHERSUITE, ChannelContext, ContextError
 /// Its credential is a basic one that holds the zone's name: the removal key stands in the trust bundle as a bare key and
 /// has no certificate, and RFC 9420 section 12.1.8.1 lets the application authenticate an external sender as it likes. We
 /// compare it with the bundle, key and credential, so the credential must be one that everybody can compute. Members'
-/// capabilities need not list basic credentials: section 7.3 asks that for leaves only.
+/// capabilities list basic credentials for its sake ([`crate::capabilities`]).
 pub fn external_sender(zone: &ZoneId, removal_key: &[u8; 32]) -> ExternalSender {
     let credential = BasicCredential::new(zone.as_str().as_bytes().to_vec());
     ExternalSender::new(SignaturePublicKey::from(&removal_key[..]), credential.into())

@@ -2,10 +2,13 @@
 
 use lianxin_trust::{Federation, Identity};
 use lianxin_types::{Digest, LIMITS, Timestamp};
+use openmls::prelude::tls_codec::Size as _;
 use openmls::prelude::{ExtensionType, KeyPackage, LeafNode, MlsMessageBodyIn, OpenMlsCrypto, ProtocolVersion};
 
 use crate::{CIPHERSUITE, ProfileError, Validity, check_capabilities, check_leaf, message::parse};
 
+/// A key of suite 0x0001 with its length in front.
+const ENCODED_X25519_KEY_BYTES: usize = 1 + 32;
 /// Longest key package in bytes; ours have about 1 KiB.
 const KEY_PACKAGE_BYTES_MAX: usize = 32 * 1024;
 
@@ -73,10 +76,13 @@ pub(crate) fn check_added(
     })
 }
 
-/// Rules for every leaf that enters or changes, beside its credential: what it can do, and no extensions of its own, as
-/// these would be seen by every member and department.
+/// Rules for every leaf that enters or changes, beside its credential: what it can do, a key that others can encrypt to
+/// (openmls finds out when somebody tries), and no extensions of its own, as these would be seen by every member and department.
 pub(crate) fn check_leaf_form(leaf: &LeafNode) -> Result<(), ProfileError> {
     check_capabilities(leaf.capabilities())?;
+    if leaf.encryption_key().tls_serialized_len() != ENCODED_X25519_KEY_BYTES {
+        return Err(fault("its encryption key is no X25519 key"));
+    }
     match leaf.extensions().iter().next() {
         Some(_) => Err(fault("its leaf has an extension")),
         None => Ok(()),

@@ -1,12 +1,13 @@
 //! Bytes to MLS messages: size first, the whole of it, and only the kind that belongs in the place.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use lianxin_types::{Epoch, GroupId, LIMITS};
 use openmls::messages::group_info::VerifiableGroupInfo;
+use openmls::prelude::tls_codec::{self, Deserialize, Serialize as _, VLBytes};
 use openmls::prelude::{
-    ContentType, MlsMessageBodyIn, MlsMessageIn, ProtocolMessage, RatchetTreeIn, Sender, Welcome,
-    tls_codec::Deserialize,
+    ContentType, MlsMessageBodyIn, MlsMessageIn, ProposalOrRefIn, ProtocolMessage, RatchetTreeIn, Sender, Welcome,
 };
 
 use crate::{AuthenticatedData, ProfileError};
@@ -58,17 +59,20 @@ impl fmt::Debug for HandshakeFrame {
     }
 }
 
-/// A commit or proposal: an MLSMessage with a PublicMessage, at most 1 MiB.
+/// A commit or proposal: an MLSMessage with a PublicMessage, at most 1 MiB. A commit lists no proposal twice.
 ///
 /// # Errors
-/// [`ProfileError::InvalidMls`].
+/// [`ProfileError::InvalidMls`], [`ProfileError::InvalidCommit`].
 pub fn parse_handshake(bytes: &[u8]) -> Result<HandshakeFrame, ProfileError> {
     const WHAT: &str = "public handshake message";
     let MlsMessageBodyIn::PublicMessage(message) = parse(bytes, LIMITS.commit_bundle_bytes_max, WHAT)? else {
         return Err(ProfileError::InvalidMls { what: WHAT });
     };
     let kind = match message.content_type() {
-        ContentType::Commit => HandshakeKind::Commit,
+        ContentType::Commit => {
+            check_proposals_differ(bytes)?;
+            HandshakeKind::Commit
+        }
         ContentType::Proposal => HandshakeKind::Proposal,
         ContentType::Application => return Err(ProfileError::InvalidMls { what: WHAT }),
     };
@@ -139,6 +143,32 @@ pub(crate) fn parse(bytes: &[u8], bytes_max: usize, what: &'static str) -> Resul
     }
     let message = MlsMessageIn::tls_deserialize_exact(bytes).map_err(|_| ProfileError::InvalidMls { what })?;
     Ok(message.extract())
+}
+
+/// openmls takes the second of two equal proposals for the first. RFC 9420 section 12.2 forbids both and other libraries
+/// refuse the commit, so that the members of one group would part.
+fn check_proposals_differ(commit: &[u8]) -> Result<(), ProfileError> {
+    let proposals = proposals_of(commit).map_err(|_| ProfileError::InvalidMls { what: "commit" })?;
+    let mut seen = BTreeSet::new();
+    for proposal in &proposals {
+        let encoded = proposal.tls_serialize_detached().map_err(|_| ProfileError::InvalidMls { what: "commit" })?;
+        if !seen.insert(encoded) {
+            return Err(ProfileError::InvalidCommit { fault: "a proposal stands in it twice" });
+        }
+    }
+    Ok(())
+}
+
+/// The proposals of a commit in a PublicMessage. openmls keeps them to itself, so they are read where RFC 9420 sections 6 and
+/// 12.4 put them.
+fn proposals_of(mut rest: &[u8]) -> Result<Vec<ProposalOrRefIn>, tls_codec::Error> {
+    let _version_and_format = u32::tls_deserialize(&mut rest)?;
+    let _group = VLBytes::tls_deserialize(&mut rest)?;
+    let _epoch = u64::tls_deserialize(&mut rest)?;
+    let _sender = Sender::tls_deserialize(&mut rest)?;
+    let _authenticated = VLBytes::tls_deserialize(&mut rest)?;
+    let _content_type = u8::tls_deserialize(&mut rest)?;
+    Vec::tls_deserialize(&mut rest)
 }
 
 fn place(message: &ProtocolMessage, what: &'static str) -> Result<(GroupId, Epoch), ProfileError> {

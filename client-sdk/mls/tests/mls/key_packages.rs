@@ -59,7 +59,8 @@ fn lifetimes_are_of_84_days_at_most() {
 #[test]
 fn leaves_have_our_capabilities_and_no_extensions() {
     let with = |suites: &[Ciphersuite], extensions: &[ExtensionType]| {
-        let capabilities = Capabilities::new(None, Some(suites), Some(extensions), None, Some(&[CredentialType::X509]));
+        let credentials = [CredentialType::X509, CredentialType::Basic];
+        let capabilities = Capabilities::new(None, Some(suites), Some(extensions), Some(&[]), Some(&credentials));
         check(base().leaf_node_capabilities(capabilities))
     };
     let (ours, context) = (&[CIPHERSUITE][..], &[ExtensionType::Unknown(0xF0A1)][..]);

@@ -93,6 +93,7 @@ const ROOMS: &[Room] = &[
     room("lianxin-load", 7, TESTS),
     room("lianxin-mutation", 7, &[]),
     room("lianxin-specimens", 7, TESTS),
+    room("lianxin-differential", 7, TESTS),
     // A workspace apart.
     room("lianxin-fuzz", 7, &["lianxin-specimens"]),
     room("xtask", 7, &["lianxin-types"]),

@@ -1,0 +1,101 @@
+//! Both judges side by side.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use lianxin_delivery::GroupState;
+use lianxin_trust::Federation;
+use lianxin_types::{DeviceUri, Timestamp};
+use tls_codec::Serialize as _;
+
+use crate::second::{Second, Seen};
+
+/// Which call a handshake comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Commit,
+    Proposal,
+}
+
+/// A handshake, who sends it, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Handshake {
+    pub(crate) kind: Kind,
+    pub(crate) caller: DeviceUri,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) now: Timestamp,
+}
+
+/// What the two say of one handshake: nothing, or why not.
+#[derive(Debug)]
+pub(crate) struct Verdicts {
+    pub(crate) first: Result<(), String>,
+    pub(crate) second: Result<(), String>,
+}
+
+pub(crate) struct Judges {
+    federation: Arc<Federation>,
+    first: GroupState,
+    second: Second,
+}
+
+impl Judges {
+    pub(crate) fn start(federation: &Arc<Federation>, info: &[u8], tree: &[u8], now: Timestamp) -> Self {
+        let (first, _) = GroupState::start(federation, info, tree, now).expect("ours takes the start");
+        let second = Second::start(federation, info, tree, now).expect("mls-rs takes the start");
+        let judges = Self { federation: Arc::clone(federation), first, second };
+        judges.compare(None);
+        judges
+    }
+
+    /// Asks both; changes nothing.
+    pub(crate) fn judge(&self, handshake: &Handshake) -> Verdicts {
+        Verdicts { first: self.first(handshake).map(drop), second: self.second(handshake).map(drop) }
+    }
+
+    /// Both accept the handshake, and are compared afterwards, also with what the committer says of the new epoch.
+    pub(crate) fn accept(&mut self, handshake: &Handshake, committers_context: Option<&[u8]>) {
+        self.first =
+            self.first(handshake).unwrap_or_else(|error| panic!("ours refuses an honest {handshake:?}: {error}"));
+        self.second =
+            self.second(handshake).unwrap_or_else(|error| panic!("mls-rs refuses an honest {handshake:?}: {error}"));
+        self.compare(committers_context);
+    }
+
+    fn compare(&self, committers_context: Option<&[u8]>) {
+        let members = self.first.roster().seats().map(|seat| (seat.leaf, seat.signature_key.clone()));
+        let context = self.first.group_context().tls_serialize_detached().expect("a context that it holds");
+        let first = Seen {
+            epoch: self.first.epoch().0,
+            tree: self.first.tree().expect("a tree that it holds").to_vec(),
+            context,
+            members: members.collect(),
+        };
+        assert_eq!(first, self.second.seen(), "the two have come apart");
+        if let Some(context) = committers_context {
+            assert_eq!(hex::encode(context), hex::encode(first.context), "the committer has another group context");
+        }
+    }
+
+    /// A judge that panics has not judged: that is a finding of its own.
+    fn first(&self, handshake: &Handshake) -> Result<GroupState, String> {
+        let Handshake { kind, caller, bytes, now } = handshake;
+        let judged = catch_unwind(AssertUnwindSafe(|| match kind {
+            Kind::Commit => {
+                let verified = self.first.verify_commit(&self.federation, caller, bytes, *now);
+                verified.map(|verified| verified.next).map_err(text)
+            }
+            Kind::Proposal => self.first.verify_leave(caller, bytes).map(|verified| verified.next).map_err(text),
+        }));
+        judged.unwrap_or_else(|_| Err("PANIC".to_owned()))
+    }
+
+    fn second(&self, handshake: &Handshake) -> Result<Second, String> {
+        let judged = catch_unwind(AssertUnwindSafe(|| self.second.judge(&handshake.bytes, handshake.now)));
+        judged.unwrap_or_else(|_| Err("PANIC".to_owned()))
+    }
+}
+
+fn text(error: impl std::fmt::Debug) -> String {
+    format!("{error:?}")
+}
