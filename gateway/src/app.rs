@@ -9,7 +9,7 @@ use lianxin_delivery::Fanout;
 use lianxin_identity::Callers;
 use lianxin_operations::{Operations, Parts};
 use lianxin_rpc::{Face, Patience, Peer};
-use lianxin_store::{Durability, ZoneStore};
+use lianxin_store::ZoneStore;
 use lianxin_transport::{CountCalls, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerTls};
 use lianxin_types::{Clock, Digest, LIMITS, SystemClock, SystemRandom};
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tonic::service::InterceptorLayer;
 
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::error::ServeError;
 use crate::reload::{PSEUDONYM_KEY, ReloadHandle, ReloadParts, Reloader};
 use crate::strength::Strength;
@@ -57,13 +58,8 @@ impl Gateway {
         let key = crate::secret::load_or_create(&config.pseudonym_key, &SystemRandom)
             .map_err(|source| ServeError::File { path: config.pseudonym_key.clone(), source })?;
         contents.insert(PSEUDONYM_KEY, Digest::sha256(&key));
-        let store = {
-            let disk = Arc::new(lianxin_store_sled::RealDisk);
-            lianxin_store_sled::open(&config.store, config.zone.clone(), Arc::clone(&clock), disk)?
-        };
-        if store.caps().durability < Durability::LocalSync {
-            return Err(ServeError::Durability);
-        }
+        let descriptors = Descriptors::claim(config)?;
+        let store = crate::store::open(config, &clock)?;
         // The zone is ours now, and with it the file beside it.
         crate::trust::keep(config, &trust)?;
         let Trust { federation, predecessors, identity } = trust;
@@ -78,12 +74,13 @@ impl Gateway {
             random: Arc::new(SystemRandom),
             fanout: Arc::clone(&fanout),
         });
-        operations
-            .started(env!("CARGO_PKG_VERSION"), config.digest)
-            .await
-            .map_err(|fault| ServeError::Audit { fault: fault.to_string() })?;
-
         let mut tasks = JoinSet::new();
+        if crate::store::takes_records(&*store) {
+            let started = operations.started(VERSION, config.digest).await;
+            started.map_err(|fault| ServeError::Audit { fault: fault.to_string() })?;
+        } else {
+            tasks.spawn(start_later(operations.clone(), Arc::clone(&store), Arc::clone(&clock), config.digest));
+        }
         tasks.spawn(fanout.run(Arc::clone(&store), Arc::clone(&clock)));
         tasks.spawn(operations.clone().record_counts());
         tasks.spawn(operations.clone().sweep_removals());
@@ -92,7 +89,7 @@ impl Gateway {
             ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?
         };
         let tls = Arc::new(tls);
-        let listener = listen(config, Arc::clone(&tls), Arc::clone(&clock), operations.clone()).await?;
+        let listener = listen(config, descriptors, Arc::clone(&tls), Arc::clone(&clock), operations.clone()).await?;
         let address = listener.address();
         if let Some(address) = config.metrics {
             let listener = tokio::net::TcpListener::bind(address).await;
@@ -218,17 +215,34 @@ impl Gateway {
     }
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Records the start of a gateway whose zone took no records when it started: quarantined, or on a full disk. Until then it
+/// serves nobody, since no call goes without its record.
+async fn start_later(operations: Operations, store: Arc<dyn ZoneStore>, clock: Arc<dyn Clock>, configuration: Digest) {
+    tracing::error!("the zone takes no records: alive and not ready until it does");
+    loop {
+        clock.sleep(Duration::from_millis(500)).await;
+        if crate::store::takes_records(&*store) && operations.started(VERSION, configuration).await.is_ok() {
+            tracing::info!("the zone takes records: started");
+            return;
+        }
+    }
+}
+
 async fn listen(
     config: &Config,
+    descriptors: Descriptors,
     tls: Arc<ServerTls>,
     clock: Arc<dyn Clock>,
     operations: Operations,
 ) -> Result<Listener, ServeError> {
+    let bounds = config.strength.bounds(&descriptors);
     let observer = Arc::new(move |refusal: HandshakeRefusal| {
         tracing::info!(reason = refusal.reason.code(), "connection refused");
         operations.connection_refused(refusal.source, refusal.reason.code());
     });
-    Ok(Listener::bind(config.listen, tls, config.strength.bounds(), clock, observer).await?)
+    Ok(Listener::bind(config.listen, tls, bounds, clock, observer).await?)
 }
 
 /// Hands the connection's certificate to the face, in the face's own word for it.

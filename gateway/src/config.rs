@@ -70,6 +70,10 @@ pub struct Config {
     pub removal_key: PathBuf,
     /// Folder of the zone's store.
     pub store: PathBuf,
+    /// Below this many free bytes where the store lies only audit records are written.
+    pub free_bytes_min: u64,
+    /// Bytes kept allocated in the store for audit records.
+    pub reserve_bytes: u64,
     /// File with the secret behind the pseudonyms in audit records.
     pub pseudonym_key: PathBuf,
     /// Where metrics are served; loopback only. `None` for nowhere.
@@ -128,6 +132,10 @@ struct Trust {
 struct Store {
     engine: Engine,
     folder: PathBuf,
+    #[serde(default = "free_bytes_min")]
+    free_bytes_min: u64,
+    #[serde(default = "reserve_bytes")]
+    reserve_bytes: u64,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -178,6 +186,21 @@ const fn reread_seconds() -> u64 {
 
 /// Longest wait for a fresh revocation list to take effect by itself: an hour is what a department may expect.
 const REREAD_SECONDS_BOUND: u64 = 3_600;
+
+const fn free_bytes_min() -> u64 {
+    512 * 1024 * 1024
+}
+
+const fn reserve_bytes() -> u64 {
+    64 * 1024 * 1024
+}
+
+/// 2^60: sums of sizes stay far from overflowing.
+const FREE_BYTES_BOUND: u64 = 1 << 60;
+
+/// A smaller reserve would not outlast one batch of audit records.
+const RESERVE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+
 /// Longest drain that makes sense: an operator who waits longer kills the process anyway.
 const DRAIN_SECONDS_BOUND: u64 = 300;
 
@@ -218,6 +241,8 @@ impl Config {
             reread_seconds: file.trust.reread_seconds,
             removal_key: at(file.trust.removal_key),
             store: at(file.store.folder),
+            free_bytes_min: file.store.free_bytes_min,
+            reserve_bytes: file.store.reserve_bytes,
             pseudonym_key: at(file.audit.pseudonym_key),
             metrics: file.metrics.map(|metrics| metrics.listen),
             log_filter: file.log.filter,
@@ -246,6 +271,13 @@ impl Config {
         if normalised(&self.removal_key).starts_with(normalised(&self.store)) {
             let fault = "the key must not lie in the zone's folder: whoever copies the zone would have it";
             return Err(value("trust.removal_key", fault));
+        }
+        if self.reserve_bytes < RESERVE_BYTES_MIN {
+            return Err(value("store.reserve_bytes", format!("at least {RESERVE_BYTES_MIN}")));
+        }
+        if self.free_bytes_min < self.reserve_bytes || self.free_bytes_min > FREE_BYTES_BOUND {
+            let fault = format!("at least store.reserve_bytes, at most {FREE_BYTES_BOUND}");
+            return Err(value("store.free_bytes_min", fault));
         }
         if self.drain_seconds_max > DRAIN_SECONDS_BOUND {
             return Err(value("drain_seconds_max", format!("at most {DRAIN_SECONDS_BOUND}")));
@@ -342,6 +374,8 @@ mod tests {
         for seconds in ["reread_seconds = 0", "reread_seconds = 3601"] {
             assert_eq!(key(SAMPLE.replace("reread_seconds = 60", seconds)), "trust.reread_seconds", "{seconds}");
         }
+        assert_eq!(key(SAMPLE.replace("reserve_bytes = 67108864", "reserve_bytes = 4194303")), "store.reserve_bytes");
+        assert_eq!(key(SAMPLE.replace("free_bytes_min = 536870912", "free_bytes_min = 1")), "store.free_bytes_min");
         assert_eq!(key(SAMPLE.replace("cn-zj-1", "CN ZJ")), "zone");
         assert!(matches!(parse(&SAMPLE.replace("\"sled\"", "\"memory\"")), Err(ConfigError::Parse { .. })));
     }

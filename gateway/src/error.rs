@@ -51,6 +51,30 @@ pub enum ServeError {
     /// The engine promises less than a gateway needs.
     #[error("the store's engine does not sync before it acknowledges")]
     Durability,
+    /// The machine's clock is before the zone's last record.
+    #[error(
+        "use the machine's clock: it says {now}, and the zone's last record is of {last}; set the clock right, or wait until \
+         it has passed that time if the record is the one that is wrong"
+    )]
+    Clock {
+        /// What the clock says, in UTC.
+        now: String,
+        /// When the last record was accepted, in UTC.
+        last: String,
+    },
+    /// The system does not allow as many open files as the gateway may need.
+    #[error(
+        "open enough files: {} may be needed ({} connections, {} for the store, {} others), and {} are allowed; raise the hard \
+         limit (ulimit -Hn, LimitNOFILE=) or lower strength.connections_max",
+        .0.needed(), .0.connections_max, .0.store, .0.others, .0.allowed
+    )]
+    Descriptors(crate::descriptors::Descriptors),
+    /// The soft limit of open files cannot be raised to the hard one.
+    #[error("raise the limit of open files")]
+    RaiseDescriptors {
+        /// The cause.
+        source: std::io::Error,
+    },
     /// The listener cannot be had.
     #[error("listen for departments")]
     Transport(#[from] TransportError),

@@ -5,6 +5,7 @@
 
 mod app;
 mod config;
+mod descriptors;
 mod error;
 mod metrics;
 mod reload;
@@ -17,6 +18,7 @@ mod trust;
 
 pub use app::Gateway;
 pub use config::{Change, Config, ConfigError, Key};
+pub use descriptors::Descriptors;
 pub use error::ServeError;
 pub use lianxin_operations::StatisticsView;
 pub use reload::{ReloadError, ReloadHandle, Reloaded};

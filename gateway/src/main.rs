@@ -103,6 +103,18 @@ fn check(path: &std::path::Path) -> anyhow::Result<()> {
     println!("zone           {}", config.zone);
     println!("listen         {}", config.listen);
     println!("store          {}", config.store.display());
+    let descriptors = lianxin_gateway::Descriptors::of(&config)?;
+    println!(
+        "space          effects need {} bytes free, {} bytes are kept for audit records",
+        config.free_bytes_min, config.reserve_bytes
+    );
+    println!(
+        "open files     {} may be needed ({} connections, {} for the store), {} are allowed",
+        descriptors.needed(),
+        descriptors.connections_max,
+        descriptors.store,
+        descriptors.allowed
+    );
     match config.metrics {
         Some(address) => println!("metrics        http://{address}/metrics"),
         None => println!("metrics        none"),

@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lianxin_operations::Operations;
-use lianxin_store::ZoneStore;
+use lianxin_store::{Room, ZoneStore};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -56,6 +56,12 @@ impl Collector for Figures {
             ("lianxin_send_streams", "Send streams open.", counts.send_streams),
             ("lianxin_queued_units", "Units waiting for the committer.", health.queued_units as u64),
             ("lianxin_zone_writable", "1 if the zone takes writes.", u64::from(health.is_writable)),
+            ("lianxin_disk_room", "2: room for every unit, 1: for audit records only, 0: for none.", room(health.room)),
+            (
+                "lianxin_zone_quarantined",
+                "1 if the zone is closed since it is damaged.",
+                u64::from(health.is_quarantined),
+            ),
             ("lianxin_fencing_number", "Openings of the zone so far.", health.fencing_number),
             ("lianxin_journal_buckets", "Buckets of the journal that are kept.", health.journal.buckets),
             ("lianxin_journal_first_bucket", "First bucket that has not been dropped.", health.journal.first_bucket),
@@ -77,6 +83,14 @@ impl Collector for Figures {
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
         Ok(())
+    }
+}
+
+const fn room(room: Room) -> u64 {
+    match room {
+        Room::Everything => 2,
+        Room::AuditOnly => 1,
+        Room::Nothing => 0,
     }
 }
 

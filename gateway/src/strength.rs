@@ -5,11 +5,13 @@ use std::time::Duration;
 use lianxin_transport::{Bounds, Rate};
 use serde::Deserialize;
 
+use crate::descriptors::Descriptors;
+
 /// The section `[strength]`; every key has a default, see `config.sample.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strength {
-    /// Connections at the same time.
-    pub connections_max: usize,
+    /// Connections at the same time; `None` for as many as the system's limit of open files allows, at most 20,000.
+    pub connections_max: Option<usize>,
     /// Connections of all devices of one department at the same time.
     pub department_connections_max: usize,
     /// New connections from one network address in one go.
@@ -30,7 +32,7 @@ pub struct Strength {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Section {
-    connections_max: usize,
+    connections_max: Option<usize>,
     department_connections_max: usize,
     source_connections_burst: u32,
     source_connections_per_second: u32,
@@ -44,7 +46,7 @@ impl Default for Section {
     fn default() -> Self {
         let bounds = Bounds::default();
         Self {
-            connections_max: bounds.connections_max,
+            connections_max: None,
             department_connections_max: bounds.department_connections_max,
             source_connections_burst: bounds.source_connections.burst,
             source_connections_per_second: bounds.source_connections.per_second,
@@ -66,7 +68,7 @@ impl Section {
     /// The key, and what is wrong with its value.
     pub(crate) fn check(self) -> Result<Strength, (&'static str, String)> {
         let counts = [
-            ("strength.connections_max", self.connections_max),
+            ("strength.connections_max", self.connections_max.unwrap_or(usize::MAX)),
             ("strength.department_connections_max", self.department_connections_max),
             ("strength.source_connections_burst", self.source_connections_burst as usize),
             ("strength.source_connections_per_second", self.source_connections_per_second as usize),
@@ -95,10 +97,10 @@ impl Section {
 }
 
 impl Strength {
-    /// The listener's bounds.
-    pub(crate) fn bounds(&self) -> Bounds {
+    /// The listener's bounds, with as many connections as there are descriptors for.
+    pub(crate) fn bounds(&self, descriptors: &Descriptors) -> Bounds {
         Bounds {
-            connections_max: self.connections_max,
+            connections_max: usize::try_from(descriptors.connections_max).unwrap_or(usize::MAX),
             department_connections_max: self.department_connections_max,
             source_connections: Rate {
                 burst: self.source_connections_burst,
@@ -119,11 +121,13 @@ mod tests {
     fn what_would_let_nobody_in_or_never_end_is_refused() {
         let key = |section: Section| section.check().expect_err("refused").0;
         let good = Section::default();
-        assert_eq!(key(Section { connections_max: 0, ..good }), "strength.connections_max");
+        assert_eq!(key(Section { connections_max: Some(0), ..good }), "strength.connections_max");
         assert_eq!(key(Section { source_connections_per_second: 0, ..good }), "strength.source_connections_per_second");
         assert_eq!(key(Section { idle_seconds_max: 0, ..good }), "strength.idle_seconds_max");
         assert_eq!(key(Section { call_seconds_max: SECONDS_BOUND + 1, ..good }), "strength.call_seconds_max");
         let strength = good.check().expect("the defaults are good");
-        assert_eq!(strength.bounds(), Bounds::default(), "the listener's own defaults");
+        let connections_max = Bounds::default().connections_max as u64;
+        let descriptors = Descriptors { connections_max, store: 0, others: 0, allowed: connections_max };
+        assert_eq!(strength.bounds(&descriptors), Bounds::default(), "the listener's own defaults");
     }
 }

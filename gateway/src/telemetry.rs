@@ -23,7 +23,8 @@ impl std::fmt::Debug for LogFilter {
 /// [`ConfigError::Value`] if the filter cannot be parsed or logging was started before.
 pub fn start_logging(config: &Config) -> Result<LogFilter, ConfigError> {
     let (filter, handle) = reload::Layer::new(parse(config)?);
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A log that cannot be written, on a full disk above all, must not stop the thread that has something to say.
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let log = if config.log_json { log.json().boxed() } else { log.with_ansi(false).boxed() };
     let started = tracing_subscriber::registry().with(filter).with(log).try_init();
     started.map_err(|fault| value(&fault))?;

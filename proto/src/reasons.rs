@@ -169,6 +169,14 @@ pub const ROWS: &[ReasonRow] = &[
         "客户端长时间未读取数据；请从本地游标重新打开流并及时读取",
     ),
     row(
+        R::DiskFull,
+        Code::Unavailable,
+        Yes,
+        "the zone's disk is full; the request was not accepted",
+        "repeat with the same id after a delay; the operator has been told",
+        "存储区磁盘已满，请求未被接受；请稍后用同一标识重发，运维已获告警",
+    ),
+    row(
         R::ChannelNotAvailable,
         Code::NotFound,
         No,

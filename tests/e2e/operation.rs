@@ -135,6 +135,7 @@ async fn the_store_is_checked_by_command_and_damage_is_named() {
 
     let jiwei = stage.client("jiwei", "app-1").await.expect("opens");
     let shenji = stage.client("shenji", "app-1").await.expect("opens");
+    soon("a connection", shenji.connected()).await.expect("connects");
     let channel = create(&jiwei, &["jiwei", "shenji"]).await;
     join(&channel, &shenji).await;
     for body in ["一", "二", "三"] {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use lianxin_sdk::{Channel, Classification, Client, Config, DepartmentId, Event, Invitation, Label, Message};
 
+use lianxin_types::Clock as _;
+
 use crate::zone::Zone;
 
 /// Longest wait for anything that must happen; far above what a loaded machine needs, so that only a hang fails.
@@ -11,7 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What must happen, or the story fails with what it waited for.
 pub(crate) async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    use lianxin_types::Clock as _;
     tokio::select! {
         done = wait => done,
         () = lianxin_types::SystemClock.sleep(PATIENCE) => panic!("waited in vain for: {what}"),
@@ -72,6 +73,20 @@ pub(crate) async fn receive(channel: &Channel, count: usize) -> Vec<Message> {
         received.push(message);
     }
     received
+}
+
+/// The first messages of a member's own log, its own included, once there are `count`.
+pub(crate) async fn own(channel: &Channel, count: usize) -> Vec<Message> {
+    soon("messages in the own log", async {
+        loop {
+            let messages = channel.history(lianxin_sdk::Sequence(0), count + 1).await.expect("readable");
+            if messages.len() >= count {
+                break messages;
+            }
+            lianxin_types::SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
 }
 
 pub(crate) fn texts(messages: &[Message]) -> Vec<&str> {

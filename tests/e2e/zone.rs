@@ -205,6 +205,12 @@ fn zone_id() -> ZoneId {
     "cn-zj-1".parse().expect("well formed")
 }
 
+/// Reads every record of a stopped gateway's zone: everything must be as it was written.
+pub(crate) fn check_store(zone: &Path, scratch: &Path) {
+    let inspection = lianxin_store_sled::check(zone, &zone_id(), scratch, &mut |_| ()).expect("nobody holds it");
+    assert!(inspection.is_clean(), "{:#?}", inspection.findings);
+}
+
 /// Opens the store of a stopped gateway; nothing may be left in a `blobs` folder (PROTOCOL 10).
 pub(crate) fn open_store(zone: &Path) -> Arc<dyn ZoneStore> {
     let blobs = lianxin_store_sled::blob_files(zone).expect("readable");
@@ -241,6 +247,8 @@ fn configuration(minted: &Minted, folder: &Path, address: SocketAddr, more: &str
             [store]
             engine = "sled"
             folder = "data/zone"
+            free_bytes_min = 16777216
+            reserve_bytes = 4194304
             [audit]
             pseudonym_key = "keys/pseudonym.key"
             {more}

@@ -28,6 +28,8 @@ pub enum Refusal {
     ResourceExhausted,
     #[error("zone cannot write now")]
     ZoneUnavailable,
+    #[error("disk is full")]
+    DiskFull,
     #[error("gateway is shutting down")]
     ShuttingDown,
     #[error("fault of the gateway")]
@@ -108,6 +110,7 @@ impl Refusal {
             Self::TooLarge { .. } => "TOO_LARGE",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             Self::ZoneUnavailable => "ZONE_UNAVAILABLE",
+            Self::DiskFull => "DISK_FULL",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
             Self::IdReused => "ID_REUSED",
@@ -152,6 +155,7 @@ impl Refusal {
                 | Self::PendingRemoves { .. }
                 | Self::ResourceExhausted
                 | Self::ZoneUnavailable
+                | Self::DiskFull
                 | Self::ShuttingDown
                 | Self::Internal
                 | Self::BehindRefused
@@ -193,6 +197,7 @@ impl From<Refused> for Refusal {
             Refused::LimitReached { limit, .. } => Self::LimitReached { limit },
             // No caller asks for a bucket to be dropped; what is done on the gateway's own account is tried again.
             Refused::BucketNeeded { .. } => Self::ZoneUnavailable,
+            Refused::DiskFull => Self::DiskFull,
             Refused::Unavailable => Self::ZoneUnavailable,
         }
     }

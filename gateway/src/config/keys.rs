@@ -52,6 +52,8 @@ impl Config {
             reread_seconds,
             removal_key,
             store,
+            free_bytes_min,
+            reserve_bytes,
             pseudonym_key,
             metrics,
             log_filter,
@@ -87,6 +89,8 @@ impl Config {
             // There is one engine, and another one would be another store.
             restart("store.engine", &"sled"),
             restart("store.folder", store),
+            restart("store.free_bytes_min", free_bytes_min),
+            restart("store.reserve_bytes", reserve_bytes),
             restart("audit.pseudonym_key", pseudonym_key),
             restart("metrics.listen", metrics),
             reload("log.filter", log_filter),

@@ -14,7 +14,7 @@ use crate::apply::{DepartmentStep, Placed, apply};
 use crate::change::{self, Change, Taken};
 use crate::check::{check, check_followers, remembered};
 use crate::draft::Draft;
-use crate::engine::{Bucket, Engine, Row};
+use crate::engine::{Bucket, Engine, Room, Row};
 use crate::journal::Start;
 use crate::ledger::Ledger;
 use crate::record::{EventRecord, OWN_LIFE, RememberedCall, UnitRecord, damaged, enclose, encode_audit, scope_digest};
@@ -40,8 +40,10 @@ const WEEK_SECONDS: u64 = 7 * 24 * 3600;
 struct Batch<'a, E> {
     ledger: &'a Ledger<E>,
     draft: Draft<'a, E>,
+    room: Room,
     bucket: Bucket,
     next_leaf: u64,
+    last_time: Timestamp,
     rows: Vec<Row>,
     events: Vec<StoredEvent>,
     /// What its calls got, for [`Ledger::recent`].
@@ -97,7 +99,8 @@ impl<E: Engine> Committer<E> {
 
     /// Whether [`Committer::work`] has something to do.
     pub fn has_work(&self) -> bool {
-        self.ledger.fault().is_none() && self.upkeep.has_work()
+        // A snapshot would take the room that audit records need.
+        self.upkeep.has_work() && self.ledger.fault().is_none() && self.ledger.engine.room() == Room::Everything
     }
 
     /// Does some milliseconds of what can wait: a slice of a state snapshot, or of rewriting the state. Call it between
@@ -169,15 +172,17 @@ fn commit<E: Engine>(
     let mut batch = Batch {
         ledger,
         draft: Draft::new(&ledger.engine, &ledger.table),
+        room: ledger.engine.room(),
         bucket,
         next_leaf: first_leaf,
+        last_time: now,
         rows: Vec::new(),
         events: Vec::new(),
         remembered: Vec::new(),
         dropped: 0,
     };
     let outcomes = units.into_iter().map(|unit| batch.place(unit, now)).collect::<Result<Vec<_>, _>>()?;
-    let Batch { draft, next_leaf, rows, events, remembered, dropped, .. } = batch;
+    let Batch { draft, next_leaf, last_time, rows, events, remembered, dropped, .. } = batch;
     if rows.is_empty() {
         return Ok(outcomes);
     }
@@ -194,6 +199,7 @@ fn commit<E: Engine>(
     ledger.recent.add(now, remembered);
     ledger.journal.drop_before(dropped);
     ledger.leaf_count.store(next_leaf, Ordering::Release);
+    ledger.last_time.store(last_time.0, Ordering::Release);
     for event in events {
         // Nobody may be listening; that is no fault.
         let _ = ledger.tail.send(Arc::new(event));
@@ -216,6 +222,14 @@ impl<E: Engine> Batch<'_, E> {
         let needed = |effect: &&Effect| matches!(effect, Effect::DropBuckets { before } if *before > droppable);
         if unit.effects.iter().find(needed).is_some() {
             return Ok(Err(Refused::BucketNeeded { bucket: droppable }));
+        }
+        let has_room = match self.room {
+            Room::Everything => true,
+            Room::AuditOnly => !unit.has_effect(),
+            Room::Nothing => false,
+        };
+        if !has_room {
+            return Ok(Err(Refused::DiskFull));
         }
         let before = unit.channel.as_ref().and_then(|write| self.draft.channel(&write.channel));
         let time = before.map_or(now, |before| now.max(before.last_time));
@@ -313,6 +327,7 @@ impl<E: Engine> Batch<'_, E> {
         }
         self.events.extend(record.stored_event(leaf_index));
         self.next_leaf += 1;
+        self.last_time = time;
         Ok(accepted)
     }
 

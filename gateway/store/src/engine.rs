@@ -29,6 +29,17 @@ pub enum Space {
     State,
 }
 
+/// What there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Every unit.
+    Everything,
+    /// Units that are nothing but their audit record: reads and refusals.
+    AuditOnly,
+    /// No unit.
+    Nothing,
+}
+
 /// One change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -70,6 +81,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Rises at every open.
     fn fencing_number(&self) -> u64;
+
+    /// What there is room for now (PROTOCOL 10); asked before each batch, and whenever somebody asks how the zone is.
+    fn room(&self) -> Room {
+        Room::Everything
+    }
 
     /// All buckets, ascending.
     ///

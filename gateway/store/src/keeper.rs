@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Room};
 use crate::ledger::Ledger;
 use crate::zone_store::StoreError;
 
@@ -89,6 +89,9 @@ pub(crate) fn work<E: Engine>(ledger: &Ledger<E>, look: Look) -> Result<(), Stor
         if bucket.number < first {
             ledger.engine.drop_bucket(bucket)?;
         }
+    }
+    if ledger.engine.room() != Room::Everything {
+        return Err(StoreError::Unavailable { reason: "there is no room on the disk for copies".to_owned() });
     }
     let mut all_verified = true;
     for closed in ledger.journal.closed() {

@@ -45,7 +45,7 @@ mod zone;
 mod zone_store;
 
 pub use committer::Committer;
-pub use engine::{Bucket, Engine, Progress, Row, Segment, SegmentFill, Space, VALUE_BYTES_MAX, Visitor};
+pub use engine::{Bucket, Engine, Progress, Room, Row, Segment, SegmentFill, Space, VALUE_BYTES_MAX, Visitor};
 pub use inspection::{Fault, Finding, Inspection, InspectionProgress, inspect};
 pub use memory::{MemoryEngine, open_memory};
 

@@ -64,12 +64,17 @@ pub(crate) fn open<E: Engine>(zone: ZoneId, engine: E, options: &ZoneOptions) ->
     journal.drop_before(dropped);
     let upkeep = Upkeep::since(snapshot::newest(&engine, &journal.buckets())?);
     let copies = Copies::open(&engine)?;
+    let last_time = match leaf_count.checked_sub(1).filter(|last| *last >= journal.first_leaf()) {
+        Some(last) => journal.unit(&engine, last)?.gateway_time.0,
+        None => 0,
+    };
     Ok(Ledger {
         zone,
         engine,
         table,
         journal,
         leaf_count: AtomicU64::new(leaf_count),
+        last_time: AtomicU64::new(last_time),
         tail: broadcast::Sender::new(options.tail_events_max.max(1)),
         fault: RwLock::new(None),
         lazy: Mutex::new(()),

@@ -67,7 +67,28 @@ impl Reopening {
     pub fn open(opener: Opener) -> Result<Self, StoreError> {
         let store = opener()?;
         let (zone, caps) = (store.zone().clone(), store.caps());
-        let place = RwLock::new(Place::Open(store));
+        Self::begin(zone, caps, Place::Open(store), opener)
+    }
+
+    /// As [`Reopening::open`], but a zone that is quarantined is closed and looked at again now and then: it opens when the
+    /// operator has done what is to be done.
+    ///
+    /// # Errors
+    /// As [`Reopening::open`], apart from [`StoreError::Quarantined`].
+    pub fn open_or_wait(zone: ZoneId, caps: Caps, opener: Opener) -> Result<Self, StoreError> {
+        let place = match opener() {
+            Ok(store) => Place::Open(store),
+            Err(error @ StoreError::Quarantined { .. }) => {
+                tracing::error!(%zone, error = &error as &dyn std::error::Error, "zone is not served");
+                Place::Closed { health: Health::closed(&error), next: broadcast::Sender::new(1) }
+            }
+            Err(error) => return Err(error),
+        };
+        Self::begin(zone, caps, place, opener)
+    }
+
+    fn begin(zone: ZoneId, caps: Caps, place: Place, opener: Opener) -> Result<Self, StoreError> {
+        let place = RwLock::new(place);
         let shared = Arc::new(Shared { place, signal: Mutex::default(), changed: Condvar::new() });
         let keeper = Keeper { zone: zone.clone(), opener, shared: Arc::clone(&shared) };
         let name = format!("reopen-{zone}");
@@ -153,6 +174,18 @@ impl Shared {
         }
     }
 
+    /// Takes note that the zone does not open; whether that was known already.
+    fn not_opened(&self, error: &StoreError) -> bool {
+        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        let Place::Closed { health, .. } = &mut *place else { return false };
+        let was_quarantined = health.is_quarantined;
+        health.is_quarantined = matches!(error, StoreError::Quarantined { .. });
+        if health.is_quarantined {
+            health.fault = Some(error.to_string());
+        }
+        was_quarantined && health.is_quarantined
+    }
+
     fn install(&self, store: Arc<dyn ZoneStore>) {
         let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
         *place = Place::Open(store);
@@ -195,6 +228,8 @@ impl Keeper {
                 self.shared.install(store);
                 return true;
             }
+            // Said once: it will take its time.
+            Ok(Err(error)) if self.shared.not_opened(&error) => {}
             Ok(Err(error)) => {
                 tracing::error!(zone = %self.zone, error = &error as &dyn std::error::Error, "zone does not open again");
             }

@@ -22,6 +22,15 @@ pub struct Unit {
     pub followers: Vec<Unit>,
 }
 
+impl Unit {
+    /// Whether it writes anything beside the audit log.
+    pub fn has_effect(&self) -> bool {
+        // Dropping buckets gives space back: on a full disk it is what helps.
+        let drops = |effect: &Effect| matches!(effect, Effect::DropBuckets { .. });
+        self.channel.is_some() || !self.effects.iter().all(drops)
+    }
+}
+
 /// An event for a channel's log, and on what condition.
 #[derive(Debug, Clone)]
 pub struct ChannelWrite {
@@ -321,6 +330,9 @@ pub enum Refused {
         /// The bound.
         limit: u64,
     },
+    /// There is no room on the disk for a unit of this kind; see [`Room`](crate::Room).
+    #[error("disk is full")]
+    DiskFull,
     /// The zone is fenced or closing; whether the unit is durable is unknown until it reopens.
     #[error("zone is unavailable")]
     Unavailable,

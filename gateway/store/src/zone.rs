@@ -9,7 +9,7 @@ use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Sequence, Timestamp, Zo
 use tokio::sync::{broadcast, oneshot};
 
 use crate::committer::Committer;
-use crate::engine::Engine;
+use crate::engine::{Engine, Room};
 use crate::keeper::{Keeper, Task};
 use crate::ledger::Ledger;
 use crate::unit::{Idempotency, Outcome, Refused, Unit};
@@ -325,13 +325,17 @@ impl<E: Engine> ZoneStore for Zone<E> {
 
     fn health(&self) -> Health {
         let fault = self.ledger.fault();
+        let room = self.ledger.engine.room();
         Health {
-            is_writable: fault.is_none(),
+            is_writable: fault.is_none() && room == Room::Everything,
+            room,
             queued_units: self.queued.load(Ordering::Acquire),
             leaf_count: self.ledger.leaf_count.load(Ordering::Acquire),
+            last_time: Timestamp(self.ledger.last_time.load(Ordering::Acquire)),
             fencing_number: self.ledger.engine.fencing_number(),
             fault,
             journal: self.ledger.journal_health(),
+            is_quarantined: false,
         }
     }
 }

@@ -11,6 +11,7 @@ use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence
 use thiserror::Error;
 use tokio::sync::broadcast;
 
+use crate::engine::Room;
 use crate::unit::{Accepted, Idempotency, Outcome, Unit};
 
 /// Outcomes in the order of the units.
@@ -307,16 +308,22 @@ pub struct StoredPart {
 /// How a zone is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Whether it takes writes.
+    /// Whether it takes every unit: not fenced, and room on the disk.
     pub is_writable: bool,
+    /// What there is room for; what there was, if it is fenced.
+    pub room: Room,
     /// Units waiting for the committer.
     pub queued_units: usize,
     /// Leaves in the audit log.
     pub leaf_count: u64,
+    /// When the newest of them was accepted; 0 before the first.
+    pub last_time: Timestamp,
     /// Rises at every open of the zone.
     pub fencing_number: u64,
     /// Why it is fenced, if it is.
     pub fault: Option<String>,
+    /// Whether its journal was found damaged, so that it stays closed until an operator has acted.
+    pub is_quarantined: bool,
     /// How its journal is kept.
     pub journal: JournalHealth,
 }
@@ -355,6 +362,17 @@ pub enum StoreError {
         /// The newest that this build knows.
         known: u32,
     },
+    /// The zone's journal was found damaged; it stays closed until an operator has acted.
+    #[error(
+        "open zone: it is quarantined ({reason}); look into it with `lianxin-gateway store check`, restore it from a backup, \
+         and remove {file}"
+    )]
+    Quarantined {
+        /// What was found.
+        reason: String,
+        /// The file that says so.
+        file: String,
+    },
     /// A stored record is not what was written.
     #[error("read {what}: record is damaged")]
     Damaged {
@@ -377,6 +395,23 @@ pub enum StoreError {
         /// The cause.
         source: std::io::Error,
     },
+}
+
+impl Health {
+    /// A zone that could not be opened.
+    pub(crate) fn closed(reason: &StoreError) -> Self {
+        Self {
+            is_writable: false,
+            room: Room::Nothing,
+            queued_units: 0,
+            leaf_count: 0,
+            last_time: Timestamp(0),
+            fencing_number: 0,
+            fault: Some(reason.to_string()),
+            is_quarantined: matches!(reason, StoreError::Quarantined { .. }),
+            journal: JournalHealth::default(),
+        }
+    }
 }
 
 impl Accepted {

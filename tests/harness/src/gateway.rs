@@ -31,6 +31,11 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Gateway {
+    /// Free bytes below which its zone takes only audit records: little, since many gateways are tested at once.
+    pub const FREE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+    /// Bytes that its zone keeps for audit records.
+    pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
+
     /// A free port on loopback. Somebody else may take it before the gateway does; then the start fails and says so.
     ///
     /// # Errors
@@ -65,7 +70,7 @@ impl Gateway {
              [tls]\ncertificate = {}\nkey = {}\n\n\
              [trust]\nroots = {}\nbundle = {}\nrevocation_lists = [{lists}]\n\
              removal_key = {}\n\n\
-             [store]\nengine = \"sled\"\nfolder = {}\n\n\
+             [store]\nengine = \"sled\"\nfolder = {}\nfree_bytes_min = {}\nreserve_bytes = {}\n\n\
              [audit]\npseudonym_key = \"pseudonym.key\"\n\n\
              [metrics]\nlisten = \"{metrics}\"\n\n\
              [log]\nfilter = \"info,lianxin_gateway=debug,lianxin_transport=debug\"\n",
@@ -76,6 +81,8 @@ impl Gateway {
             quoted(&minted.bundle_file()),
             quoted(&paths.removal_key),
             quoted(&zone_folder),
+            Self::FREE_BYTES_MIN,
+            Self::RESERVE_BYTES,
         );
         fs::write(gateway.config_file(), text)?;
         Ok(gateway)
@@ -86,14 +93,35 @@ impl Gateway {
     /// # Errors
     /// If it runs already, ends at once, or is not ready in time; with the end of its log.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.start_command(Command::new(&self.program), "/readyz").await
+    }
+
+    /// As [`Gateway::start`], for a zone that does not take writes: waits only until the process answers.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_alive(&mut self) -> anyhow::Result<()> {
+        self.start_command(Command::new(&self.program), "/healthz").await
+    }
+
+    /// As [`Gateway::start`], through a shell script that ends by executing its arguments, e.g. with other limits.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_through(&mut self, script: &str) -> anyhow::Result<()> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg(&self.program);
+        self.start_command(command, "/readyz").await
+    }
+
+    async fn start_command(&mut self, mut command: Command, page: &'static str) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "the gateway runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
-        let mut command = Command::new(&self.program);
         command.arg("serve").arg("--config").arg(self.config_file());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn().with_context(|| format!("start {}", self.program.display()))?);
         let metrics = self.metrics;
-        let ready = eventually(READY_WITHIN, "the gateway is ready", || is_ready(metrics));
+        let ready = eventually(READY_WITHIN, "the gateway is ready", || is_well(metrics, page));
         let process = self.process.as_mut().context("just started")?;
         let ended = tokio::select! {
             biased;
@@ -177,6 +205,14 @@ impl Gateway {
         self.metrics
     }
 
+    /// What it answers to a request for a page of its metrics address, status line first.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn page(&self, path: &str) -> anyhow::Result<String> {
+        get(self.metrics, path).await.with_context(|| format!("ask for {path}"))
+    }
+
     /// Its configuration.
     pub fn config_file(&self) -> PathBuf {
         self.folder.join("gateway.toml")
@@ -217,8 +253,8 @@ fn quoted(path: &Path) -> String {
 }
 
 /// Asks the readiness page; a connection to the departments' port would be recorded as a refused handshake.
-async fn is_ready(metrics: SocketAddr) -> bool {
-    get(metrics, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+async fn is_well(metrics: SocketAddr, path: &str) -> bool {
+    get(metrics, path).await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 /// The whole answer to a request over plain HTTP, head included.
@@ -243,6 +279,6 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_listen_is_not_ready() {
         let port = Gateway::free_port().expect("a free port");
-        assert!(!is_ready((Ipv4Addr::LOCALHOST, port).into()).await);
+        assert!(!is_well((Ipv4Addr::LOCALHOST, port).into(), "/readyz").await);
     }
 }

@@ -5,16 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lianxin_store::{
-    Bucket, Caps, Durability, Engine, Progress, Reopening, Row, Segment, SegmentFill, Space, StoreError, Visitor, Zone,
-    ZoneOptions, ZoneStore,
+    Bucket, Caps, Durability, Engine, Opener, Progress, Reopening, Room, Row, Segment, SegmentFill, Space, StoreError,
+    Visitor, Zone, ZoneOptions, ZoneStore,
 };
 use lianxin_types::{Clock, ZoneId};
 
 use crate::database::Database;
 use crate::disk::Disk;
-use crate::folder::{DEAD, Folder, io_error};
+use crate::folder::{DEAD, Folder, io_error, quarantine};
 use crate::segments::SegmentFolder;
 use crate::shelf::Shelf;
+use crate::space::{SpaceBounds, SpaceWatch};
 use crate::state::StateFolder;
 
 /// A zone's folder, opened.
@@ -24,6 +25,7 @@ pub struct SledEngine {
     state: StateFolder,
     segments: SegmentFolder,
     folder: Folder,
+    space: SpaceWatch,
     disk: Arc<dyn Disk>,
 }
 
@@ -52,12 +54,58 @@ pub fn open_with(
     disk: Arc<dyn Disk>,
     options: ZoneOptions,
 ) -> Result<Arc<dyn ZoneStore>, StoreError> {
+    open_bounded(folder, zone, clock, disk, options, SpaceBounds::NONE)
+}
+
+/// As [`open_with`], on a disk that must not become full.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_bounded(
+    folder: &Path,
+    zone: ZoneId,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+    options: ZoneOptions,
+    space: SpaceBounds,
+) -> Result<Arc<dyn ZoneStore>, StoreError> {
+    Ok(Arc::new(Reopening::open(opener(folder, zone, clock, disk, options, space))?))
+}
+
+/// As [`open_bounded`], for a gateway: a zone whose journal is damaged is quarantined, which a file in its folder says from
+/// then on, and this gives a closed zone that opens itself once the folder has been restored and that file removed. sled
+/// repairs by cutting off what it cannot read, so without the mark the next opening could find a journal that looks sound.
+///
+/// # Errors
+/// As [`open`], apart from [`StoreError::Damaged`] and [`StoreError::Quarantined`].
+pub fn keep_open(
+    folder: &Path,
+    zone: ZoneId,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+    options: ZoneOptions,
+    space: SpaceBounds,
+) -> Result<Arc<dyn ZoneStore>, StoreError> {
+    let open = opener(folder, zone.clone(), clock, Arc::clone(&disk), options, space);
     let folder = folder.to_owned();
-    let opener = move || -> Result<Arc<dyn ZoneStore>, StoreError> {
-        let engine = SledEngine::open(&folder, Arc::clone(&disk))?;
+    let guarded = move || open().map_err(|error| quarantine(&folder, error, &*disk));
+    let caps = Caps { durability: Durability::LocalSync };
+    Ok(Arc::new(Reopening::open_or_wait(zone, caps, Box::new(guarded))?))
+}
+
+fn opener(
+    folder: &Path,
+    zone: ZoneId,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+    options: ZoneOptions,
+    space: SpaceBounds,
+) -> Opener {
+    let folder = folder.to_owned();
+    Box::new(move || {
+        let engine = SledEngine::open_bounded(&folder, Arc::clone(&disk), space)?;
         Ok(Arc::new(Zone::open(zone.clone(), engine, Arc::clone(&clock), options)?))
-    };
-    Ok(Arc::new(Reopening::open(Box::new(opener))?))
+    })
 }
 
 impl SledEngine {
@@ -66,7 +114,11 @@ impl SledEngine {
     /// # Errors
     /// As [`open`].
     pub fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
-        let folder = Folder::open(folder, &*disk)?;
+        Self::open_bounded(folder, disk, SpaceBounds::NONE)
+    }
+
+    fn open_bounded(folder: &Path, disk: Arc<dyn Disk>, space: SpaceBounds) -> Result<Self, StoreError> {
+        let (folder, space) = Folder::open(folder, &disk, space)?;
         folder.tidy(&*disk)?;
         let segments = SegmentFolder::open(folder.segments(), folder.path(), &*disk)?;
         let buckets = Shelf::open(folder.buckets(), folder.list()?)?;
@@ -75,7 +127,7 @@ impl SledEngine {
             buckets.take(*newest)?.sync(&*disk)?;
         }
         let state = StateFolder::open(&folder)?;
-        Ok(Self { buckets, state, segments, folder, disk })
+        Ok(Self { buckets, state, segments, folder, space, disk })
     }
 
     fn with<T>(&self, space: Space, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -93,6 +145,10 @@ impl Engine for SledEngine {
 
     fn fencing_number(&self) -> u64 {
         self.folder.fencing_number
+    }
+
+    fn room(&self) -> Room {
+        self.space.room()
     }
 
     fn buckets(&self) -> Result<Vec<Bucket>, StoreError> {

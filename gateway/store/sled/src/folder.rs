@@ -3,11 +3,13 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lianxin_store::{Bucket, StoreError};
 
 use crate::disk::Disk;
 use crate::shelf::bucket_name;
+use crate::space::{SpaceBounds, SpaceWatch};
 
 /// The newest format of a zone's folder that this build knows.
 pub const FORMAT: u32 = 1;
@@ -32,14 +34,21 @@ impl Folder {
     /// Takes the folder, makes it if there is none, and raises its fencing number.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], [`StoreError::NewerFormat`] (nothing is touched then), [`StoreError::Damaged`] for a folder
+    /// [`StoreError::Locked`], [`StoreError::NewerFormat`], [`StoreError::Quarantined`] (nothing is touched then), [`StoreError::Damaged`] for a folder
     /// with buckets and without a format, [`StoreError::Io`].
-    pub(crate) fn open(path: &Path, disk: &dyn Disk) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        path: &Path,
+        disk: &Arc<dyn Disk>,
+        bounds: SpaceBounds,
+    ) -> Result<(Self, SpaceWatch), StoreError> {
         // Before anything is touched: a lock file in a newer folder would be a touch.
         known_format(path)?;
+        not_quarantined(path)?;
         let buckets = path.join("buckets");
         fs::create_dir_all(&buckets).map_err(io_error("create", &buckets))?;
         let lock = lock(&path.join("lock"))?;
+        let space = SpaceWatch::open(path, bounds, Arc::clone(disk))?;
+        let disk = &**disk;
         if known_format(path)?.is_none() {
             let mut entries = fs::read_dir(&buckets).map_err(io_error("read", &buckets))?;
             if entries.next().is_some() {
@@ -54,7 +63,7 @@ impl Folder {
         let fencing_number = read_number(&path.join("fencing"))?.unwrap_or(0) + 1;
         write_number(path, "fencing", fencing_number, disk)?;
         disk.sync_all(&buckets).map_err(io_error("sync", &buckets))?;
-        Ok(Self { path: path.to_owned(), _lock: lock, fencing_number })
+        Ok((Self { path: path.to_owned(), _lock: lock, fencing_number }, space))
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -179,6 +188,30 @@ fn known_format(path: &Path) -> Result<Option<u32>, StoreError> {
     if found > FORMAT { Err(StoreError::NewerFormat { found, known: FORMAT }) } else { Ok(Some(found)) }
 }
 
+/// Marks a zone whose journal is damaged; every other error passes through.
+pub(crate) fn quarantine(folder: &Path, error: StoreError, disk: &dyn Disk) -> StoreError {
+    let StoreError::Damaged { what } = error else { return error };
+    if let Err(error) = write_text(folder, QUARANTINE, what, disk) {
+        // The damage is found again at the next opening, or sled has cut it off: that is said as loudly as can be.
+        tracing::error!(error = &error as &dyn std::error::Error, what, "quarantine cannot be marked");
+    }
+    StoreError::Quarantined { reason: what.to_owned(), file: folder.join(QUARANTINE).display().to_string() }
+}
+
+fn not_quarantined(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(QUARANTINE);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let (reason, file) = (text.trim().to_owned(), path.display().to_string());
+            Err(StoreError::Quarantined { reason, file })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+const QUARANTINE: &str = "quarantine";
+
 fn lock(path: &Path) -> Result<File, StoreError> {
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = options.map_err(io_error("open", path))?;
@@ -208,8 +241,12 @@ fn read_number(path: &Path) -> Result<Option<u64>, StoreError> {
 
 /// Old or new, never half: written beside, synced, renamed, and the name synced.
 fn write_number(folder: &Path, name: &str, number: u64, disk: &dyn Disk) -> Result<(), StoreError> {
+    write_text(folder, name, &number.to_string(), disk)
+}
+
+fn write_text(folder: &Path, name: &str, text: &str, disk: &dyn Disk) -> Result<(), StoreError> {
     let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
-    fs::write(&new, format!("{number}\n")).map_err(io_error("write", &new))?;
+    fs::write(&new, format!("{text}\n")).map_err(io_error("write", &new))?;
     disk.sync_all(&new).map_err(io_error("sync", &new))?;
     fs::rename(&new, &path).map_err(io_error("rename", &path))?;
     disk.sync_all(folder).map_err(io_error("sync", folder))

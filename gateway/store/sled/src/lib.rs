@@ -6,6 +6,7 @@
 //! on the embedded store (PROTOCOL 10).
 //!
 //! A zone's folder: `lock` (process id of the holder), `format` (number), `fencing` (number, rises at each open),
+//! `quarantine` (what was found damaged; there only then), `reserve` (space kept for audit records when the disk is full),
 //! `buckets/<number>-<week>/` (one database each; `ready` is in it once it may hold something), `state/` (one database that
 //! can be computed again; `state.new/` and `state.old/` while it is rewritten), `segments/<bucket>-<class>.seg` (what outlives
 //! a bucket; the format is described in the module `segment` of `store`). A bucket that was dropped is renamed to
@@ -18,9 +19,12 @@ mod engine;
 mod folder;
 mod segments;
 mod shelf;
+mod space;
 mod state;
 
 pub use check::check;
 pub use disk::{Disk, RealDisk};
-pub use engine::{SledEngine, open, open_with};
+pub use engine::{SledEngine, keep_open, open, open_bounded, open_with};
 pub use folder::{FORMAT, blob_files};
+pub use shelf::FILES_MAX;
+pub use space::SpaceBounds;

@@ -15,6 +15,12 @@ const OLD_OPEN_MAX: usize = 16;
 
 /// How often it is asked whether a bucket is still being read.
 const READERS_EVERY: Duration = Duration::from_millis(1);
+/// Files that a zone has open at most: its lock, and for each open database sled's own handle, ours, and a snapshot that is
+/// being read or written. Open are the state, the newest bucket and the one after it that is being made, and old ones.
+pub const FILES_MAX: u64 = 1 + 3 * (3 + OLD_OPEN_MAX as u64 + READERS_MAX);
+
+/// Old buckets that are being read when their turn to be closed comes: more readers than this wait for the shelf anyway.
+const READERS_MAX: u64 = 64;
 
 /// The buckets, open or not.
 pub(crate) struct Shelf {
