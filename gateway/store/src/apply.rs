@@ -127,18 +127,13 @@ fn apply_event<E: Engine>(
     let forgets_duplicates = channel.duplicates_from < epoch;
     if is_new_bucket {
         draft.put_number(key::bucket_of(&id, sequence), bucket);
-        forget_buckets(draft, &id, sequence)?;
+        forget_buckets(draft, &id)?;
     }
     if forgets_duplicates {
         let left = forget_duplicates(draft, &id, epoch)?;
         draft.channel_mut(&id).ok_or(NO_EVENT)?.duplicates_from = left;
     }
-    if event.kind == EventKind::Commit {
-        // It ends its epoch, so its bytes are never compared again; that it was accepted is asked later.
-        draft.put_number(key::committed(&id, epoch, &event.mls_hash), sequence.0);
-    } else {
-        draft.put(key::duplicate(&id, epoch, &event.mls_hash), encode_bytes(&[]));
-    }
+    draft.put(key::duplicate(&id, epoch, &event.mls_hash), encode_bytes(&[]));
     if let Some(named) = event.sender_head {
         draft.put_number(key::previous_head(&id, &event.sender), named.0);
     }

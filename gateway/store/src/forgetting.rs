@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lianxin_types::{ChannelId, Digest, Epoch, Sequence, Timestamp};
+use lianxin_types::{ChannelId, Digest, Epoch, Timestamp};
 
 use crate::draft::Draft;
 use crate::engine::Engine;
@@ -21,8 +21,6 @@ const CALLS_PER_CALL: usize = 2;
 const DUPLICATES_PER_EVENT: usize = 4;
 /// Rows about dropped buckets that a channel's first event in a bucket takes away; it adds one.
 const BUCKETS_PER_BUCKET: usize = 4;
-/// Commits of dropped buckets that go at the same time; most channels have fewer in a bucket.
-const COMMITS_PER_BUCKET: usize = 64;
 
 /// Notes when a call was accepted, and forgets calls that are older than [`CALLS_KEPT`] then.
 ///
@@ -77,31 +75,17 @@ pub(crate) fn forget_duplicates<E: Engine>(
     Ok(left.first().and_then(|(row_key, _)| key::duplicate_epoch(row_key)).unwrap_or(epoch).min(epoch))
 }
 
-/// Forgets where the channel's events began in some buckets that have been dropped, and some commits of those buckets.
-/// `entered` is the first event in the bucket that the channel is entering.
+/// Forgets where the channel's events began in some buckets that have been dropped.
 ///
 /// # Errors
 /// [`StoreError`] if the engine failed or the state is damaged.
-pub(crate) fn forget_buckets<E: Engine>(
-    draft: &mut Draft<'_, E>,
-    channel: &ChannelId,
-    entered: Sequence,
-) -> Result<(), StoreError> {
+pub(crate) fn forget_buckets<E: Engine>(draft: &mut Draft<'_, E>, channel: &ChannelId) -> Result<(), StoreError> {
     let dropped = draft.number(key::DROPPED)?;
     if dropped == 0 {
         return Ok(());
     }
-    let mut left = entered;
     for (row_key, record) in draft.first(&key::buckets_of(channel), BUCKETS_PER_BUCKET)? {
-        let first = key::bucket_first(&row_key).ok_or(StoreError::Damaged { what: "bucket of a channel" })?;
         if decode_number(&record).map_err(damaged("bucket of a channel"))? >= dropped {
-            left = left.min(first);
-            break;
-        }
-        draft.delete(row_key);
-    }
-    for (row_key, record) in draft.first(&key::commits(channel), COMMITS_PER_BUCKET)? {
-        if decode_number(&record).map_err(damaged("commit of a channel"))? >= left.0 {
             break;
         }
         draft.delete(row_key);

@@ -27,7 +27,6 @@ const CHANNEL_OF_DEVICE: u8 = b'n';
 const CHANNEL_COUNT: u8 = b'c';
 pub(crate) const CHANNEL_BUCKET: u8 = b'b';
 pub(crate) const DUPLICATE: u8 = b'd';
-const COMMITTED: u8 = b'D';
 const PREVIOUS_HEAD: u8 = b'p';
 pub(crate) const REMEMBERED: u8 = b'r';
 /// State: when calls were accepted, oldest first.
@@ -90,7 +89,7 @@ pub(crate) fn family(key: &[u8]) -> &'static str {
         Some(&CHANNEL_OF_DEVICE) => "channel of a device",
         Some(&CHANNEL_COUNT) => "number of channels of a device",
         Some(&CHANNEL_BUCKET) => "bucket of a channel",
-        Some(&(DUPLICATE | COMMITTED)) => "accepted bytes of a channel",
+        Some(&DUPLICATE) => "accepted bytes of a channel",
         Some(&PREVIOUS_HEAD) => "last head of a device",
         Some(&(REMEMBERED | REMEMBERED_AT | REMEMBERED_PACKAGES)) => "remembered call",
         Some(&GROUP_INFO) => "group info of a channel",
@@ -230,16 +229,6 @@ pub(crate) fn bucket_of(channel: &ChannelId, first: Sequence) -> Vec<u8> {
 /// That MLS bytes were accepted in an epoch.
 pub(crate) fn duplicate(channel: &ChannelId, epoch: Epoch, mls_hash: &Digest) -> Vec<u8> {
     Key::new(DUPLICATE).channel(channel).number(epoch.0).raw(&mls_hash.0).0
-}
-
-/// All commits of a channel, oldest epoch first.
-pub(crate) fn commits(channel: &ChannelId) -> Vec<u8> {
-    Key::new(COMMITTED).channel(channel).0
-}
-
-/// Where a commit ended an epoch.
-pub(crate) fn committed(channel: &ChannelId, epoch: Epoch, mls_hash: &Digest) -> Vec<u8> {
-    Key::new(COMMITTED).channel(channel).number(epoch.0).raw(&mls_hash.0).0
 }
 
 /// All MLS bytes accepted in a channel, oldest epoch first.

@@ -225,7 +225,6 @@ fn keys() {
         ("key_one_time", key::one_time(&a(), 1)),
         ("key_duplicate", key::duplicate(&CHANNEL, Epoch(3), &Digest([0x1D; 32]))),
         ("key_department", key::department(&jiwei)),
-        ("key_committed", key::committed(&CHANNEL, Epoch(3), &Digest([0x1D; 32]))),
         ("key_snapshot_begin", key::state_mark(key::STATE_BEGIN, 3)),
         ("key_snapshot_end", key::state_mark(key::STATE_END, 3)),
         ("key_remembered_at", key::remembered_at(Timestamp(258), &Digest([0x1E; 32]))),
