@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lianxin_connection::Publish;
 use lianxin_connection::{CallError, Connection};
-use lianxin_connection::{Commit, Create, Leave};
+use lianxin_connection::{Commit, Create, Leave, Report};
 use lianxin_connection::{Problem, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
@@ -146,6 +146,8 @@ impl Drive {
                 self.shared.waiters.settle(id, Ok(receipt));
             }
             IntentKind::Leave => self.shared.waiters.settle(id, Ok(receipt)),
+            // Nobody waits for it.
+            IntentKind::Report => {}
             // Merged, and its caller told, when its own bytes come back.
             IntentKind::Commit => {}
         }
@@ -168,6 +170,7 @@ impl Drive {
             match kind {
                 IntentKind::Commit => self.commit_refused(channel, head, turn, &problem),
                 IntentKind::Create | IntentKind::Leave => self.note_turn(channel, turn),
+                IntentKind::Report => tracing::warn!(?channel, %problem, "report of a commit refused"),
             }
             self.shared.waiters.settle(id, Err(Failure::Refused(problem)));
             self.shared.bells.ring(&News::Channel(channel));
@@ -212,6 +215,7 @@ async fn change(connection: Connection, channel: ChannelId, intent: Intent) -> C
             connection.commit(Commit { id, channel, commit, welcome, group_info }).await
         }
         IntentKind::Leave => connection.leave(Leave { id, channel, proposal: part() }).await,
+        IntentKind::Report => connection.report(Report { id, channel, report: part() }).await,
     };
     CallDone::Change { channel, intent: Box::new(intent), result }
 }

@@ -99,13 +99,23 @@ pub(crate) fn put_leave(
     Ok(Staged::Ready)
 }
 
-/// The gateway has accepted. A creation and a leave are done with that; a commit waits for its echo.
+/// Stores the report of a commit that broke the channel; a later one gives way to it.
+pub(crate) fn put_report(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+    id: IdempotencyId,
+    report: Vec<u8>,
+) -> Result<(), ClientError> {
+    put(tx, channel, &Intent { id, kind: IntentKind::Report, accepted: false, parts: vec![report] })
+}
+
+/// The gateway has accepted. A creation, a report and a leave are done with that; a commit waits for its echo.
 pub(crate) fn accepted(tx: &Transaction<'_>, channel: ChannelId, intent: &Intent) -> Result<(), ClientError> {
     let current = get(tx, channel, intent.kind)?.is_some_and(|stored| stored.id == intent.id);
     match intent.kind {
         // The echo may have been processed before the answer came.
         _ if !current => Ok(()),
-        IntentKind::Create | IntentKind::Leave => delete(tx, channel, intent.kind),
+        IntentKind::Create | IntentKind::Leave | IntentKind::Report => delete(tx, channel, intent.kind),
         IntentKind::Commit => put(tx, channel, &Intent { accepted: true, ..intent.clone() }),
     }
 }
@@ -126,6 +136,8 @@ pub(crate) fn refused(
         IntentKind::Commit => mls.discard_commit(tx, channel)?,
         // The proposal stays in the group's memory until the epoch ends: then it is void.
         IntentKind::Leave => {}
+        // It says what is so, whether the gateway takes it or not.
+        IntentKind::Report => {}
     }
     Ok(true)
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_connection::Claim;
 use lianxin_connection::Receipt;
+use lianxin_connection::{AllowCommitter, Claim};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
 use lianxin_trust::Federation;
@@ -148,6 +148,21 @@ impl Channel {
             proposal => changes::put_leave(tx, channel, id, proposal),
         };
         self.until_accepted(staged).await.map(|_| ())
+    }
+
+    /// Lets a device of the own department commit again that a member has reported ([`crate::Event::CommitReported`]): for
+    /// another device that is or was in the channel. Find out first what was wrong with the commit.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] (among others NOT_OWNER); [`ClientError::Connect`], [`ClientError::Offline`],
+    /// [`ClientError::Closed`].
+    pub async fn allow_committer(&self, device: &DeviceUri) -> Result<(), ClientError> {
+        let allow = AllowCommitter { id: self.shared.id(), channel: self.id, committer: device.clone() };
+        let allowed = self.shared.call(|connection| {
+            let allow = allow.clone();
+            async move { connection.allow_committer(allow).await }
+        });
+        allowed.await.map(|_| ())
     }
 
     /// Messages of others: those received since the application last read, then those that come, in the order of the

@@ -204,7 +204,11 @@ impl Drive {
         let events = Arc::new(events);
         let mut applied = self.apply(Arc::clone(&events), TrustAge::MayBeBehind).await?;
         if applied.is_trust_behind {
+            let change_staged = applied.change_staged;
             self.applied(channel, applied);
+            if change_staged {
+                self.start_changes(Some(channel)).await?;
+            }
             trust::refresh(&self.shared, &self.roots, &self.connection).await?;
             applied = self.apply(events, TrustAge::JustFetched).await?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lianxin_connection::ConnectError;
 use lianxin_keystore::Transaction;
-use lianxin_mls::RemovalReason;
+use lianxin_mls::{RemovalReason, ReportReason};
 use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Reader, Sequence, Writer};
 
 use crate::ClientError;
@@ -69,6 +69,18 @@ pub enum Event {
         device: DeviceUri,
         /// Why.
         reason: RemovalReason,
+    },
+    /// A member says that it cannot process a commit. The committer can send and read, and commit no more until another device
+    /// of its department allows it ([`crate::Channel::allow_committer`]).
+    CommitReported {
+        /// In which channel.
+        channel: ChannelId,
+        /// Who says so.
+        reporter: DeviceUri,
+        /// The commit's place in the log.
+        commit: Sequence,
+        /// Why.
+        reason: ReportReason,
     },
     /// This device is not a member any more; its messages stay readable.
     Removed {
@@ -197,6 +209,11 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             uri(&mut writer, device);
             writer.u8(*reason as u8);
         }
+        Event::CommitReported { channel, reporter, commit, reason } => {
+            number(&mut writer, 11, channel);
+            uri(&mut writer, reporter);
+            writer.u64(commit.0).u8(*reason as u8);
+        }
         Event::Connected | Event::Disconnected { .. } | Event::CaughtUp { .. } => return None,
     }
     Some(writer.finish())
@@ -235,6 +252,11 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let device = read_uri(reader, "device")?;
             Event::MemberRejoined { channel, device, epoch: Epoch(reader.u64("epoch")?) }
         }
+        11 => {
+            let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));
+            let reason = ReportReason::of(reader.u8("reason")?).ok_or(DecodeError::OutOfRange { field: "reason" })?;
+            Event::CommitReported { channel, reporter, commit, reason }
+        }
         10 => {
             let device = read_uri(reader, "device")?;
             let reason = match reader.u8("reason")? {
@@ -271,6 +293,12 @@ mod tests {
             Event::ChannelGone { channel, reason: "原因".to_owned() },
             Event::MemberRejoined { channel, device: device("a"), epoch },
             Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateRevoked },
+            Event::CommitReported {
+                channel,
+                reporter: device("a"),
+                commit: Sequence(3),
+                reason: ReportReason::CannotProcess,
+            },
             Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateExpired },
         ];
         for event in events {

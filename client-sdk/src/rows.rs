@@ -94,10 +94,11 @@ pub(crate) enum IntentKind {
     Create = 1,
     Commit = 2,
     Leave = 3,
+    Report = 4,
 }
 
 impl IntentKind {
-    pub(crate) const ALL: [Self; 3] = [Self::Create, Self::Commit, Self::Leave];
+    pub(crate) const ALL: [Self; 4] = [Self::Create, Self::Commit, Self::Leave, Self::Report];
 }
 
 /// A change of a channel that waits for the gateway: the bytes exactly as they are sent, and sent again.
@@ -107,7 +108,7 @@ pub(crate) struct Intent {
     pub(crate) kind: IntentKind,
     /// The gateway has accepted it; its echo will settle it.
     pub(crate) accepted: bool,
-    /// Create: GroupInfo, tree. Commit: commit, Welcome or nothing, GroupInfo. Leave: proposal.
+    /// Create: GroupInfo, tree. Commit: commit, Welcome or nothing, GroupInfo. Leave: proposal. Report: report.
     pub(crate) parts: Vec<Vec<u8>>,
 }
 

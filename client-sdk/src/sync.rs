@@ -112,7 +112,10 @@ pub(crate) fn apply(
             TrustAge::JustFetched => mls.process(tx, federation, &log_event),
         };
         match processed {
-            Ok(processed) => effect(tx, mls, event, processed, &mut applied)?,
+            Ok(processed) => {
+                report(tx, mls, &log_event, event, &processed, &mut applied)?;
+                effect(tx, mls, event, processed, &mut applied)?;
+            }
             Err(MlsError::Gap { found, .. }) => {
                 applied.gap = Some(found);
                 break;
@@ -204,6 +207,9 @@ fn effect(
             fail(applied, outbox::encrypt_again(tx, mls, channel)?);
         }
         Processed::LeaveProposed { device } => keep(tx, &Event::LeaveProposed { channel, device })?,
+        Processed::CommitReported { reporter, commit, reason } => {
+            keep(tx, &Event::CommitReported { channel, reporter, commit, reason })?;
+        }
         Processed::RemovalAsked { device, reason } => keep(tx, &Event::RemovalAsked { channel, device, reason })?,
         // The creator's own start, and what came twice.
         Processed::Start | Processed::AlreadyProcessed | Processed::RepeatedMessage => {}
@@ -228,6 +234,28 @@ fn effect(
 fn id_of_another_leave(event: &LogEntry) -> IdempotencyId {
     let digest = labelled_sha256("lianxin/leave-again/v1", &[&event.channel.0, &event.leaf_hash.0]);
     IdempotencyId(digest.0[..16].try_into().expect("a digest has 32 bytes"))
+}
+
+/// A commit that breaks the channel for this device is reported: the others learn of it, and its committer is stopped. The id
+/// is the same whenever this event is processed, and of no other call.
+fn report(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    event: &LogEvent,
+    entry: &LogEntry,
+    processed: &Processed,
+    applied: &mut Applied,
+) -> Result<(), ClientError> {
+    let Processed::Hidden(violation) = processed else { return Ok(()) };
+    if event.kind != EventKind::Commit || *violation == Violation::ChannelBroken {
+        return Ok(());
+    }
+    let Some(report) = mls.report(tx, event, violation)? else { return Ok(()) };
+    let digest = labelled_sha256("lianxin/report-id/v1", &[&event.channel.0, &entry.leaf_hash.0]);
+    let id = IdempotencyId(digest.0[..16].try_into().expect("a digest has 32 bytes"));
+    changes::put_report(tx, event.channel, id, report)?;
+    applied.change_staged = true;
+    Ok(())
 }
 
 fn fail(applied: &mut Applied, failures: outbox::Failures) {

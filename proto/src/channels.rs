@@ -1,7 +1,7 @@
 //! Channels on the wire: requests and responses of `lianxin.channels.v1` as typed values.
 
 use bytes::Bytes;
-use lianxin_types::{ChannelId, Epoch, IdempotencyId, Incarnation, LIMITS, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Incarnation, LIMITS, Sequence};
 
 use crate::fields::{self, ParseError};
 use crate::receipt::{self, Receipt};
@@ -130,6 +130,75 @@ impl From<Leave> for v1::LeaveRequest {
     }
 }
 
+/// A commit that the caller cannot process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Recognises a repeat.
+    pub id: IdempotencyId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The signed report.
+    pub report: Bytes,
+}
+
+/// A report has a fixed length; what is longer need not be read.
+const REPORT_BYTES_MAX: usize = 256;
+
+impl TryFrom<v1::ReportRequest> for Report {
+    type Error = ParseError;
+
+    fn try_from(wire: v1::ReportRequest) -> Result<Self, ParseError> {
+        Ok(Self {
+            id: fields::idempotency_id(&wire.idempotency_id)?,
+            channel: fields::channel_id(&wire.channel_id)?,
+            report: fields::blob("report", wire.report, REPORT_BYTES_MAX)?,
+        })
+    }
+}
+
+impl From<Report> for v1::ReportRequest {
+    fn from(report: Report) -> Self {
+        Self {
+            idempotency_id: fields::wire(report.id.0),
+            channel_id: fields::wire(report.channel.0),
+            report: report.report,
+        }
+    }
+}
+
+/// Lets a committer that was reported commit again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowCommitter {
+    /// Recognises a repeat.
+    pub id: IdempotencyId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The device that was reported.
+    pub committer: DeviceUri,
+}
+
+impl TryFrom<v1::AllowCommitterRequest> for AllowCommitter {
+    type Error = ParseError;
+
+    fn try_from(wire: v1::AllowCommitterRequest) -> Result<Self, ParseError> {
+        Ok(Self {
+            id: fields::idempotency_id(&wire.idempotency_id)?,
+            channel: fields::channel_id(&wire.channel_id)?,
+            committer: fields::uri("committer_uri", &wire.committer_uri)?,
+        })
+    }
+}
+
+impl From<AllowCommitter> for v1::AllowCommitterRequest {
+    fn from(allow: AllowCommitter) -> Self {
+        Self {
+            idempotency_id: fields::wire(allow.id.0),
+            channel_id: fields::wire(allow.channel.0),
+            committer_uri: allow.committer.as_str().to_owned(),
+        }
+    }
+}
+
 macro_rules! answered_by_receipt {
     ($($response:ident),*) => {$(
         impl From<Receipt> for v1::$response {
@@ -148,7 +217,7 @@ macro_rules! answered_by_receipt {
     )*};
 }
 
-answered_by_receipt!(CreateResponse, CommitResponse, LeaveResponse);
+answered_by_receipt!(CreateResponse, CommitResponse, LeaveResponse, ReportResponse, AllowCommitterResponse);
 
 /// Asks for the tree that goes with a Welcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -411,6 +480,17 @@ mod tests {
         assert_eq!(Commit::try_from(v1::CommitRequest::from(alone.clone())), Ok(alone));
         assert_eq!(Receipt::try_from(v1::CreateResponse::from(receipt())), Ok(receipt()));
         assert_eq!(Receipt::try_from(v1::LeaveResponse::from(receipt())), Ok(receipt()));
+        let (id, channel) = (IdempotencyId([1; 16]), ChannelId([2; 16]));
+        let report = Report { id, channel, report: Bytes::from_static(b"report") };
+        assert_eq!(Report::try_from(v1::ReportRequest::from(report.clone())), Ok(report.clone()));
+        let long = Report { report: vec![0; REPORT_BYTES_MAX + 1].into(), ..report };
+        assert!(Report::try_from(v1::ReportRequest::from(long)).is_err());
+        let committer = "lianxin://jiwei/app/a/1".parse().expect("well formed");
+        let allow = AllowCommitter { id, channel, committer };
+        let wire = v1::AllowCommitterRequest::from(allow.clone());
+        assert_eq!(AllowCommitter::try_from(wire.clone()), Ok(allow));
+        let nobody = v1::AllowCommitterRequest { committer_uri: String::new(), ..wire };
+        assert_eq!(AllowCommitter::try_from(nobody), Err(ParseError::Missing { field: "committer_uri" }));
         let get = GetWelcomeTree { channel: ChannelId([2; 16]), sequence: Sequence(3) };
         assert_eq!(GetWelcomeTree::try_from(v1::GetWelcomeTreeRequest::from(get)), Ok(get));
         let tree = WelcomeTree { ratchet_tree: Bytes::from_static(b"tree") };

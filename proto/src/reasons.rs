@@ -257,6 +257,22 @@ pub const ROWS: &[ReasonRow] = &[
         "有成员无法处理调用方此前的提交，提交权限已暂停；请查明原因，再由本部门另一设备恢复其提交；消息收发不受影响",
     ),
     row(
+        R::UnknownCommit,
+        Code::FailedPrecondition,
+        No,
+        "the log has no such commit",
+        "a fault of the client: report what the log holds",
+        "日志中没有该提交；属客户端缺陷，请按日志内容上报",
+    ),
+    row(
+        R::NotOwner,
+        Code::PermissionDenied,
+        No,
+        "caller is not another device of the owner's department in the channel",
+        "let another device of the department do it that is or was in the channel",
+        "只有该设备所属部门在本频道中的其他设备才能执行；请改用该部门的另一设备",
+    ),
+    row(
         R::InvalidMls,
         Code::InvalidArgument,
         No,

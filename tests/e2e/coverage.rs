@@ -8,7 +8,7 @@ use lianxin_certs_dev::Specimen;
 use lianxin_connection::{CallError, Connection};
 use lianxin_proto::channels::v1::ListRequest;
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
-use lianxin_proto::channels::{Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, List};
+use lianxin_proto::channels::{AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, List, Report};
 use lianxin_proto::directory::Hello;
 use lianxin_proto::directory::v1::GetTrustRequest;
 use lianxin_proto::directory::v1::directory_client::DirectoryClient;
@@ -104,6 +104,16 @@ async fn refuse(zone: &Zone, connection: &Connection, method: &str) -> Refused {
             let leave = Leave { id, channel: INVENTED, proposal: junk() };
             Inside(code(connection.leave(leave).await, ReasonCode::ChannelNotAvailable), "leave")
         }
+        "lianxin.channels.v1.Channels/Report" => {
+            let report = Report { id, channel: INVENTED, report: junk() };
+            Inside(code(connection.report(report).await, ReasonCode::ChannelNotAvailable), "report")
+        }
+        "lianxin.channels.v1.Channels/AllowCommitter" => {
+            let committer = "lianxin://waibu/app/a/1".parse().expect("well formed");
+            let allow = AllowCommitter { id, channel: INVENTED, committer };
+            let answer = connection.allow_committer(allow).await;
+            Inside(code(answer, ReasonCode::ChannelNotAvailable), "allow-committer")
+        }
         "lianxin.channels.v1.Channels/GetWelcomeTree" => {
             let wanted = GetWelcomeTree { channel: INVENTED, sequence: Sequence(1) };
             Inside(code(connection.welcome_tree(wanted).await, ReasonCode::ChannelNotAvailable), "welcome-tree")
@@ -177,21 +187,23 @@ async fn refused_list(zone: &Zone) -> ReasonCode {
 fn accepted(method: &str) -> (&'static str, usize) {
     match method {
         "lianxin.channels.v1.Channels/Create" => ("channel-started", 1),
-        "lianxin.channels.v1.Channels/Commit" => ("committed", 1),
+        "lianxin.channels.v1.Channels/Commit" => ("committed", 2),
         "lianxin.channels.v1.Channels/Leave" => ("leave-proposed", 1),
-        "lianxin.channels.v1.Channels/GetWelcomeTree" => ("welcome-tree-read", 1),
+        "lianxin.channels.v1.Channels/Report" => ("commit-reported", 1),
+        "lianxin.channels.v1.Channels/AllowCommitter" => ("committer-allowed", 1),
+        "lianxin.channels.v1.Channels/GetWelcomeTree" => ("welcome-tree-read", 2),
         "lianxin.channels.v1.Channels/GetGroupInfo" => ("group-info-read", 1),
         "lianxin.channels.v1.Channels/List" => ("channels-listed", 1),
         "lianxin.messages.v1.Messages/Send" => ("message-accepted", 1),
-        // One for the invitation, one to follow the channel.
-        "lianxin.messages.v1.Messages/Receive" => ("receive-opened", 2),
-        // After the start, after the commit, and by the device that joined.
-        "lianxin.messages.v1.Messages/History" => ("history-read", 3),
-        "lianxin.key_packages.v1.KeyPackages/Publish" => ("key-packages-published", 1),
-        "lianxin.key_packages.v1.KeyPackages/Claim" => ("key-packages-claimed", 1),
+        // One for each invitation, one to follow the channel.
+        "lianxin.messages.v1.Messages/Receive" => ("receive-opened", 3),
+        // After the start, after each commit, by each device that joined, by the one that reports, and to see what it reports.
+        "lianxin.messages.v1.Messages/History" => ("history-read", 7),
+        "lianxin.key_packages.v1.KeyPackages/Publish" => ("key-packages-published", 2),
+        "lianxin.key_packages.v1.KeyPackages/Claim" => ("key-packages-claimed", 2),
         "lianxin.key_packages.v1.KeyPackages/Count" => ("key-packages-counted", 1),
         // One for each device.
-        "lianxin.directory.v1.Directory/Hello" => ("session-opened", 2),
+        "lianxin.directory.v1.Directory/Hello" => ("session-opened", 3),
         "lianxin.directory.v1.Directory/GetTrust" => ("trust-read", 1),
         other => panic!("{other} has no accepted case here: write one"),
     }
@@ -212,8 +224,16 @@ async fn every_accepted_call_leaves_one_audit_record() {
     assert_eq!(soon("a page", connection.list(List { after: None })).await.expect("listed").channels.len(), 1);
     soon("a count", connection.count()).await.expect("one's own may be counted");
     soon("the bundle", connection.trust()).await.expect("everybody in it may read it");
+    let second = RawDevice::open(&zone, "jiwei", "app-2").await;
+    jiwei.add(channel, &second).await;
+    shenji.read(channel).await;
+    let last = shenji.view(channel).await.head.sequence;
+    let said = crate::reports::report(&shenji, channel, last.0).await;
+    let bytes = crate::reports::signed(&zone, ("shenji", "app-1"), &said);
+    shenji.report(channel, bytes, fresh_id()).await.expect("accepted");
+    second.allow(channel, &jiwei.uri).await.expect("accepted");
     shenji.leave(channel, shenji.leave_proposal(channel).await).await.expect("accepted");
-    drop((jiwei, shenji));
+    drop((jiwei, shenji, second));
 
     let bodies = zone.close().await.shared_bodies();
     for method in methods_of_the_contract() {

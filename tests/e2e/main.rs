@@ -22,6 +22,7 @@ mod refusals;
 mod rejoin;
 mod reload;
 mod removals;
+mod reports;
 mod talk;
 mod wire;
 mod zone;

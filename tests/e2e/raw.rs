@@ -10,7 +10,7 @@ use lianxin_keystore::{Keystore, KeystoreError, StateKey, Transaction};
 use lianxin_mls::{
     ChannelView, CommitBundle, Invitation, LogEvent, Mls, MlsError, MlsIdentity, NewChannel, StartBundle,
 };
-use lianxin_proto::channels::{Commit, Create, GetGroupInfo, GetWelcomeTree, Leave};
+use lianxin_proto::channels::{AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, Report};
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Event, Frame, History, InboxItem, Receive, Send};
 use lianxin_proto::{Problem, Receipt};
@@ -275,6 +275,15 @@ impl RawDevice {
             answers.push(outcome.result);
         }
         answers
+    }
+
+    pub(crate) async fn report(&self, channel: ChannelId, report: Bytes, id: IdempotencyId) -> Answer {
+        answer(soon("an answer", self.connection.report(Report { id, channel, report })).await)
+    }
+
+    pub(crate) async fn allow(&self, channel: ChannelId, committer: &DeviceUri) -> Answer {
+        let allow = AllowCommitter { id: fresh_id(), channel, committer: committer.clone() };
+        answer(soon("an answer", self.connection.allow_committer(allow)).await)
     }
 
     pub(crate) async fn leave_proposal(&self, channel: ChannelId) -> Bytes {

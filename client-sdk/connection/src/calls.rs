@@ -1,8 +1,8 @@
 //! The calls with one answer. Each has a bound in time; who drops a call in flight does not know its outcome.
 
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
+use lianxin_proto::channels::{AllowCommitter, Report, WelcomeTree, v1 as channels};
 use lianxin_proto::channels::{ChannelPage, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List};
-use lianxin_proto::channels::{WelcomeTree, v1 as channels};
 use lianxin_proto::directory::v1::directory_client::DirectoryClient;
 use lianxin_proto::directory::{Hello, HelloAnswer, Trust, v1 as directory};
 use lianxin_proto::key_packages::v1::key_packages_client::KeyPackagesClient;
@@ -46,6 +46,10 @@ calls! {
     commit: ChannelsClient.commit(Commit => channels::CommitRequest) -> Receipt;
     /// Puts the caller's proposal to remove itself into the log.
     leave: ChannelsClient.leave(Leave => channels::LeaveRequest) -> Receipt;
+    /// Puts a member's report of a commit into the log.
+    report: ChannelsClient.report(Report => channels::ReportRequest) -> Receipt;
+    /// Lets a committer of the caller's department commit again.
+    allow_committer: ChannelsClient.allow_committer(AllowCommitter => channels::AllowCommitterRequest) -> Receipt;
     /// The public tree that goes with a Welcome.
     welcome_tree: ChannelsClient.get_welcome_tree(GetWelcomeTree => channels::GetWelcomeTreeRequest) -> WelcomeTree;
     /// The public part of a channel's current epoch; audited.

@@ -144,6 +144,9 @@ pub enum Violation {
     /// A proposal other than a member's to leave, or the gateway's to remove a member.
     #[error("a proposal of a kind that may not stand alone")]
     UnexpectedProposal,
+    /// A report that is not signed by the member whom the log names, or not about this group.
+    #[error("a report that its sender did not sign")]
+    UnsignedReport,
     /// An event of a kind that has no place there.
     #[error("an event of a kind that has no place there")]
     UnexpectedKind,

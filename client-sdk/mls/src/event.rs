@@ -1,6 +1,6 @@
 //! What comes in from the log, and what it means.
 
-use lianxin_profile::RemovalReason;
+use lianxin_profile::{RemovalReason, ReportReason};
 use lianxin_tlog::EventKind;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence, Timestamp};
 
@@ -97,6 +97,15 @@ pub enum Processed {
         /// Why.
         reason: RemovalReason,
     },
+    /// A member says that it cannot process a commit. Its committer may not commit until its owner allows it.
+    CommitReported {
+        /// Who says so; its leaf has signed it.
+        reporter: DeviceUri,
+        /// The commit's place in the log.
+        commit: Sequence,
+        /// Why.
+        reason: ReportReason,
+    },
     /// The channel's first event.
     Start,
     /// An event that was processed before.
@@ -136,6 +145,10 @@ impl std::fmt::Debug for Processed {
             Self::LeaveProposed { device } => f.debug_struct("LeaveProposed").field("device", device).finish(),
             Self::RemovalAsked { device, reason } => {
                 f.debug_struct("RemovalAsked").field("device", device).field("reason", reason).finish()
+            }
+            Self::CommitReported { reporter, commit, reason } => {
+                let mut shown = f.debug_struct("CommitReported");
+                shown.field("reporter", reporter).field("commit", commit).field("reason", reason).finish()
             }
             Self::Start => f.write_str("Start"),
             Self::AlreadyProcessed => f.write_str("AlreadyProcessed"),

@@ -28,6 +28,11 @@ impl DeviceSigner {
         Self(SigningKey::from_bytes(key))
     }
 
+    /// An Ed25519 signature over exactly these bytes.
+    pub(crate) fn sign_raw(&self, bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(bytes).to_bytes()
+    }
+
     pub(crate) fn public_key(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }

@@ -22,6 +22,7 @@ mod provider;
 mod record;
 mod rejoin;
 mod removal;
+mod report;
 mod send;
 mod view;
 
@@ -33,6 +34,6 @@ pub use event::{LogEvent, Processed};
 pub use identity::MlsIdentity;
 pub use join::Invitation;
 pub use key_packages::NewKeyPackages;
-pub use lianxin_profile::RemovalReason;
+pub use lianxin_profile::{RemovalReason, ReportReason};
 pub use send::Encrypted;
 pub use view::ChannelView;

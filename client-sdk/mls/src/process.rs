@@ -143,7 +143,8 @@ impl Mls {
             EventKind::Proposal if event.sender.kind() == Kind::Gateway => self.removal(open, federation, event, trust),
             EventKind::Proposal => self.proposal(open, event),
             EventKind::Commit => self.commit_event(open, federation, event),
-            EventKind::Start | EventKind::Report | EventKind::Notice => Err(Violation::UnexpectedKind.into()),
+            EventKind::Report => self.reported(open, event),
+            EventKind::Start | EventKind::Notice => Err(Violation::UnexpectedKind.into()),
         }
     }
 

@@ -53,6 +53,22 @@ pub enum AuditEvent {
         /// Who is to go.
         device: DeviceUri,
     },
+    /// A member said that it cannot process a commit.
+    CommitReported {
+        /// The epoch that the commit ended.
+        epoch: Epoch,
+        /// Its place in the channel's log.
+        sequence: u64,
+        /// Why, in a word.
+        reason: &'static str,
+        /// Who made it.
+        committer: DeviceUri,
+    },
+    /// A committer that was reported may commit again.
+    CommitterAllowed {
+        /// Who.
+        committer: DeviceUri,
+    },
     /// An application message was accepted.
     MessageAccepted {
         /// Its epoch.
@@ -169,7 +185,9 @@ impl AuditEvent {
             | Self::Committed { .. }
             | Self::Rejoined { .. }
             | Self::LeaveProposed { .. }
-            | Self::RemovalQueued { .. } => EventFamily::Channel,
+            | Self::RemovalQueued { .. }
+            | Self::CommitReported { .. }
+            | Self::CommitterAllowed { .. } => EventFamily::Channel,
             Self::MessageAccepted { .. } => EventFamily::Message,
             Self::KeyPackagesPublished { .. } | Self::KeyPackagesClaimed { .. } => EventFamily::KeyPackage,
             Self::Followed { .. }
@@ -195,6 +213,8 @@ impl AuditEvent {
             Self::Rejoined { .. } => "rejoined",
             Self::LeaveProposed { .. } => "leave-proposed",
             Self::RemovalQueued { .. } => "removal-queued",
+            Self::CommitReported { .. } => "commit-reported",
+            Self::CommitterAllowed { .. } => "committer-allowed",
             Self::MessageAccepted { .. } => "message-accepted",
             Self::KeyPackagesPublished { .. } => "key-packages-published",
             Self::KeyPackagesClaimed { .. } => "key-packages-claimed",
@@ -233,6 +253,9 @@ impl AuditEvent {
             }),
             Self::LeaveProposed { epoch } => json!({"epoch": epoch.0}),
             Self::RemovalQueued { epoch, reason, .. } => json!({"epoch": epoch.0, "reason": reason}),
+            Self::CommitReported { epoch, sequence, reason, .. } => {
+                json!({"epoch": epoch.0, "commit_sequence": sequence, "reason": reason})
+            }
             Self::MessageAccepted { epoch, bytes } | Self::Rejoined { epoch, bytes } => {
                 json!({"epoch": epoch.0, "bytes_bucket": bytes_bucket(*bytes)})
             }
@@ -272,7 +295,8 @@ impl AuditEvent {
                 "changed": sorted(changed),
             }),
             Self::ReloadRefused { reason, keys } => json!({"reason": reason, "keys": sorted(keys)}),
-            Self::ReceiveOpened
+            Self::CommitterAllowed { .. }
+            | Self::ReceiveOpened
             | Self::GroupInfoRead
             | Self::WelcomeTreeRead
             | Self::ChannelsListed
@@ -290,6 +314,8 @@ impl AuditEvent {
                 added.chain(change.removed.iter().map(|device| ("removed", device))).collect()
             }
             Self::RemovalQueued { device, .. } => vec![("to_be_removed", device)],
+            Self::CommitReported { committer, .. } => vec![("reported", committer)],
+            Self::CommitterAllowed { committer } => vec![("allowed", committer)],
             Self::KeyPackagesClaimed { owners } => owners.iter().map(|device| ("claimed_from", device)).collect(),
             _ => Vec::new(),
         }

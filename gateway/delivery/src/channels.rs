@@ -20,6 +20,7 @@ use crate::group::{GroupState, VerifiedCommit};
 use crate::group_info::check_rejoin_head;
 use crate::messages::check_head;
 use crate::removal::{PreparedRemoval, RemovalKey, RenewedRemoval, renew};
+use crate::report::{PreparedReport, prepare_report};
 
 /// What a committer hands in.
 #[derive(Debug, Clone)]
@@ -300,6 +301,21 @@ impl Channels {
         let (proposal, next) = state.ask_removal(&self.removal_key, &due)?;
         let gateway = self.removal_key.gateway().clone();
         Ok(Some(PreparedRemoval { due, proposal, next, gateway, before }))
+    }
+
+    /// Verifies a member's report of a commit. Blocking.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]: not a report, of another channel, another's signature, no such commit.
+    pub fn verify_report(
+        &self,
+        federation: &Federation,
+        caller: &DeviceUri,
+        channel: &ChannelId,
+        report: Bytes,
+    ) -> Result<PreparedReport, DeliveryError> {
+        let (head, state) = self.current(federation, channel)?;
+        prepare_report(&*self.store, &head, state, caller, report)
     }
 
     /// The context of a channel's group, for the guard. Blocking.

@@ -40,6 +40,9 @@ pub enum DeliveryError {
     /// The bytes belong to another channel than the call names.
     #[error("bytes of another channel")]
     OtherChannel,
+    /// The log has no such commit, or the caller was not there before it.
+    #[error("the log has no such commit")]
+    UnknownCommit,
     /// A one-time key package was not claimed for this channel.
     #[error("key package was not claimed for this channel")]
     KeyPackageNotClaimed,

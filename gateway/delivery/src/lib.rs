@@ -14,6 +14,7 @@ mod key_packages;
 mod mailbox;
 mod messages;
 mod removal;
+mod report;
 mod subscription;
 
 pub use channels::{Channels, CommitBundle, PreparedCommit, PreparedLeave, PreparedStart};
@@ -24,4 +25,5 @@ pub use key_packages::{PreparedKeyPackages, prepare_key_packages};
 pub use mailbox::Frame;
 pub use messages::{NewMessage, prepare_message};
 pub use removal::{PreparedRemoval, RemovalKey, RenewedRemoval};
+pub use report::PreparedReport;
 pub use subscription::{Delivery, Subscription};

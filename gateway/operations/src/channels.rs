@@ -65,6 +65,8 @@ impl Facts {
             is_member: self.standing.is_member,
             is_known: self.standing.is_known,
             is_leaving: self.standing.is_leaving,
+            is_paused: self.standing.is_paused,
+            was_member: self.standing.was_member,
         }
     }
 
@@ -120,7 +122,8 @@ impl Operations {
         let (uri, now) = (caller.uri.clone(), self.guard.now());
         let prepared =
             blocking(move || channels.verify_start(&guard.federation(), &uri, group_info, &tree, now)).await??;
-        let standing = Standing { is_member: true, is_known: true, is_leaving: false };
+        let standing =
+            Standing { is_member: true, is_known: true, is_leaving: false, is_paused: false, was_member: true };
         let facts = Facts::new(prepared.context(), standing);
         let permit = self.guard.engine.create_channel(&Request {
             caller: &caller.uri,
@@ -466,7 +469,7 @@ impl Operations {
     }
 
     /// The answer to a call in a channel, with a refusal recorded; its record names the channel only if the caller may.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         caller: &Caller,
         action: &'static str,

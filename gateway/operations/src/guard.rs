@@ -33,6 +33,8 @@ pub(crate) struct Standing {
     pub(crate) is_member: bool,
     pub(crate) is_known: bool,
     pub(crate) is_leaving: bool,
+    pub(crate) is_paused: bool,
+    pub(crate) was_member: bool,
 }
 
 impl Guard {
@@ -62,6 +64,8 @@ impl Guard {
             is_member: head.members.contains_key(caller),
             is_known: head.known.iter().any(|known| known.department() == department),
             is_leaving: head.leaving.contains(caller),
+            is_paused: head.paused.contains(caller),
+            was_member: head.known.contains(caller),
         }
     }
 

@@ -16,6 +16,7 @@ mod receive;
 mod refusal;
 mod reload;
 mod removals;
+mod reports;
 mod statistics;
 mod watch;
 

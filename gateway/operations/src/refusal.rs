@@ -62,6 +62,10 @@ pub enum Refusal {
     Leaving,
     #[error("a commit of the caller's was reported")]
     CommitterPaused,
+    #[error("the log has no such commit")]
+    UnknownCommit,
+    #[error("caller is not another device of the owner's")]
+    NotOwner,
     #[error("not a valid mls message for this call")]
     InvalidMls,
     #[error("commit does not verify")]
@@ -127,6 +131,8 @@ impl Refusal {
             Self::Duplicate => "DUPLICATE",
             Self::Leaving => "LEAVING",
             Self::CommitterPaused => "COMMITTER_PAUSED",
+            Self::UnknownCommit => "UNKNOWN_COMMIT",
+            Self::NotOwner => "NOT_OWNER",
             Self::InvalidMls => "INVALID_MLS",
             Self::InvalidCommit => "INVALID_COMMIT",
             Self::InvalidGroupInfo => "INVALID_GROUP_INFO",
@@ -170,6 +176,8 @@ impl From<Denial> for Refusal {
             Denial::ChannelNotAvailable => Self::ChannelNotAvailable,
             Denial::NotMember => Self::NotMember,
             Denial::Leaving => Self::Leaving,
+            Denial::CommitterPaused => Self::CommitterPaused,
+            Denial::NotOwner => Self::NotOwner,
             Denial::ChannelExpired => Self::ChannelExpired,
             Denial::DepartmentNotNamed { department } => Self::DepartmentNotNamed { department },
             Denial::LimitReached { limit, .. } => Self::LimitReached { limit },
@@ -251,6 +259,7 @@ impl From<DeliveryError> for Refusal {
             DeliveryError::BadHead => Self::BadHead,
             DeliveryError::SenderMismatch => Self::SenderMismatch,
             DeliveryError::OtherChannel => Self::InvalidMls,
+            DeliveryError::UnknownCommit => Self::UnknownCommit,
             DeliveryError::KeyPackageNotClaimed => Self::KeyPackageNotClaimed,
             DeliveryError::ZoneNotHere => Self::ZoneNotHere,
             DeliveryError::DepartmentUnknown { department } => Self::DepartmentUnknown { department },

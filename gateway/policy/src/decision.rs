@@ -33,8 +33,12 @@ pub struct ChannelFacts<'a> {
     pub is_member: bool,
     /// Whether the caller or its department ever had to do with it.
     pub is_known: bool,
-    /// Whether the caller asked to leave.
+    /// Whether the caller asked to leave, or is to be removed.
     pub is_leaving: bool,
+    /// Whether a commit of the caller's was reported and its owner has not allowed it to commit again.
+    pub is_paused: bool,
+    /// Whether the caller itself is or was in it.
+    pub was_member: bool,
 }
 
 /// A no, with what the caller may learn of the reason.
@@ -52,6 +56,12 @@ pub enum Denial {
     /// The caller asked to leave.
     #[error("caller is leaving")]
     Leaving,
+    /// A commit of the caller's was reported.
+    #[error("a commit of the caller's was reported")]
+    CommitterPaused,
+    /// The caller is not another device of the owner's department.
+    #[error("caller is not another device of the owner's department in the channel")]
+    NotOwner,
     /// The channel's label has ended.
     #[error("channel has expired")]
     ChannelExpired,

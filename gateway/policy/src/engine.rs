@@ -1,12 +1,12 @@
 //! The rules.
 
-use lianxin_types::Limits;
+use lianxin_types::{DeviceUri, Limits};
 
 use crate::decision::{ChannelFacts, Denial, Request};
 use crate::lease::{Generation, Lease};
 use crate::permit::{
-    ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive, Permit,
-    PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust,
+    AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive, Permit,
+    PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReportCommit,
 };
 
 /// Version of the rules while departments publish no documents.
@@ -42,9 +42,12 @@ impl Engine {
     /// May the caller make this change? Departments of added devices must be named; the bounds of the channel hold.
     ///
     /// # Errors
-    /// [`Denial`]: not a member, leaving, expired, department not named, limit reached.
+    /// [`Denial`]: not a member, leaving, expired, paused, department not named, limit reached.
     pub fn commit(&self, request: &Request<'_>) -> Result<Permit<CommitChange>, Denial> {
         let channel = self.active_member(request)?;
+        if channel.is_paused {
+            return Err(Denial::CommitterPaused);
+        }
         self.check_additions(&channel, request)?;
         Ok(permit(request, Some(&channel)))
     }
@@ -67,6 +70,38 @@ impl Engine {
         let channel = member(self.channel(request)?)?;
         if channel.is_leaving {
             return Err(Denial::Leaving);
+        }
+        Ok(permit(request, Some(&channel)))
+    }
+
+    /// May the caller say that it cannot process a commit? A member may, also when the label has ended.
+    ///
+    /// # Errors
+    /// [`Denial`]: not a member, leaving.
+    pub fn report(&self, request: &Request<'_>) -> Result<Permit<ReportCommit>, Denial> {
+        let channel = member(self.channel(request)?)?;
+        if channel.is_leaving {
+            return Err(Denial::Leaving);
+        }
+        Ok(permit(request, Some(&channel)))
+    }
+
+    /// May the caller let `committer` commit again? Only another device of its department may that is or was in the channel.
+    ///
+    /// # Errors
+    /// [`Denial`]: channel not available, not the owner.
+    pub fn allow_committer(
+        &self,
+        request: &Request<'_>,
+        committer: &DeviceUri,
+    ) -> Result<Permit<AllowCommitter>, Denial> {
+        let channel = self.channel(request)?;
+        if !channel.is_member && !channel.is_known {
+            return Err(Denial::ChannelNotAvailable);
+        }
+        let is_owner = request.caller.department() == committer.department() && request.caller != committer;
+        if !is_owner || !channel.was_member {
+            return Err(Denial::NotOwner);
         }
         Ok(permit(request, Some(&channel)))
     }

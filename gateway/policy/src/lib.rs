@@ -15,6 +15,6 @@ pub use decision::{ChannelFacts, Denial, Request};
 pub use engine::Engine;
 pub use lease::{Generation, Lease, Stale};
 pub use permit::{
-    Action, ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive, Permit,
-    PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, SendMessage,
+    Action, AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive,
+    Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReportCommit, SendMessage,
 };

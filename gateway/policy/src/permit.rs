@@ -35,6 +35,10 @@ actions! {
     CommitChange = "commit";
     /// Ask to be removed.
     Leave = "leave";
+    /// Say that a commit cannot be processed.
+    ReportCommit = "report";
+    /// Let a device of the own department commit again.
+    AllowCommitter = "allow-committer";
     /// Send an application message.
     SendMessage = "send";
     /// Open a stream for what is meant for the caller.

@@ -36,6 +36,23 @@ impl v1::channels_server::Channels for Face {
         done.map(|done| Response::new(receipt(done).into())).map_err(|refusal| to_status(&refusal))
     }
 
+    async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let report: channels::Report = self.parsed(&caller, "report", request.into_inner()).await?;
+        let done = self.operations().report(&caller, report.id, report.channel, report.report).await;
+        done.map(|done| Response::new(receipt(done).into())).map_err(|refusal| to_status(&refusal))
+    }
+
+    async fn allow_committer(
+        &self,
+        request: Request<v1::AllowCommitterRequest>,
+    ) -> Result<Response<v1::AllowCommitterResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let allow: channels::AllowCommitter = self.parsed(&caller, "allow-committer", request.into_inner()).await?;
+        let done = self.operations().allow_committer(&caller, allow.id, allow.channel, allow.committer).await;
+        done.map(|done| Response::new(receipt(done).into())).map_err(|refusal| to_status(&refusal))
+    }
+
     async fn get_welcome_tree(
         &self,
         request: Request<v1::GetWelcomeTreeRequest>,

@@ -61,6 +61,8 @@ fn code(refusal: &Refusal) -> ReasonCode {
         Refusal::Duplicate => ReasonCode::Duplicate,
         Refusal::Leaving => ReasonCode::Leaving,
         Refusal::CommitterPaused => ReasonCode::CommitterPaused,
+        Refusal::UnknownCommit => ReasonCode::UnknownCommit,
+        Refusal::NotOwner => ReasonCode::NotOwner,
         Refusal::InvalidMls => ReasonCode::InvalidMls,
         Refusal::InvalidCommit => ReasonCode::InvalidCommit,
         Refusal::InvalidGroupInfo => ReasonCode::InvalidGroupInfo,

@@ -23,6 +23,7 @@ mod message;
 mod payload;
 mod rejoin;
 mod removal;
+mod report;
 mod roster;
 mod start;
 mod welcome;
@@ -48,6 +49,7 @@ pub use rejoin::refused_by_library;
 pub use removal::{
     REMOVAL_DATA_BYTES, RemovalData, RemovalReason, check_removal, is_removal_sender, removal_due, removal_message,
 };
+pub use report::{REPORT_BYTES, Report, ReportReason, SignedReport};
 pub use roster::{Roster, Seat};
 pub use start::{GroupStart, check_start};
 pub use welcome::check_welcome;

@@ -11,4 +11,5 @@ mod key_packages;
 mod membership;
 mod rejoin;
 mod removals;
+mod reports;
 mod rules;

@@ -38,6 +38,13 @@ fn every_event() -> Vec<AuditEvent> {
             reason: "certificate-revoked",
             device: device("lianxin://weijian/app/c/1"),
         },
+        AuditEvent::CommitReported {
+            epoch: Epoch(4),
+            sequence: 9,
+            reason: "cannot-process",
+            committer: device("lianxin://weijian/app/c/1"),
+        },
+        AuditEvent::CommitterAllowed { committer: device("lianxin://weijian/app/c/1") },
         AuditEvent::MessageAccepted { epoch: Epoch(4), bytes: 600 },
         AuditEvent::KeyPackagesPublished { one_time: 20, last_resort: true },
         AuditEvent::KeyPackagesClaimed { owners: vec![device("lianxin://shenji/app/b/1")] },

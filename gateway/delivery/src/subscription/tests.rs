@@ -53,6 +53,8 @@ fn permit(caller: &DeviceUri, id: ChannelId) -> Permit<Follow> {
         is_member: true,
         is_known: true,
         is_leaving: false,
+        is_paused: false,
+        was_member: true,
     };
     let request = Request {
         caller,

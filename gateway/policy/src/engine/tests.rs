@@ -20,6 +20,8 @@ fn facts(departments: &[DepartmentId]) -> ChannelFacts<'_> {
         is_member: true,
         is_known: true,
         is_leaving: false,
+        is_paused: false,
+        was_member: true,
     }
 }
 
@@ -80,6 +82,31 @@ fn a_former_member_is_told_so_and_a_leaving_one_may_not_send() {
     assert_eq!(engine.commit(&request(&caller, leaving)).err(), Some(Denial::Leaving));
     assert_eq!(engine.leave(&request(&caller, leaving)).err(), Some(Denial::Leaving));
     assert!(engine.follow(&request(&caller, leaving)).is_ok());
+}
+
+#[test]
+fn who_is_paused_may_not_commit_and_only_the_owners_other_devices_allow_it() {
+    let engine = Engine::new(LIMITS);
+    let caller = device("lianxin://jiwei/app/a/1");
+    let named = [department("jiwei"), department("shenji")];
+    let paused = ChannelFacts { is_paused: true, ..facts(&named) };
+    assert_eq!(engine.commit(&request(&caller, paused)).err(), Some(Denial::CommitterPaused));
+    assert!(lease(&engine, &request(&caller, paused)).is_ok() && engine.leave(&request(&caller, paused)).is_ok());
+    let leaving = ChannelFacts { is_leaving: true, ..facts(&named) };
+    assert_eq!(engine.report(&request(&caller, leaving)).err(), Some(Denial::Leaving));
+    assert!(engine.report(&request(&caller, facts(&named))).is_ok());
+
+    let allow = |who: &str, facts| {
+        let who = device(who);
+        engine.allow_committer(&request(&who, facts), &caller).map(|_| ())
+    };
+    let stranger = ChannelFacts { is_member: false, is_known: false, was_member: false, ..facts(&named) };
+    assert_eq!(allow("lianxin://jiwei/app/b/1", stranger), Err(Denial::ChannelNotAvailable));
+    assert_eq!(allow("lianxin://jiwei/app/a/1", paused), Err(Denial::NotOwner), "not the paused one itself");
+    assert_eq!(allow("lianxin://shenji/app/b/1", facts(&named)), Err(Denial::NotOwner), "not another department");
+    let never = ChannelFacts { is_member: false, was_member: false, ..facts(&named) };
+    assert_eq!(allow("lianxin://jiwei/app/b/1", never), Err(Denial::NotOwner), "not a device from elsewhere");
+    assert_eq!(allow("lianxin://jiwei/app/b/1", ChannelFacts { is_member: false, ..facts(&named) }), Ok(()));
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use lianxin_delivery::GroupState;
 use lianxin_profile::{
-    AuthenticatedData, ChannelContext, HEAD_EXTENSION, Payload, RemovalData, Roster, Validity, check_key_package,
-    check_leaf, check_welcome, parse_application, parse_group_info, parse_handshake, parse_tree, parse_welcome,
-    read_head,
+    AuthenticatedData, ChannelContext, HEAD_EXTENSION, Payload, RemovalData, Roster, SignedReport, Validity,
+    check_key_package, check_leaf, check_welcome, parse_application, parse_group_info, parse_handshake, parse_tree,
+    parse_welcome, read_head,
 };
 use lianxin_types::{Clock as _, IdempotencyId, Sequence, SystemClock};
 use openmls::prelude::{Credential, CredentialType, Extension, Extensions, UnknownExtension};
@@ -70,6 +70,18 @@ pub(super) const PARSERS: &[Parser] = &[
         Shape::Record,
         |bytes| Depth::of_reading(RemovalData::from_bytes(bytes)),
         || vec![hex::decode(format!("0201{}", "ee".repeat(32))).expect("hexadecimal")],
+    ),
+    Parser::new(
+        "signed_report",
+        Shape::Record,
+        |bytes| Depth::of_reading(SignedReport::from_bytes(bytes)),
+        || {
+            let numbers = "0000000000000000000000030000000000000009";
+            vec![
+                hex::decode(format!("01{}{numbers}{}03{}", "aa".repeat(16), "cc".repeat(32), "5a".repeat(64)))
+                    .expect("hexadecimal"),
+            ]
+        },
     ),
     Parser::new(
         "channel_context",

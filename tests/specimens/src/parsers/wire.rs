@@ -44,6 +44,15 @@ pub(super) const PARSERS: &[Parser] = &[
         vec![channels::Leave { id: ID, channel: CHANNEL, proposal: stock().proposals[0].clone().into() }.into()]
     }),
     read!("channels_leave_response", channels_v1::LeaveResponse => Receipt, vec![receipt().into()]),
+    read!("channels_report_request", channels_v1::ReportRequest => channels::Report, {
+        vec![channels::Report { id: ID, channel: CHANNEL, report: vec![7; 134].into() }.into()]
+    }),
+    read!("channels_report_response", channels_v1::ReportResponse => Receipt, vec![receipt().into()]),
+    read!("channels_allow_committer_request", channels_v1::AllowCommitterRequest => channels::AllowCommitter, {
+        let committer = "lianxin://jiwei/app/a/1".parse().expect("well formed");
+        vec![channels::AllowCommitter { id: ID, channel: CHANNEL, committer }.into()]
+    }),
+    read!("channels_allow_committer_response", channels_v1::AllowCommitterResponse => Receipt, vec![receipt().into()]),
     read!("channels_get_welcome_tree_request", channels_v1::GetWelcomeTreeRequest => channels::GetWelcomeTree, {
         vec![channels::GetWelcomeTree { channel: CHANNEL, sequence: Sequence(2) }.into()]
     }),
