@@ -22,7 +22,7 @@ type Acknowledged = BTreeMap<u64, String>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
-    let kills = share(3, 10);
+    let kills = share(3, 100);
     let mut random = rand::rngs::StdRng::seed_from_u64(seed());
     let mut stage = Stage::start().await.expect("a gateway process");
     let mut clients = Vec::new();
@@ -40,7 +40,7 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
         .map(|(number, channel)| tokio::spawn(talk(channel.clone(), number, Arc::clone(&enough))))
         .collect();
     for _ in 0..kills {
-        let pause = Duration::from_millis(random.random_range(150..900));
+        let pause = Duration::from_millis(random.random_range(100..700));
         SystemClock.sleep(pause).await;
         stage.gateway.kill().await.expect("killed");
         stage.gateway.start().await.expect("starts again");
@@ -63,6 +63,7 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
         client.close().await.expect("closes");
     }
     stage.gateway.stop().await.expect("stops in order");
+    crate::zone::check_store(&stage.gateway.zone_folder(), stage.folder());
     check_store(&stage, id, &acknowledged);
 }
 

@@ -354,6 +354,14 @@ pub enum StoreError {
         /// The holder.
         process_id: u32,
     },
+    /// The folder is another zone's; it is left untouched.
+    #[error("open zone {wanted}: the folder is that of zone {found}")]
+    OtherZone {
+        /// Whose it is.
+        found: String,
+        /// Which zone was to be opened.
+        wanted: ZoneId,
+    },
     /// The folder was written by a newer version; it is left untouched.
     #[error("open zone: format {found} is newer than {known}")]
     NewerFormat {

@@ -21,7 +21,7 @@ use crate::shelf::bucket_name;
 /// made in `scratch` and removed again.
 ///
 /// # Errors
-/// [`StoreError::Locked`] if a process holds the folder, [`StoreError::NewerFormat`], [`StoreError::Io`] if the folder or the
+/// [`StoreError::Locked`] if a process holds the folder, [`StoreError::NewerFormat`], [`StoreError::OtherZone`], [`StoreError::Io`] if the folder or the
 /// scratch folder cannot be used. What is wrong with the zone itself is a finding.
 pub fn check(
     folder: &Path,
@@ -29,7 +29,7 @@ pub fn check(
     scratch: &Path,
     watch: &mut dyn FnMut(InspectionProgress),
 ) -> Result<Inspection, StoreError> {
-    let lock = hold(folder)?;
+    let lock = hold(folder, zone)?;
     let scratch = Scratch::new(scratch)?;
     let mut findings = Vec::new();
     let mut buckets = finished(&folder.join("buckets"))?;

@@ -33,7 +33,7 @@ pub struct SledEngine {
 ///
 /// # Errors
 /// [`StoreError::Locked`] if a process holds the folder, [`StoreError::NewerFormat`] if a newer version wrote it (it is left
-/// untouched), [`StoreError::Damaged`] if the journal is not what was acknowledged, [`StoreError::Io`].
+/// untouched), [`StoreError::OtherZone`], [`StoreError::Damaged`] if the journal is not what was acknowledged, [`StoreError::Io`].
 pub fn open(
     folder: &Path,
     zone: ZoneId,
@@ -103,7 +103,7 @@ fn opener(
 ) -> Opener {
     let folder = folder.to_owned();
     Box::new(move || {
-        let engine = SledEngine::open_bounded(&folder, Arc::clone(&disk), space)?;
+        let engine = SledEngine::open_bounded(&folder, &zone, Arc::clone(&disk), space)?;
         Ok(Arc::new(Zone::open(zone.clone(), engine, Arc::clone(&clock), options)?))
     })
 }
@@ -113,12 +113,12 @@ impl SledEngine {
     ///
     /// # Errors
     /// As [`open`].
-    pub fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
-        Self::open_bounded(folder, disk, SpaceBounds::NONE)
+    pub fn open(folder: &Path, zone: &ZoneId, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        Self::open_bounded(folder, zone, disk, SpaceBounds::NONE)
     }
 
-    fn open_bounded(folder: &Path, disk: Arc<dyn Disk>, space: SpaceBounds) -> Result<Self, StoreError> {
-        let (folder, space) = Folder::open(folder, &disk, space)?;
+    fn open_bounded(folder: &Path, zone: &ZoneId, disk: Arc<dyn Disk>, space: SpaceBounds) -> Result<Self, StoreError> {
+        let (folder, space) = Folder::open(folder, zone, &disk, space)?;
         folder.tidy(&*disk)?;
         let segments = SegmentFolder::open(folder.segments(), folder.path(), &*disk)?;
         let buckets = Shelf::open(folder.buckets(), folder.list()?)?;
@@ -174,6 +174,7 @@ impl Engine for SledEngine {
 
     fn append(&self, bucket: Bucket, rows: Vec<Row>) -> Result<(), StoreError> {
         let database = self.buckets.take(bucket)?;
+        self.folder.still_held()?;
         database.apply(rows)?;
         database.sync(&*self.disk)
     }

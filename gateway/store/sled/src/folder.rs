@@ -2,17 +2,20 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lianxin_store::{Bucket, StoreError};
+use lianxin_types::ZoneId;
 
 use crate::disk::Disk;
+use crate::migration::migrate;
 use crate::shelf::bucket_name;
 use crate::space::{SpaceBounds, SpaceWatch};
 
 /// The newest format of a zone's folder that this build knows.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Ends the name of a bucket that was dropped and is being removed.
 pub(crate) const DEAD: &str = "dead";
@@ -21,7 +24,7 @@ pub(crate) const DEAD: &str = "dead";
 pub(crate) struct Folder {
     path: PathBuf,
     /// Held as long as the folder is; the system lets go of it with the process.
-    _lock: File,
+    lock: File,
     pub(crate) fencing_number: u64,
 }
 
@@ -34,27 +37,37 @@ impl Folder {
     /// Takes the folder, makes it if there is none, and raises its fencing number.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], [`StoreError::NewerFormat`], [`StoreError::Quarantined`] (nothing is touched then), [`StoreError::Damaged`] for a folder
+    /// [`StoreError::Locked`], [`StoreError::NewerFormat`], [`StoreError::OtherZone`], [`StoreError::Quarantined`] (nothing is touched then), [`StoreError::Damaged`] for a folder
     /// with buckets and without a format, [`StoreError::Io`].
     pub(crate) fn open(
         path: &Path,
+        zone: &ZoneId,
         disk: &Arc<dyn Disk>,
         bounds: SpaceBounds,
     ) -> Result<(Self, SpaceWatch), StoreError> {
         // Before anything is touched: a lock file in a newer folder would be a touch.
         known_format(path)?;
         not_quarantined(path)?;
+        of_zone(path, zone)?;
         let buckets = path.join("buckets");
         fs::create_dir_all(&buckets).map_err(io_error("create", &buckets))?;
         let lock = lock(&path.join("lock"))?;
         let space = SpaceWatch::open(path, bounds, Arc::clone(disk))?;
         let disk = &**disk;
-        if known_format(path)?.is_none() {
+        if let Some(found) = known_format(path)? {
+            if found < FORMAT {
+                migrate(path, found, zone, bounds.free_bytes_min, disk)?;
+            }
+        } else {
             let mut entries = fs::read_dir(&buckets).map_err(io_error("read", &buckets))?;
             if entries.next().is_some() {
                 return Err(StoreError::Damaged { what: "zone folder (it has buckets and no format)" });
             }
+            write_zone(path, zone, disk)?;
             write_number(path, "format", u64::from(FORMAT), disk)?;
+        }
+        if of_zone(path, zone)? == Named::No {
+            return Err(StoreError::Damaged { what: "zone folder (it does not say whose it is)" });
         }
         // At each open, since the one that made the folder may have been cut short of this.
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -63,7 +76,24 @@ impl Folder {
         let fencing_number = read_number(&path.join("fencing"))?.unwrap_or(0) + 1;
         write_number(path, "fencing", fencing_number, disk)?;
         disk.sync_all(&buckets).map_err(io_error("sync", &buckets))?;
-        Ok((Self { path: path.to_owned(), _lock: lock, fencing_number }, space))
+        Ok((Self { path: path.to_owned(), lock, fencing_number }, space))
+    }
+
+    /// Whether the folder that everybody finds under its path is still the one that is locked here. It is not when somebody
+    /// removed the lock file or put another folder in its place: what is written then may be seen by nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it is another one; the zone must not acknowledge anything more.
+    pub(crate) fn still_held(&self) -> Result<(), StoreError> {
+        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let path = self.path.join("lock");
+        let held = self.lock.metadata().map(place).map_err(io_error("read", &path))?;
+        match fs::metadata(&path).map(place) {
+            Ok(found) if found == held => Ok(()),
+            _ => Err(StoreError::Unavailable {
+                reason: "the zone's folder was taken over: its lock is another".to_owned(),
+            }),
+        }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -171,9 +201,10 @@ pub(crate) fn finished(folder: &Path) -> Result<Vec<(Bucket, Finished)>, StoreEr
 /// Takes the lock of a folder that is there, and nothing else of it.
 ///
 /// # Errors
-/// [`StoreError::Locked`], [`StoreError::NewerFormat`], [`StoreError::Io`].
-pub(crate) fn hold(path: &Path) -> Result<File, StoreError> {
+/// [`StoreError::Locked`], [`StoreError::NewerFormat`], [`StoreError::OtherZone`], [`StoreError::Io`].
+pub(crate) fn hold(path: &Path, zone: &ZoneId) -> Result<File, StoreError> {
     known_format(path)?;
+    of_zone(path, zone)?;
     lock(&path.join("lock"))
 }
 
@@ -212,6 +243,30 @@ fn not_quarantined(folder: &Path) -> Result<(), StoreError> {
 
 const QUARANTINE: &str = "quarantine";
 
+/// Whether a folder says whose it is: those of format 1, and new ones, do not.
+#[derive(PartialEq, Eq)]
+enum Named {
+    Yes,
+    No,
+}
+
+/// A folder that was mistaken must not be served as another zone's.
+fn of_zone(folder: &Path, zone: &ZoneId) -> Result<Named, StoreError> {
+    let path = folder.join(ZONE);
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim() == zone.as_str() => Ok(Named::Yes),
+        Ok(text) => Err(StoreError::OtherZone { found: text.trim().to_owned(), wanted: zone.clone() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Named::No),
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+pub(crate) fn write_zone(folder: &Path, zone: &ZoneId, disk: &dyn Disk) -> Result<(), StoreError> {
+    write_text(folder, ZONE, zone.as_str(), disk)
+}
+
+const ZONE: &str = "zone";
+
 fn lock(path: &Path) -> Result<File, StoreError> {
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = options.map_err(io_error("open", path))?;
@@ -240,7 +295,7 @@ fn read_number(path: &Path) -> Result<Option<u64>, StoreError> {
 }
 
 /// Old or new, never half: written beside, synced, renamed, and the name synced.
-fn write_number(folder: &Path, name: &str, number: u64, disk: &dyn Disk) -> Result<(), StoreError> {
+pub(crate) fn write_number(folder: &Path, name: &str, number: u64, disk: &dyn Disk) -> Result<(), StoreError> {
     write_text(folder, name, &number.to_string(), disk)
 }
 

@@ -5,7 +5,7 @@
 //! audit, policy; it sees rows. What sled does and does not promise, and why each rule here is there: the decision record
 //! on the embedded store (PROTOCOL 10).
 //!
-//! A zone's folder: `lock` (process id of the holder), `format` (number), `fencing` (number, rises at each open),
+//! A zone's folder: `lock` (process id of the holder), `format` (number), `zone` (its name), `fencing` (number, rises at each open),
 //! `quarantine` (what was found damaged; there only then), `reserve` (space kept for audit records when the disk is full),
 //! `buckets/<number>-<week>/` (one database each; `ready` is in it once it may hold something), `state/` (one database that
 //! can be computed again; `state.new/` and `state.old/` while it is rewritten), `segments/<bucket>-<class>.seg` (what outlives
@@ -17,6 +17,7 @@ mod database;
 mod disk;
 mod engine;
 mod folder;
+mod migration;
 mod segments;
 mod shelf;
 mod space;

@@ -35,7 +35,8 @@ impl Home for Place {
     }
 
     fn state_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let engine = SledEngine::open(&self.folder(), Arc::new(RealDisk)).expect("the folder opens");
+        let engine = SledEngine::open(&self.folder(), &"hangzhou".parse().expect("well formed"), Arc::new(RealDisk))
+            .expect("the folder opens");
         let mut rows = Vec::new();
         let visit = &mut |row_key: &[u8], value: &[u8]| {
             rows.push((row_key.to_vec(), value.to_vec()));

@@ -137,7 +137,7 @@ fn rows(engine: &SledEngine) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn open_engine(folder: &Path) -> SledEngine {
-    SledEngine::open(folder, Arc::new(RealDisk)).expect("the folder opens")
+    SledEngine::open(folder, &"hangzhou".parse().expect("well formed"), Arc::new(RealDisk)).expect("the folder opens")
 }
 
 /// Rows of which most are dead; gives the number of living ones.

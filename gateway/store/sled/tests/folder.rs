@@ -199,7 +199,8 @@ fn files_beside_a_database_are_refused() {
 #[test]
 fn a_value_over_four_kibibytes_is_refused_whole() {
     let place = Place::new();
-    let engine = SledEngine::open(&place.folder(), Arc::new(RealDisk)).expect("the zone opens");
+    let engine = SledEngine::open(&place.folder(), &"hangzhou".parse().expect("well formed"), Arc::new(RealDisk))
+        .expect("the zone opens");
     let bucket = Bucket { number: 1, week: 1 };
     engine.create_bucket(bucket).expect("writable");
     let row = |key: &[u8], bytes| Row { key: key.to_vec(), value: Some(vec![0; bytes]) };
@@ -234,7 +235,9 @@ fn a_failing_sync_fences_the_zone_and_acknowledges_nothing() {
     let place = Place::new();
     let disk = Arc::new(Failing::default());
     // Without what opens it again.
-    let engine = SledEngine::open(&place.folder(), Arc::<Failing>::clone(&disk)).expect("the zone opens");
+    let engine =
+        SledEngine::open(&place.folder(), &"hangzhou".parse().expect("well formed"), Arc::<Failing>::clone(&disk))
+            .expect("the zone opens");
     let zone = "hangzhou".parse().expect("well formed");
     let store = Zone::open(zone, engine, ManualClock::new(), ZoneOptions::default()).expect("the zone opens");
     commit(&store, start(channel(1), &device(1))).expect("a new channel");

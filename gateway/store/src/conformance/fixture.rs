@@ -118,7 +118,7 @@ pub(super) fn call(caller: &DeviceUri, channel: Option<ChannelId>, bytes: &[u8])
 }
 
 /// A unit without an event.
-pub(super) fn effects(caller: &DeviceUri, effects: Vec<Effect>) -> Unit {
+pub fn effects(caller: &DeviceUri, effects: Vec<Effect>) -> Unit {
     Unit {
         channel: None,
         idempotency: Some(call(caller, None, b"effects")),
@@ -168,7 +168,7 @@ pub fn message(to: ChannelId, sender: &DeviceUri, epoch: u64, mls: &[u8]) -> Uni
 }
 
 /// A commit that ends `epoch`.
-pub(super) fn change_group(
+pub fn change_group(
     to: ChannelId,
     sender: &DeviceUri,
     epoch: u64,

@@ -17,6 +17,8 @@ mod storm;
 mod suite;
 
 pub use audit::check_audit;
-pub use fixture::{ManualClock, block_on, channel, commit, device, drop_buckets, message, start};
+pub use fixture::{
+    ManualClock, block_on, change_group, channel, commit, device, drop_buckets, effects, message, start,
+};
 pub use records::{GOLDEN_RECORDS, RECORDS, RecordKind};
 pub use suite::{Home, run, seed, times};

@@ -1,7 +1,10 @@
 //! Acknowledged means durable: after a power cut at any moment, with everything dropped that no finished sync covered, every
 //! acknowledged unit is there. And the same check finds the loss when the disk lies.
 
+mod day;
+mod migration;
 mod recorder;
+mod sample;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,11 +16,13 @@ use lianxin_store::conformance::{
     ManualClock, block_on, channel, check_audit, commit, device, drop_buckets, message, seed, start, times,
 };
 use lianxin_store::{Accepted, Effect, GroupSnapshot, Unit, ZoneOptions, ZoneStore};
-use lianxin_store_sled::{Disk, RealDisk, blob_files, open_with};
+use lianxin_store_sled::{Disk, RealDisk, open_with};
 use lianxin_tlog::Leaf;
 use lianxin_types::{DeviceUri, Sequence};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+use day::Day;
 use recorder::{Honesty, Kept, Recorder};
 
 const WRITERS: u64 = 6;
@@ -63,36 +68,17 @@ fn open(folder: &Path, disk: Arc<dyn Disk>) -> Result<Arc<dyn ZoneStore>, String
     open_with(folder, zone, ManualClock::new(), disk, OPTIONS).map_err(|error| format!("{error:?}"))
 }
 
-fn body(random: &mut StdRng, number: usize) -> Vec<u8> {
-    let size = if random.random_range(0..10) == 0 {
-        random.random_range(4_000..70_000)
-    } else {
-        random.random_range(0..2_000)
-    };
-    let mut bytes = vec![0; size];
-    random.fill(&mut bytes[..]);
-    bytes.extend_from_slice(&number.to_be_bytes());
-    bytes
-}
-
-/// Writes to a channel of its own and to one shared with everybody, until `count` units are acknowledged to it.
-fn write(store: &dyn ZoneStore, progress: &Progress, writer: u64, count: usize, seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed + writer);
-    let creator = device(writer as usize);
-    let unit = start(channel(100 + writer), &creator);
+/// A day of one writer, until `count` rounds are through.
+fn write(store: &dyn ZoneStore, progress: &Progress, number: u64, count: usize, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed + number);
+    let mut day = Day::new(number);
+    let unit = start(day.own, &day.creator);
     progress.add(unit.clone(), commit(store, unit).expect("a new channel"));
-    for number in 0..count {
-        if writer == 0 && number % 20 == 19 {
-            end_buckets(store, progress, &creator);
+    for round in 0..count {
+        if number == 0 && round % 20 == 19 {
+            end_buckets(store, progress, &day.creator);
         }
-        let to = channel(100 + random.random_range(0..WRITERS));
-        let (own, bytes) = (channel(100 + writer), body(&mut random, number));
-        let mut units = vec![message(own, &creator, 0, &bytes)];
-        if random.random_range(0..3) == 0 {
-            // Of another writer's channel: refused, and nothing of it may ever be seen.
-            units.push(message(to, &device(99), 0, &bytes));
-            units.push(message(own, &creator, 0, &[&bytes[..], b"!"].concat()));
-        }
+        let units = day.round(&mut random, round);
         let outcomes = block_on(store.commit_many(units.clone()));
         for (unit, outcome) in units.into_iter().zip(outcomes) {
             if let Ok(accepted) = outcome {
@@ -196,16 +182,18 @@ fn check(folder: &Path, acknowledged: &[Arc<Acknowledged>]) -> Result<(), String
         return Err(format!("{leaves} leaves for {} units", acknowledged.len()));
     }
     // And it goes on: the next unit follows without a gap.
-    let next = message(channels[0], &device(0), 0, b"after the cut");
-    let head =
-        store.head(&channels[0]).map_err(|error| error.to_string())?.map_or(Sequence(0), |head| head.head.sequence);
-    match commit(&*store, next) {
-        Ok(accepted) if accepted.sequence == head.next() && accepted.leaf_index == leaves => {}
+    let head = store.head(&channels[0]).map_err(|error| error.to_string())?;
+    let (epoch, last) = head.map_or((0, Sequence(0)), |head| (head.epoch.0, head.head.sequence));
+    match commit(&*store, message(channels[0], &device(0), epoch, b"after the cut")) {
+        Ok(accepted) if accepted.sequence == last.next() && accepted.leaf_index == leaves => {}
         other => return Err(format!("the zone does not go on: {other:?}")),
     }
     drop(store);
-    let beside = blob_files(folder).map_err(|error| error.to_string())?;
-    if beside.is_empty() { Ok(()) } else { Err(format!("files beside databases: {beside:?}")) }
+    let zone = "hangzhou".parse().expect("well formed");
+    let scratch = folder.parent().ok_or("in a folder of its own")?;
+    let inspection =
+        lianxin_store_sled::check(folder, &zone, scratch, &mut |_| ()).map_err(|error| error.to_string())?;
+    if inspection.is_clean() { Ok(()) } else { Err(format!("{:#?}", inspection.findings)) }
 }
 
 fn restore(cut: &Cut, original: &Path, target: &Path, with_old_state: bool) {
