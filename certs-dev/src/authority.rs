@@ -12,7 +12,7 @@ use rcgen::{
 };
 
 use crate::folder::write;
-use crate::key::{new_ed25519_pair, new_p256_pair};
+use crate::key::{ed25519_pair, new_ed25519_pair, new_p256_pair, read_signing_key};
 use crate::leaf::{Leaf, date};
 use crate::paths::DepartmentPaths;
 
@@ -84,8 +84,17 @@ impl Authority {
             KeyKind::P256 => new_p256_pair(key_file)?,
             KeyKind::Ed25519 => new_ed25519_pair(key_file)?,
         };
+        self.certify(leaf, &key, certificate_file)
+    }
+
+    /// Issues another certificate for an Ed25519 key that is there already, and writes it.
+    pub(crate) fn reissue(&self, leaf: &Leaf<'_>, certificate_file: &Path, key_file: &Path) -> anyhow::Result<()> {
+        self.certify(leaf, &ed25519_pair(&read_signing_key(key_file)?)?, certificate_file).map(|_| ())
+    }
+
+    fn certify(&self, leaf: &Leaf<'_>, key: &KeyPair, certificate_file: &Path) -> anyhow::Result<Vec<u8>> {
         let (params, serial) = leaf.params()?;
-        let certificate = params.signed_by(&key, &self.issuer).context("cannot sign a certificate")?;
+        let certificate = params.signed_by(key, &self.issuer).context("cannot sign a certificate")?;
         write(certificate_file, certificate.pem().as_bytes())?;
         Ok(serial)
     }

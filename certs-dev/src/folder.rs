@@ -31,10 +31,12 @@ trust-bundle.note                 the signed trust bundle
 bundles/<version>.note            its predecessors, once there are any
 departments/<id>/ca.{pem,key}     the department's authority
   revoked.crl, revoked.crl.pem    its revocation list, DER and PEM
+  before/                         its authority of before with its list, while there are two
   revoked-serials.txt             the serial numbers on it, one in hexadecimal per line
   apps/<name>/                    an application: tls.{pem,key} mls.{pem,key} uri.txt
   officers/                       {security,audit,system}.{pem,key}
 gateway/                          the zone's gateway: tls.{pem,key} and removal.key promise.key log.key
+                                  and removal-before.key after a rotation
 specimens/                        what must be refused, each with tls.{pem,key}, some with mls.{pem,key}
   expired                         its validity is over
   not-yet-valid                   its validity begins tomorrow

@@ -112,7 +112,7 @@ impl Minted {
         Ok(())
     }
 
-    fn leaf<'a>(&self, uri: &'a DeviceUri, usage: Usage) -> Leaf<'a> {
+    pub(crate) fn leaf<'a>(&self, uri: &'a DeviceUri, usage: Usage) -> Leaf<'a> {
         let (not_before, not_after) = (valid_from(self.now), self.now.plus(LEAF_LIFETIME));
         Leaf { uri, usage, host: None, not_before, not_after }
     }
@@ -126,6 +126,7 @@ impl Minted {
             department: plan.departments[0].id.clone(),
             endpoints: vec![Endpoint { host: plan.host.clone(), port: plan.port }],
             removal_key: zone_key(&paths.removal_key)?,
+            removal_keys_before: Vec::new(),
             promise_key: zone_key(&paths.promise_key)?,
             log_key: zone_key(&paths.log_key)?,
         };

@@ -38,9 +38,14 @@ pub(crate) fn new_signing_key(path: &Path) -> anyhow::Result<SigningKey> {
 
 /// A new Ed25519 key for a certificate, written to `path`.
 pub(crate) fn new_ed25519_pair(path: &Path) -> anyhow::Result<KeyPair> {
-    let key = pkcs8(&new_signing_key(path)?);
+    ed25519_pair(&new_signing_key(path)?)
+}
+
+/// An Ed25519 key for a certificate.
+pub(crate) fn ed25519_pair(key: &SigningKey) -> anyhow::Result<KeyPair> {
+    let key = pkcs8(key);
     let pair = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(&key[..]), &PKCS_ED25519);
-    pair.context("cannot use a new Ed25519 key")
+    pair.context("cannot use an Ed25519 key")
 }
 
 /// A new P-256 key for a certificate, written to `path`.

@@ -30,6 +30,7 @@ mod leaf;
 mod minted;
 mod paths;
 mod plan;
+mod rotation;
 mod specimen;
 mod successors;
 

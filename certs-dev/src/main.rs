@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use lianxin_certs_dev::{DepartmentPlan, FederationPlan, NOT_FOR_PRODUCTION, clear, mint};
+use lianxin_trust::VerifiedBundle;
 use lianxin_types::{Clock as _, SystemClock, ZoneId};
 
 const EXAMPLES: &str = "\
@@ -30,6 +31,15 @@ Examples:
   lianxin-certs-dev renew-gateway --out ./federation
       a new TLS certificate and key for the gateway
 
+  lianxin-certs-dev rotate-removal-key --out ./federation
+  lianxin-certs-dev drop-removal-keys --out ./federation
+      a new removal key beside the old one; then the new one alone
+
+  lianxin-certs-dev rotate-authority --out ./federation --department shenji
+  lianxin-certs-dev renew-app --out ./federation --department shenji --app app-1
+  lianxin-certs-dev retire-authority --out ./federation --department shenji
+      a new authority beside the old one; certificates of the new one; then the new one alone
+
 Every private key lies in the folder: never use it in production.";
 
 /// Mints a throw-away Lianxin federation for demos and tests.
@@ -50,6 +60,16 @@ enum Command {
     Revoke(Revoke),
     /// Give the gateway a new TLS certificate and key.
     RenewGateway(Minted),
+    /// Give an application new certificates, under its MLS key.
+    RenewApp(Revoke),
+    /// Give the zone a new removal key; the old one stays good.
+    RotateRemovalKey(Minted),
+    /// Sign the bundle that lists no old removal key any more.
+    DropRemovalKeys(Minted),
+    /// Give a department a new authority beside the old one.
+    RotateAuthority(OfDepartment),
+    /// Sign the bundle without a department's old authority.
+    RetireAuthority(OfDepartment),
 }
 
 #[derive(Args)]
@@ -60,12 +80,18 @@ struct Minted {
 }
 
 #[derive(Args)]
-struct Revoke {
+struct OfDepartment {
     #[command(flatten)]
     minted: Minted,
     /// The department, e.g. shenji.
     #[arg(long)]
     department: String,
+}
+
+#[derive(Args)]
+struct Revoke {
+    #[command(flatten)]
+    of: OfDepartment,
     /// The application, e.g. app-1.
     #[arg(long)]
     app: String,
@@ -98,8 +124,16 @@ fn main() -> anyhow::Result<()> {
     match CommandLine::parse().command {
         Command::Mint(arguments) => run_mint(arguments),
         Command::Renew(minted) => renew(&minted.open()?),
-        Command::Revoke(Revoke { minted, department, app }) => revoke(&minted.open()?, &department, &app),
+        Command::Revoke(Revoke { of, app }) => revoke(&of.minted.open()?, &of.department, &app),
         Command::RenewGateway(minted) => renew_gateway(&minted.open()?),
+        Command::RenewApp(Revoke { of, app }) => {
+            of.minted.open()?.renew_app(&of.department, &app)?;
+            say(&format!("{app} of {} has new certificates", of.department))
+        }
+        Command::RotateRemovalKey(minted) => say_bundle(&minted.open()?.rotate_removal_key()?),
+        Command::DropRemovalKeys(minted) => say_bundle(&minted.open()?.drop_removal_keys()?),
+        Command::RotateAuthority(of) => say_bundle(&of.minted.open()?.rotate_authority(&of.department)?),
+        Command::RetireAuthority(of) => say_bundle(&of.minted.open()?.retire_authority(&of.department)?),
     }
 }
 
@@ -129,6 +163,10 @@ fn revoke(minted: &lianxin_certs_dev::Minted, department: &str, app: &str) -> an
 fn renew_gateway(minted: &lianxin_certs_dev::Minted) -> anyhow::Result<()> {
     minted.renew_gateway_certificate()?;
     say(&format!("the gateway has a new certificate: {}", minted.gateway().tls_certificate.display()))
+}
+
+fn say_bundle(bundle: &VerifiedBundle) -> anyhow::Result<()> {
+    say(&format!("trust bundle {} is signed; give it to the gateways", bundle.bundle.version))
 }
 
 fn say(done: &str) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use lianxin_trust::{Federation, RootKeys, Usage, VerifiedBundle, verify_bundle};
+use lianxin_trust::{Department, Federation, RootKeys, Usage, VerifiedBundle, verify_bundle};
 use lianxin_types::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -116,13 +116,18 @@ impl Minted {
         Ok(verify_bundle(&self.roots()?, &note)?)
     }
 
-    /// The files of all revocation lists (DER), in the order of the bundle's departments.
+    /// The files of all revocation lists (DER), in the order of the bundle's departments; those of authorities of before
+    /// included.
     ///
     /// # Errors
     /// As [`Minted::bundle`].
     pub fn revocation_list_files(&self) -> anyhow::Result<Vec<PathBuf>> {
         let bundle = self.bundle()?.bundle;
-        Ok(bundle.departments.iter().map(|one| self.department(one.id.as_str()).revocation_list).collect())
+        let of = |department: &Department| {
+            let paths = self.department(department.id.as_str());
+            [paths.before.join("revoked.crl"), paths.revocation_list].into_iter().filter(|file| file.exists())
+        };
+        Ok(bundle.departments.iter().flat_map(of).collect())
     }
 
     /// The federation as either end sees it: bundle and all revocation lists.

@@ -50,6 +50,8 @@ pub struct DepartmentPaths {
     pub revocation_list: PathBuf,
     /// The same, PEM.
     pub revocation_list_pem: PathBuf,
+    /// The authority of before and its revocation list, under the same names, while there are two.
+    pub before: PathBuf,
     /// The revoked serial numbers, one in hexadecimal per line, oldest first: what the list is made from.
     pub revoked_serials: PathBuf,
 }
@@ -63,6 +65,7 @@ impl DepartmentPaths {
             revocation_list: folder.join("revoked.crl"),
             revocation_list_pem: folder.join("revoked.crl.pem"),
             revoked_serials: folder.join("revoked-serials.txt"),
+            before: folder.join("before"),
             folder,
         }
     }

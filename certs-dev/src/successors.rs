@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use lianxin_trust::{BUNDLE_LIFETIME, Endpoint, Federation, TrustBundle, Usage, VerifiedBundle};
 use lianxin_types::DeviceUri;
 use rustls_pki_types::CertificateDer;
@@ -72,12 +72,13 @@ impl Minted {
         Ok(federation.identify_ignoring_expiry(&[&certificate], Usage::TlsGateway, self.now)?.uri)
     }
 
-    fn authority(&self, department: &str) -> anyhow::Result<Authority> {
+    pub(crate) fn authority(&self, department: &str) -> anyhow::Result<Authority> {
         Authority::open(&department.parse()?, &self.department(department))
     }
 
     pub(crate) fn extend_revocation_list(&self, department: &str, serials: &[Vec<u8>]) -> anyhow::Result<()> {
         let paths = self.department(department);
+        ensure!(!paths.before.exists(), "{department} has two authorities; retire the one of before first");
         let file = &paths.revoked_serials;
         let lines = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let mut revoked = lines.lines().map(hex::decode).collect::<Result<Vec<_>, _>>()?;

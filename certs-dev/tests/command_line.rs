@@ -38,6 +38,13 @@ fn a_federation_is_renewed_and_revokes() {
         (&["revoke", "--out", path, "--department", "shenji", "--app", "app-9"], "shenji has no application app-9"),
         (&["revoke", "--out", path, "--department", "shenji", "--app", "app-1"], "app-1 of shenji is revoked"),
         (&["renew-gateway", "--out", path], "the gateway has a new certificate"),
+        (&["rotate-removal-key", "--out", path], "trust bundle 3"),
+        (&["drop-removal-keys", "--out", path], "trust bundle 4"),
+        (&["retire-authority", "--out", path, "--department", "weijian"], "weijian has no authority of before"),
+        (&["rotate-authority", "--out", path, "--department", "weijian"], "trust bundle 5"),
+        (&["revoke", "--out", path, "--department", "weijian", "--app", "app-1"], "weijian has two authorities"),
+        (&["renew-app", "--out", path, "--department", "weijian", "--app", "app-1"], "app-1 of weijian has new"),
+        (&["retire-authority", "--out", path, "--department", "weijian"], "trust bundle 6"),
     ] {
         let done = run(arguments);
         let said = text(&done.stdout) + &text(&done.stderr);

@@ -314,3 +314,36 @@ fn the_folder_has_the_shape_that_others_rely_on() {
     add("specimens/", "wrong-usage-mls/tls.pem wrong-usage-mls/tls.key");
     assert_eq!(files(folder.path()), expected);
 }
+
+#[test]
+fn keys_are_rotated_in_two_steps() {
+    let (_folder, minted) = minted();
+    let app = minted.app("shenji", "app-1").expect("minted");
+    let found = |usage, file: &Path| {
+        identify(&minted.federation().expect("a federation"), file, usage, NOW).map(|identity| identity.public_key)
+    };
+    let mls = found(Usage::Mls, &app.mls_certificate).expect("good");
+    let old = fs::read(&app.mls_certificate).expect("a certificate");
+    let old = CertificateDer::from_pem_slice(&old).expect("PEM");
+    let by_old = || minted.federation().expect("a federation").identify(&[&old], Usage::Mls, NOW).map(|one| one.uri);
+
+    minted.rotate_authority("shenji").expect("rotated");
+    assert_eq!(by_old(), Ok(app.uri.clone()), "both are good");
+    assert!(minted.rotate_authority("shenji").is_err());
+    minted.renew_app("shenji", "app-1").expect("renewed");
+    assert_eq!(found(Usage::Mls, &app.mls_certificate), Ok(mls.clone()), "renewal keeps the MLS key");
+    minted.retire_authority("shenji").expect("retired");
+    assert_eq!(by_old(), Err(CertificateError::UnknownAuthority));
+    assert_eq!(found(Usage::Mls, &app.mls_certificate), Ok(mls));
+    minted.revoke_app("shenji", "app-1").expect("by the new authority");
+    assert_eq!(found(Usage::TlsClient, &app.tls_certificate), Err(CertificateError::Revoked));
+
+    let zone = || minted.bundle().expect("a bundle").bundle.zones.remove(0);
+    let first = zone().removal_key;
+    minted.rotate_removal_key().expect("rotated");
+    let public = |file: &Path| read_signing_key(file).expect("a key").verifying_key().to_bytes();
+    assert_eq!((zone().removal_key, zone().removal_keys_before), (public(&minted.gateway().removal_key), vec![first]));
+    assert_eq!(public(&minted.removal_key_before()), first);
+    minted.drop_removal_keys().expect("dropped");
+    assert_eq!(zone().removal_keys_before, Vec::<[u8; 32]>::new());
+}

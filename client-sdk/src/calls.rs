@@ -162,9 +162,10 @@ impl Drive {
     ) -> Result<(), ClientError> {
         tracing::debug!(?channel, kind = ?intent.kind, %problem, "change refused");
         let (id, kind, device) = (intent.id, intent.kind, self.shared.device.clone());
+        let federation = self.shared.federation();
         let dropped = self.shared.transaction(move |tx, mls| {
             let dropped = changes::refused(tx, mls, channel, &intent)?;
-            Ok(dropped.then_some(sync::standing(tx, mls, &device, channel)?))
+            Ok(dropped.then_some(sync::standing(tx, mls, &federation, &device, channel)?))
         });
         if let Some((head, turn)) = dropped.await? {
             match kind {
@@ -182,7 +183,7 @@ impl Drive {
     pub(crate) async fn commit_pending(&mut self, channel: ChannelId) -> Result<(), ClientError> {
         let (federation, id, device) = (self.shared.federation(), self.shared.id(), self.shared.device.clone());
         let staged = self.shared.transaction(move |tx, mls| {
-            if sync::standing(tx, mls, &device, channel)?.1.is_none() {
+            if sync::standing(tx, mls, &federation, &device, channel)?.1.is_none() {
                 return Ok(Staged::Busy);
             }
             changes::put_commit(tx, channel, id, mls.commit_pending(tx, &federation, channel))

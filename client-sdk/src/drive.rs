@@ -115,12 +115,12 @@ impl Drive {
 
     /// Follows every channel from where its group is, and takes up what was left.
     async fn begin(&mut self) -> Result<(), ClientError> {
-        let device = self.shared.device.clone();
+        let (device, federation) = (self.shared.device.clone(), self.shared.federation());
         let standings = self.shared.transaction(move |tx, mls| {
             let mut standings = Vec::new();
             for channel in mls.channels(tx)? {
                 if changes::get(tx, channel, IntentKind::Create)?.is_none() {
-                    standings.push((channel, sync::standing(tx, mls, &device, channel)?));
+                    standings.push((channel, sync::standing(tx, mls, &federation, &device, channel)?));
                 }
             }
             Ok(standings)
@@ -151,8 +151,8 @@ impl Drive {
 
     /// Follows a channel from where its group is.
     pub(crate) async fn follow(&mut self, channel: ChannelId) -> Result<(), ClientError> {
-        let device = self.shared.device.clone();
-        let standing = self.shared.transaction(move |tx, mls| sync::standing(tx, mls, &device, channel));
+        let (device, federation) = (self.shared.device.clone(), self.shared.federation());
+        let standing = self.shared.transaction(move |tx, mls| sync::standing(tx, mls, &federation, &device, channel));
         let (head, turn) = standing.await?;
         self.requests.push_back(Receive::Follow { channel, after: head });
         // A lane that is in use keeps its answers; nothing of an older group of the channel holds the new one.

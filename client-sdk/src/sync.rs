@@ -4,7 +4,7 @@
 use lianxin_connection::Receipt;
 use lianxin_connection::{LogEntry, Welcome};
 use lianxin_keystore::Transaction;
-use lianxin_mls::{LogEvent, Mls, MlsError, Processed, Violation};
+use lianxin_mls::{LogEvent, Mls, MlsError, Processed, Renewal, Violation};
 use lianxin_tlog::EventKind;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence, labelled_sha256};
@@ -138,7 +138,7 @@ pub(crate) fn apply(
     if let Some(channel) = events.first().map(|event| event.channel)
         && !applied.removed
     {
-        let (head, turn) = standing(tx, mls, device, channel)?;
+        let (head, turn) = standing(tx, mls, federation, device, channel)?;
         applied.head = head;
         applied.turn = turn;
     }
@@ -278,16 +278,24 @@ fn receipt(event: &LogEntry) -> Receipt {
 pub(crate) fn standing(
     tx: &Transaction<'_>,
     mls: &Mls,
+    federation: &Federation,
     device: &DeviceUri,
     channel: ChannelId,
 ) -> Result<(Sequence, Option<Turn>), ClientError> {
     let Some(view) = mls.channel(tx, channel)? else { return Ok((Sequence(0), None)) };
     let head = view.head.sequence;
-    if view.is_broken || view.pending_leaves.is_empty() || view.pending_leaves.contains(device) {
+    if view.is_broken || view.pending_leaves.contains(device) {
         return Ok((head, None));
     }
     let before = view.members.iter().take(view.own_position);
     let rank = before.filter(|member| !view.pending_leaves.contains(member)).count();
+    let rank = match mls.renewal(tx, federation, channel)? {
+        _ if !view.pending_leaves.is_empty() => rank,
+        Renewal::Nothing => return Ok((head, None)),
+        // Nobody does it in this device's place.
+        Renewal::OwnLeaf => 0,
+        Renewal::RemovalKey => rank,
+    };
     Ok((head, Some(Turn { epoch: view.epoch, rank: u32::try_from(rank).unwrap_or(u32::MAX) })))
 }
 

@@ -1,7 +1,9 @@
 //! Changing a group: commits and the proposal to leave.
 
 use lianxin_keystore::Transaction;
-use lianxin_profile::{Before, ProfileError, Roster, check_commit, check_key_package, head_extension};
+use lianxin_profile::{
+    Before, ProfileError, Roster, check_commit, check_key_package, head_extension, moved_to_removal_key,
+};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, LIMITS};
 use openmls::prelude::{
@@ -13,7 +15,7 @@ use openmls_traits::OpenMlsProvider;
 use crate::channel::{OpenChannel, going};
 use crate::engine::library;
 use crate::record::Records;
-use crate::{Mls, MlsError};
+use crate::{Mls, MlsError, Renewal};
 
 /// What the gateway's `Commit` takes. The commit is merged when its own bytes come back in the log.
 #[derive(Clone, PartialEq, Eq)]
@@ -107,7 +109,7 @@ impl Mls {
         channel: ChannelId,
     ) -> Result<CommitBundle, MlsError> {
         let open = self.open_active(tx, channel)?;
-        if open.leaving().next().is_none() {
+        if open.leaving().next().is_none() && self.renewal_of(&open, federation)? == Renewal::Nothing {
             return Err(MlsError::NothingPending);
         }
         self.commit(open, federation, Change::default())
@@ -143,7 +145,7 @@ impl Mls {
     }
 
     /// Every commit renews the own leaf: that heals the group after a compromise, fills the tree, and carries a renewed
-    /// certificate.
+    /// certificate. And it moves the channel to the zone's removal key in use.
     fn commit(
         &self,
         mut open: OpenChannel<'_>,
@@ -159,8 +161,12 @@ impl Mls {
         let OpenChannel { provider, group, roster, record, .. } = &mut open;
         let renewed = LeafNodeParameters::builder().with_credential_with_key(self.credential.clone()).build();
         let action = "make a commit";
-        let bundle = group
-            .commit_builder()
+        let moved = moved_to_removal_key(group.public_group().group_context().extensions(), federation)?;
+        let mut builder = group.commit_builder();
+        if let Some(extensions) = moved {
+            builder = builder.propose_group_context_extensions(extensions).map_err(library(action))?;
+        }
+        let bundle = builder
             .leaf_node_parameters(renewed)
             .force_self_update(true)
             .propose_adds(change.adds)

@@ -119,7 +119,7 @@ pub fn check_commit(
         return check_rejoin(federation, staged, named, before, now);
     }
     let mut committer = check_sender(before.roster, sender, named)?.clone();
-    let context = check_change(before.context, staged.group_context())?;
+    let context = check_change(federation, before.context, staged.group_context())?;
     let mut roster = before.roster.clone();
     let (mut added, mut removed) = (Vec::new(), Vec::new());
     for queued in staged.queued_proposals() {

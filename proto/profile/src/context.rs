@@ -50,8 +50,8 @@ pub enum ContextError {
     /// The required capabilities are not the profile's.
     #[error("required capabilities are not the profile's")]
     RequiredCapabilities,
-    /// Not exactly one external sender, or another than the zone's removal key.
-    #[error("the one external sender is not the zone's removal key")]
+    /// Not exactly one external sender, another than the zone's removal keys, or an older one than before.
+    #[error("the one external sender is not a removal key of the zone, or an older one than before")]
     ExternalSender,
     /// The zone is not in the trust bundle.
     #[error("zone {zone} is not in the trust bundle")]

@@ -1,6 +1,6 @@
 //! The group context's extensions: exactly three, each as the profile demands (PROTOCOL 3).
 
-use lianxin_trust::Federation;
+use lianxin_trust::{Federation, Zone};
 use lianxin_types::{GroupId, ZoneId};
 use openmls::prelude::{
     BasicCredential, Extension, ExtensionType, Extensions, ExternalSender, GroupContext, ProtocolVersion,
@@ -9,7 +9,7 @@ use openmls::prelude::{
 
 use crate::{CHANNEL_CONTEXT_EXTENSION, CIPHERSUITE, ChannelContext, ContextError, required_capabilities};
 
-/// The one external sender of a channel in `zone`.
+/// The one external sender of a channel in `zone`, with one of the zone's removal keys.
 ///
 /// Its credential is a basic one that holds the zone's name: the removal key stands in the trust bundle as a bare key and
 /// has no certificate, and RFC 9420 section 12.1.8.1 lets the application authenticate an external sender as it likes. We
@@ -51,8 +51,48 @@ pub fn moved_forward(
     Ok(Extensions::from_vec(all.collect()).expect("the same kinds as before"))
 }
 
+/// `before` with the zone's removal key in use as its external sender and everything else unchanged, for a commit that moves
+/// a channel to it; `None` if it names that already, or `federation` does not know the zone.
+///
+/// # Errors
+/// [`ContextError`] if `before` is not ours.
+pub fn moved_to_removal_key(
+    before: &Extensions<GroupContext>,
+    federation: &Federation,
+) -> Result<Option<Extensions<GroupContext>>, ContextError> {
+    let context = channel_context(before)?;
+    let Some(zone) = federation.bundle().bundle.zone(context.zone()) else { return Ok(None) };
+    if removal_key_age(before, zone) == Some(0) {
+        return Ok(None);
+    }
+    Ok(Some(with_senders(before, vec![external_sender(&zone.id, &zone.removal_key)])))
+}
+
+fn with_senders(before: &Extensions<GroupContext>, senders: Vec<ExternalSender>) -> Extensions<GroupContext> {
+    let all = before.iter().map(|one| match one.extension_type() {
+        ExtensionType::ExternalSenders => Extension::ExternalSenders(senders.clone()),
+        _ => one.clone(),
+    });
+    Extensions::from_vec(all.collect()).expect("the same kinds as before")
+}
+
+/// Whether the one external sender of a group is a removal key that the bundle lists, in use or of before. From another one
+/// nobody takes a Remove: so a stolen key is useless from the bundle on that lists it no more.
+pub fn is_removal_key_listed(context: &GroupContext, federation: &Federation) -> bool {
+    let zone = channel_context(context.extensions()).ok();
+    let zone = zone.and_then(|context| federation.bundle().bundle.zone(context.zone()));
+    zone.is_some_and(|zone| removal_key_age(context.extensions(), zone).is_some())
+}
+
+/// How many removal keys of the zone are newer than the one that `extensions` name as their one external sender; `None` if
+/// that is none of the zone's.
+fn removal_key_age(extensions: &Extensions<GroupContext>, zone: &Zone) -> Option<usize> {
+    let senders = extensions.external_senders()?;
+    zone.removal_keys().position(|key| *senders == [external_sender(&zone.id, key)])
+}
+
 /// The channel context out of a group context that keeps the profile in everything: suite, version, group id, the three
-/// extensions, and the zone's removal key out of the trust bundle.
+/// extensions, and a removal key of the zone out of the trust bundle, in use or of before.
 ///
 /// # Errors
 /// [`ContextError`]; `Suite`, `GroupId`, `UnknownZone` from here, the rest as [`read_extensions`].
@@ -60,9 +100,7 @@ pub fn read_context(context: &GroupContext, federation: &Federation) -> Result<C
     let channel = stored_context(context)?;
     let zone = channel.zone();
     let known = federation.bundle().bundle.zone(zone);
-    let removal_key =
-        known.map(|known| known.removal_key).ok_or_else(|| ContextError::UnknownZone { zone: zone.clone() })?;
-    read_extensions(context.extensions(), &removal_key)
+    read_extensions(context.extensions(), known.ok_or_else(|| ContextError::UnknownZone { zone: zone.clone() })?)
 }
 
 /// As [`read_context`] without the trust bundle, for a group that was read with it before: suite, version, group id and
@@ -86,19 +124,14 @@ pub fn stored_context(context: &GroupContext) -> Result<ChannelContext, ContextE
 /// # Errors
 /// [`ContextError::Missing`], [`ContextError::Unexpected`], [`ContextError::RequiredCapabilities`],
 /// [`ContextError::ExternalSender`], or why 0xF0A1 is not a channel context.
-pub fn read_extensions(
-    extensions: &Extensions<GroupContext>,
-    removal_key: &[u8; 32],
-) -> Result<ChannelContext, ContextError> {
+fn read_extensions(extensions: &Extensions<GroupContext>, zone: &Zone) -> Result<ChannelContext, ContextError> {
     let context = channel_context(extensions)?;
     let required = extensions.required_capabilities().ok_or(ContextError::Missing { code_point: 3 })?;
     if *required != required_capabilities() {
         return Err(ContextError::RequiredCapabilities);
     }
-    let senders = extensions.external_senders().ok_or(ContextError::Missing { code_point: 5 })?;
-    if *senders != [external_sender(context.zone(), removal_key)] {
-        return Err(ContextError::ExternalSender);
-    }
+    extensions.external_senders().ok_or(ContextError::Missing { code_point: 5 })?;
+    removal_key_age(extensions, zone).ok_or(ContextError::ExternalSender)?;
     let ours = |kind: &ExtensionType| {
         matches!(
             kind,
@@ -118,15 +151,28 @@ fn channel_context(extensions: &Extensions<GroupContext>) -> Result<ChannelConte
     ChannelContext::from_bytes(&extensions.unknown(CHANNEL_CONTEXT_EXTENSION).ok_or(missing)?.0)
 }
 
-/// Whether the extensions of `after` may follow those of `before`: only 0xF0A1 may differ, and only forward.
-pub(crate) fn check_change(before: &GroupContext, after: &GroupContext) -> Result<ChannelContext, ContextError> {
+/// Whether the extensions of `after` may follow those of `before`: only 0xF0A1 may differ, and only forward, and the
+/// external sender, to a newer removal key of the zone.
+pub(crate) fn check_change(
+    federation: &Federation,
+    before: &GroupContext,
+    after: &GroupContext,
+) -> Result<ChannelContext, ContextError> {
     let next = stored_context(after)?;
-    let expected = moved_forward(before.extensions(), &next)?;
+    let mut expected = moved_forward(before.extensions(), &next)?;
     if before.extensions().required_capabilities() != after.extensions().required_capabilities() {
         return Err(ContextError::RequiredCapabilities);
     }
     if before.extensions().external_senders() != after.extensions().external_senders() {
-        return Err(ContextError::ExternalSender);
+        let zone = federation.bundle().bundle.zone(next.zone());
+        let zone = zone.ok_or_else(|| ContextError::UnknownZone { zone: next.zone().clone() })?;
+        let age = removal_key_age(after.extensions(), zone).ok_or(ContextError::ExternalSender)?;
+        // One that is listed no more is older than any that is.
+        if removal_key_age(before.extensions(), zone).is_some_and(|before| before <= age) {
+            return Err(ContextError::ExternalSender);
+        }
+        let senders = after.extensions().external_senders().ok_or(ContextError::ExternalSender)?;
+        expected = with_senders(&expected, senders.to_vec());
     }
     if expected != *after.extensions() {
         return Err(ContextError::Changed { field: "extensions" });

@@ -35,7 +35,8 @@ pub use context::{CHANNEL_CONTEXT_EXTENSION, ChannelContext, ContextError, Named
 pub use credential::{Validity, check_leaf, parse_chain, x509_credential};
 pub use error::ProfileError;
 pub use extensions::{
-    external_sender, group_context_extensions, moved_forward, read_context, read_extensions, stored_context,
+    external_sender, group_context_extensions, is_removal_key_listed, moved_forward, moved_to_removal_key,
+    read_context, stored_context,
 };
 pub use group_info::{CheckedGroupInfo, GroupInfoSigner, check_group_info, open_group_info};
 pub use head::{HEAD_EXTENSION, head_extension, read_head};

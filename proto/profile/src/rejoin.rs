@@ -28,7 +28,7 @@ pub(crate) fn check_rejoin(
     let leaf = staged.update_path_leaf_node().ok_or(fault("an external commit has a path"))?;
     check_new_leaf(federation, leaf, old, now)?;
     check_proposals(staged, old)?;
-    let context = check_change(before.context, staged.group_context())?;
+    let context = check_change(federation, before.context, staged.group_context())?;
     if staged.group_context().extensions() != before.context.extensions() {
         return Err(fault("an external commit leaves the context as it is"));
     }

@@ -11,6 +11,8 @@ use crate::verified::BundleError;
 const FORMAT: u64 = 1;
 /// Largest integer that JSON carries exactly (RFC 8785 by way of RFC 7493 section 2.2).
 const INTEGER_MAX: u64 = (1 << 53) - 1;
+/// Most removal keys of before that a zone lists.
+pub const REMOVAL_KEYS_BEFORE_MAX: usize = 8;
 /// Longest display name and host in bytes.
 const TEXT_BYTES_MAX: usize = 256;
 
@@ -61,6 +63,9 @@ pub struct Zone {
     pub endpoints: Vec<Endpoint>,
     /// Ed25519 key of the external sender that may propose Removes (PROTOCOL 3).
     pub removal_key: [u8; 32],
+    /// Removal keys of before, the newest first, at most [`REMOVAL_KEYS_BEFORE_MAX`]: channels that still name one go on, and
+    /// move to `removal_key` with a commit. A stolen key is not listed any more.
+    pub removal_keys_before: Vec<[u8; 32]>,
     /// Ed25519 key that signs promises (PROTOCOL 8).
     pub promise_key: [u8; 32],
     /// Ed25519 key that signs checkpoints of the zone's log.
@@ -108,6 +113,8 @@ struct ZoneJson {
     log_key: String,
     promise_key: String,
     removal_key: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removal_keys_before: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -190,10 +197,25 @@ impl TrustBundle {
         if !self.zones.is_sorted_by(|a, b| a.id < b.id) {
             return Err(BundleError::Field { field: "zones" });
         }
+        if self.zones.iter().any(|zone| !zone.has_good_removal_keys()) {
+            return Err(BundleError::Field { field: "removal_keys_before" });
+        }
         if self.zones.iter().any(|zone| self.department(&zone.department).is_none()) {
             return Err(BundleError::Field { field: "department of a zone" });
         }
         Ok(())
+    }
+}
+
+impl Zone {
+    /// The zone's removal keys, the one in use first, then those of before, the newest first.
+    pub fn removal_keys(&self) -> impl Iterator<Item = &[u8; 32]> {
+        std::iter::once(&self.removal_key).chain(&self.removal_keys_before)
+    }
+
+    fn has_good_removal_keys(&self) -> bool {
+        let twice = |(index, key)| self.removal_keys().take(index).any(|before| before == key);
+        self.removal_keys_before.len() <= REMOVAL_KEYS_BEFORE_MAX && !self.removal_keys().enumerate().any(twice)
     }
 }
 
@@ -214,7 +236,6 @@ impl TryFrom<DepartmentJson> for Department {
 
     fn try_from(json: DepartmentJson) -> Result<Self, BundleError> {
         let certificate = |text: &String| BASE64.decode(text).map_err(|_| BundleError::Field { field: "authorities" });
-        let keys = |field, texts: &[String]| texts.iter().map(|text| key(field, text)).collect::<Result<Vec<_>, _>>();
         Ok(Self {
             id: json.id.parse().map_err(|_| BundleError::Field { field: "id of a department" })?,
             name: text("name of a department", json.name)?,
@@ -235,6 +256,7 @@ impl From<&Zone> for ZoneJson {
             log_key: hex::encode(zone.log_key),
             promise_key: hex::encode(zone.promise_key),
             removal_key: hex::encode(zone.removal_key),
+            removal_keys_before: zone.removal_keys_before.iter().map(hex::encode).collect(),
         }
     }
 }
@@ -249,6 +271,7 @@ impl TryFrom<ZoneJson> for Zone {
             department: json.department.parse().map_err(|_| BundleError::Field { field: "department of a zone" })?,
             endpoints: json.endpoints.into_iter().map(endpoint).collect::<Result<_, BundleError>>()?,
             removal_key: key("removal_key", &json.removal_key)?,
+            removal_keys_before: keys("removal_keys_before", &json.removal_keys_before)?,
             promise_key: key("promise_key", &json.promise_key)?,
             log_key: key("log_key", &json.log_key)?,
         })
@@ -262,6 +285,10 @@ fn integer(field: &'static str, value: u64) -> Result<u64, BundleError> {
 fn text(field: &'static str, value: String) -> Result<String, BundleError> {
     let good = !value.is_empty() && value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control);
     if good { Ok(value) } else { Err(BundleError::Field { field }) }
+}
+
+fn keys(field: &'static str, texts: &[String]) -> Result<Vec<[u8; 32]>, BundleError> {
+    texts.iter().map(|text| key(field, text)).collect()
 }
 
 fn key(field: &'static str, text: &str) -> Result<[u8; 32], BundleError> {

@@ -18,7 +18,7 @@ mod succession;
 mod usage;
 mod verified;
 
-pub use bundle::{Department, Endpoint, TrustBundle, Zone};
+pub use bundle::{Department, Endpoint, REMOVAL_KEYS_BEFORE_MAX, TrustBundle, Zone};
 pub use certificate::{CertificateError, Identity};
 pub use federation::{Federation, FederationError, RevocationListView};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX};

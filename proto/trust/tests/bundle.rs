@@ -41,6 +41,7 @@ fn bundle() -> TrustBundle {
         department: jiwei.id.clone(),
         endpoints: vec![Endpoint { host: "gw.example".to_owned(), port: 7443 }],
         removal_key: [4; 32],
+        removal_keys_before: Vec::new(),
         promise_key: [5; 32],
         log_key: [6; 32],
     };
@@ -274,4 +275,23 @@ fn who_has_missed_bundles_needs_every_one_between() {
     assert_eq!(first.check_follows(&newest, &known), Err(BundleError::BrokenChain { have: 7, found: 9 }));
     assert_eq!(second.check_follows(&first, &known), Err(BundleError::Older { have: 8, found: 7 }));
     assert_eq!(first.check_follows(&known[0], &known), Err(BundleError::Fork { version: 7 }));
+}
+
+#[test]
+fn removal_keys_of_before_are_few_and_different() {
+    let with = |before: Vec<[u8; 32]>| {
+        let mut bundle = bundle();
+        bundle.zones[0].removal_keys_before = before;
+        verify_bundle(&two_of_three(), &signed_by(&bundle, &[1, 2])).map(|verified| verified.bundle == bundle)
+    };
+    let refused = Err(BundleError::Field { field: "removal_keys_before" });
+    assert_eq!(with(vec![[4; 32]]), refused, "the one in use");
+    assert_eq!(with(vec![[8; 32], [9; 32], [8; 32]]), refused);
+    assert_eq!(with((10..=18).map(|seed| [seed; 32]).collect()), refused, "one too many");
+    assert_eq!(with((10..=17).map(|seed| [seed; 32]).collect()), Ok(true));
+    // No key of before is written as no member: one text per content.
+    let text = String::from_utf8(bundle().to_json_bytes()).expect("json");
+    let spelt_out = text.replace("\"removal_key\":\"04", "\"removal_keys_before\":[],\"removal_key\":\"04");
+    assert_ne!(spelt_out, text);
+    assert_eq!(refusal_of_text(&format!("{spelt_out}\n")), BundleError::NotCanonical);
 }

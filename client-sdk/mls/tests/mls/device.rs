@@ -12,6 +12,8 @@ use crate::federation::office;
 pub(crate) struct Device {
     pub(crate) uri: DeviceUri,
     pub(crate) identity: MlsIdentity,
+    /// What it knows.
+    pub(crate) federation: Arc<Federation>,
     folder: tempfile::TempDir,
     key: StateKey,
 }
@@ -24,7 +26,8 @@ impl Device {
 
     pub(crate) fn with(uri: DeviceUri, identity: MlsIdentity) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { uri, identity, folder, key: StateKey::generate(&SystemRandom) }
+        let federation = Arc::clone(&office().federation);
+        Self { uri, identity, federation, folder, key: StateKey::generate(&SystemRandom) }
     }
 
     /// Opens the keystore, makes an engine, runs `f` in one transaction, closes everything.
@@ -34,7 +37,7 @@ impl Device {
     ) -> Result<T, MlsError> {
         let keystore = Keystore::open(&self.folder.path().join("state"), &self.key, Arc::new(SystemRandom))?;
         let engine = Mls::new(self.identity.clone(), self.uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom))?;
-        let federation = Arc::clone(&office().federation);
+        let federation = Arc::clone(&self.federation);
         keystore.transaction_blocking(move |tx| f(&engine, tx, &federation))
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint, read_signing_key};
 use lianxin_mls::MlsIdentity;
-use lianxin_trust::Federation;
+use lianxin_trust::{Federation, TrustBundle, sign_bundle, verify_bundle};
 use lianxin_types::{DeviceUri, SystemClock, Timestamp};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -43,6 +43,26 @@ impl Office {
         later.revoke_app("weijian", name).expect("revoked");
         let federation = later.federation().expect("a federation");
         (app.uri, identity(&app.mls_certificate, &app.mls_key), Arc::new(federation))
+    }
+
+    /// The federation under the next bundle, with `change` made to it.
+    pub(crate) fn changed(&self, change: impl FnOnce(&mut TrustBundle)) -> Arc<Federation> {
+        let mut bundle = self.federation.bundle().bundle.clone();
+        (bundle.version, bundle.predecessor) = (bundle.version + 1, Some(self.federation.bundle().digest));
+        change(&mut bundle);
+        let keys = [1, 2].map(|number| read_signing_key(&self.minted.root_key_file(number)).expect("minted"));
+        let note = sign_bundle(&bundle, &[("root-1", &keys[0]), ("root-2", &keys[1])]);
+        let bundle = verify_bundle(&self.minted.roots().expect("minted"), &note).expect("signed");
+        let lists = self.federation.revocation_lists().map(<[u8]>::to_vec).collect();
+        Arc::new(Federation::new(bundle, lists).expect("a federation"))
+    }
+
+    /// An application of weijian, made for this, and the same with a renewed certificate.
+    pub(crate) fn renewed(&self) -> (DeviceUri, MlsIdentity, MlsIdentity) {
+        let app = self.minted.mint_app("weijian", "to-be-renewed").expect("minted");
+        let before = identity(&app.mls_certificate, &app.mls_key);
+        self.minted.renew_app("weijian", "to-be-renewed").expect("renewed");
+        (app.uri, before, identity(&app.mls_certificate, &app.mls_key))
     }
 
     pub(crate) fn removal_key(&self) -> ed25519_dalek::SigningKey {

@@ -1,11 +1,14 @@
 //! The other end: a public group, the profile's checks, and one log.
 
+use std::sync::Arc;
+
 use lianxin_mls::{CommitBundle, Invitation, LogEvent, MlsError, NewChannel, Processed, StartBundle};
 use lianxin_profile::{
     Before, CommitSummary, GroupInfoSigner, ProfileError, Roster, check_commit, check_group_info, check_leave,
     check_sender, check_start, check_welcome, parse_group_info, parse_handshake, parse_tree, refused_by_library,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
+use lianxin_trust::Federation;
 use lianxin_types::{
     ChannelId, Classification, Clock as _, DeviceUri, Digest, Label, Random as _, SystemClock, SystemRandom,
 };
@@ -23,6 +26,8 @@ pub(crate) struct Gateway {
     group: PublicGroup,
     roster: Roster,
     group_info: Vec<u8>,
+    /// What it knows.
+    pub(crate) federation: Arc<Federation>,
     pub(crate) channel: ChannelId,
     pub(crate) log: Vec<LogEvent>,
     pub(crate) heads: Vec<Head>,
@@ -62,7 +67,8 @@ impl Gateway {
         assert_eq!(start.group.channel, channel);
         let heads = vec![chain_start(&channel)];
         let (roster, group_info) = (start.roster, bundle.group_info.clone());
-        Ok(Self { crypto, storage, group, roster, group_info, channel, log: Vec::new(), heads })
+        let federation = Arc::clone(&office().federation);
+        Ok(Self { crypto, storage, group, roster, group_info, federation, channel, log: Vec::new(), heads })
     }
 
     /// Puts anything into the log, as a gateway could that checks nothing.
@@ -96,7 +102,7 @@ impl Gateway {
         };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
         let now = SystemClock.now();
-        let summary = check_commit(&office().federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now)?;
+        let summary = check_commit(&self.federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now)?;
         let signer = GroupInfoSigner { leaf: summary.committer.leaf, signature_key: &summary.committer.signature_key };
         let checked = check_group_info(&self.crypto, &bundle.group_info, staged.group_context(), signer)?;
         assert!(self.heads.contains(&checked.head), "the committer's head is one of the log's");
@@ -130,7 +136,7 @@ impl Gateway {
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else { return false };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
         let now = SystemClock.now();
-        check_commit(&office().federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now).is_ok()
+        check_commit(&self.federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now).is_ok()
     }
 
     /// Accepts a proposal to leave.

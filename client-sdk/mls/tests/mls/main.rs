@@ -12,4 +12,5 @@ mod membership;
 mod rejoin;
 mod removals;
 mod reports;
+mod rotation;
 mod rules;

@@ -35,6 +35,10 @@ impl Signer {
         Self(office().removal_key())
     }
 
+    pub(crate) fn of_seed(seed: [u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+    }
+
     pub(crate) fn public_key(&self) -> Vec<u8> {
         self.0.verifying_key().to_bytes().to_vec()
     }
@@ -140,7 +144,7 @@ pub(crate) fn raw_commit(device: &Device, gateway: &Gateway, change: RawChange) 
     made.expect("a commit")
 }
 
-fn two() -> (Device, Device, Gateway) {
+pub(crate) fn two() -> (Device, Device, Gateway) {
     let (jiwei, shenji) = (Device::app("jiwei", "app-1"), Device::app("shenji", "app-1"));
     let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji"]);
     gateway.seat(&jiwei, &[&jiwei], &[&shenji]);
@@ -148,7 +152,7 @@ fn two() -> (Device, Device, Gateway) {
 }
 
 /// The extensions and the channel context of `device`'s group.
-fn context_of(device: &Device, gateway: &Gateway) -> (Extensions<GroupContext>, ChannelContext) {
+pub(crate) fn context_of(device: &Device, gateway: &Gateway) -> (Extensions<GroupContext>, ChannelContext) {
     let id = group_id(gateway);
     let found = device.run(move |_, tx, _| {
         let group = MlsGroup::load(&tx.mls(), &id)?.expect("a group");

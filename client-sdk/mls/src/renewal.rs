@@ -1,0 +1,56 @@
+//! What in a channel is older than what this device knows, and goes forward with a commit that changes nothing else.
+
+use lianxin_keystore::Transaction;
+use lianxin_profile::moved_to_removal_key;
+use lianxin_trust::Federation;
+use lianxin_types::ChannelId;
+
+use crate::channel::OpenChannel;
+use crate::record::{Records, Standing};
+use crate::{Mls, MlsError};
+
+/// What a commit would renew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Renewal {
+    /// Nothing.
+    Nothing,
+    /// This device's leaf carries another certificate than the device has now; nobody else can renew that.
+    OwnLeaf,
+    /// The channel names a removal key of before; every member can renew that.
+    RemovalKey,
+}
+
+impl Mls {
+    /// What a commit would renew in a channel, the own leaf first.
+    ///
+    /// # Errors
+    /// [`MlsError::Profile`], [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn renewal(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        channel: ChannelId,
+    ) -> Result<Renewal, MlsError> {
+        let records = Records::new(tx, channel);
+        match records.load()? {
+            Some(record) if record.standing == Standing::Active => {
+                self.renewal_of(&self.open(tx, records, record)?, federation)
+            }
+            _ => Ok(Renewal::Nothing),
+        }
+    }
+
+    pub(crate) fn renewal_of(&self, open: &OpenChannel<'_>, federation: &Federation) -> Result<Renewal, MlsError> {
+        let extensions = open.group.public_group().group_context().extensions();
+        let own = open.group.own_leaf_node();
+        let is_other = own.is_some_and(|leaf| *leaf.credential() != self.credential.credential);
+        // A certificate that nobody would accept is no renewal; this device finds that out elsewhere.
+        if is_other && self.own_identity(federation).is_ok() {
+            Ok(Renewal::OwnLeaf)
+        } else if moved_to_removal_key(extensions, federation)?.is_some() {
+            Ok(Renewal::RemovalKey)
+        } else {
+            Ok(Renewal::Nothing)
+        }
+    }
+}
