@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_operations::{Operations, TrustInForce};
+use lianxin_operations::{Operations, RemovalKey, TrustInForce};
 use lianxin_transport::ServerTls;
 use lianxin_trust::{BundleError, SuccessionError, VerifiedBundle};
 use lianxin_types::{Clock, Digest};
@@ -116,6 +116,7 @@ struct Candidate {
     config: Config,
     contents: Contents,
     trust: Trust,
+    removal_key: RemovalKey,
     changed: Vec<&'static str>,
 }
 
@@ -203,7 +204,7 @@ impl Reloader {
     }
 
     async fn take_over(&mut self, candidate: Candidate) -> Result<Reloaded, ReloadError> {
-        let Candidate { config, contents, trust, changed } = candidate;
+        let Candidate { config, contents, trust, removal_key, changed } = candidate;
         let is_changed = |start: &str| changed.iter().any(|key| key.starts_with(start));
         // What a restart would refuse is kept first: a bundle that was in force for a moment was in force.
         if is_changed("trust.") {
@@ -220,6 +221,8 @@ impl Reloader {
         if is_changed("tls.") {
             self.parts.tls.replace_identity(identity);
         }
+        // Before the federation that names it: whoever is told of that looks for members that must go.
+        self.parts.operations.replace_removal_key(removal_key);
         if is_changed("trust.") {
             self.parts.operations.replace_federation(federation).await;
         }
@@ -265,7 +268,8 @@ fn candidate(
     keys = config.keys().into_iter().filter(|key| is_changed(&key.name)).collect();
     restart(&keys)?;
     let trust = files.verify(&config, Some(in_force), clock)?;
-    Ok(Candidate { config, contents: fresh, trust, changed: keys.iter().map(|key| key.name).collect() })
+    let removal_key = crate::removal_key::load(&config, &trust.federation, clock.now())?;
+    Ok(Candidate { config, contents: fresh, trust, removal_key, changed: keys.iter().map(|key| key.name).collect() })
 }
 
 /// The key of the configuration whose file is a secret.

@@ -10,6 +10,7 @@ use lianxin_trust::{BundleError, Federation, RootKeys, SuccessionError, Usage, V
 use lianxin_types::{Clock, Digest, SystemClock};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::error::ServeError;
@@ -21,6 +22,7 @@ pub(crate) struct Files {
     revocation_lists: Vec<Vec<u8>>,
     certificate: Vec<u8>,
     key: Vec<u8>,
+    removal_key: Zeroizing<Vec<u8>>,
 }
 
 /// What the files make together.
@@ -49,6 +51,7 @@ impl Files {
             revocation_lists: config.revocation_lists.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
             certificate: read(&config.certificate)?,
             key: read(&config.key)?,
+            removal_key: Zeroizing::new(read(&config.removal_key)?),
         })
     }
 
@@ -60,6 +63,7 @@ impl Files {
             ("trust.revocation_lists", &lists),
             ("tls.certificate", &self.certificate),
             ("tls.key", &self.key),
+            ("trust.removal_key", &*self.removal_key),
         ];
         files.into_iter().map(|(key, bytes)| (key, Digest::sha256(bytes))).collect()
     }

@@ -23,6 +23,7 @@ mod rejoin;
 mod reload;
 mod removals;
 mod reports;
+mod rotation;
 mod talk;
 mod wire;
 mod zone;

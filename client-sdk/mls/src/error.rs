@@ -46,11 +46,11 @@ pub enum MlsError {
         /// Why not.
         fault: &'static str,
     },
-    /// The gateway asks for the removal of a member, and this device's trust bundle and revocation lists know nothing against
-    /// it: they may be behind. Fetch them, then [`crate::Mls::process`] judges for good.
-    #[error("nothing is known against a member that is to be removed")]
+    /// A removal that the gateway asks for, or a commit, cannot be judged by this device's trust bundle and revocation lists:
+    /// they may be behind. Fetch them, then [`crate::Mls::process`] judges for good.
+    #[error("the trust bundle may be too old to judge an event")]
     TrustBehind {
-        /// The member.
+        /// The member that is to be removed, or the committer.
         device: DeviceUri,
     },
     /// An own commit waits for the gateway's answer.

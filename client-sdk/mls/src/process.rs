@@ -2,11 +2,11 @@
 
 use lianxin_keystore::Transaction;
 use lianxin_profile::{
-    AuthenticatedData, Before, CommitSummary, HandshakeKind, Payload, ProfileError, check_commit, check_leave,
-    check_sender, parse_application, parse_handshake,
+    AuthenticatedData, Before, CommitSummary, ContextError, HandshakeKind, Payload, ProfileError, check_commit,
+    check_leave, check_sender, parse_application, parse_handshake,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
-use lianxin_trust::Federation;
+use lianxin_trust::{CertificateError, Federation};
 use lianxin_types::{DeviceUri, Digest, Epoch, Kind, Sequence};
 use openmls::prelude::{
     ProcessMessageError, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender, StagedCommit,
@@ -112,6 +112,11 @@ impl Mls {
         let processed = match outcome {
             Ok(processed) => processed,
             Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Violation(Violation::InvalidCommit(error)))
+                if trust == TrustAge::MayBeBehind && is_about_keys(&error) =>
+            {
+                return Err(MlsError::TrustBehind { device: event.sender.clone() });
+            }
             Err(Stop::Violation(violation)) => {
                 tracing::warn!(channel = ?event.channel, sequence = event.sequence.0, %violation, "event hidden");
                 if event.kind == EventKind::Commit {
@@ -379,6 +384,15 @@ impl OpenChannel<'_> {
 struct Void {
     commit: bool,
     leave: bool,
+}
+
+/// Whether a newer bundle may know the key that this one does not: an authority's, or the zone's removal key.
+const fn is_about_keys(error: &ProfileError) -> bool {
+    matches!(
+        error,
+        ProfileError::Certificate(CertificateError::UnknownAuthority)
+            | ProfileError::InvalidContext(ContextError::ExternalSender)
+    )
 }
 
 fn next_head(before: &Head, event: &LogEvent) -> Head {

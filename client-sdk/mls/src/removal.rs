@@ -1,7 +1,9 @@
 //! Removes that the zone's gateway asks for: taken only with evidence that this device sees with its own federation
 //! (PROTOCOL 3). What it has no evidence for it never stores, so it neither commits it nor follows who does.
 
-use lianxin_profile::{HandshakeKind, RemovalData, check_removal, is_removal_sender, parse_chain, removal_due};
+use lianxin_profile::{
+    HandshakeKind, RemovalData, check_removal, is_removal_key_listed, is_removal_sender, parse_chain, removal_due,
+};
 use lianxin_trust::Federation;
 use lianxin_types::{Digest, Timestamp};
 use openmls::prelude::{Credential, LeafNodeIndex, ProcessedMessageContent};
@@ -22,6 +24,10 @@ impl Mls {
     ) -> Result<Processed, Stop> {
         let message = open.handshake(event, HandshakeKind::Proposal)?;
         if !is_removal_sender(message.sender()) {
+            return Err(Violation::UnexpectedProposal.into());
+        }
+        // The channel may still name a key that was stolen and that the bundle lists no more.
+        if !is_removal_key_listed(open.group.public_group().group_context(), federation) {
             return Err(Violation::UnexpectedProposal.into());
         }
         let data = RemovalData::from_bytes(message.aad()).map_err(|_| Violation::Malformed)?;

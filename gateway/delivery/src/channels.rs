@@ -1,7 +1,7 @@
 //! Channels: their groups in memory, and what starting, changing and leaving one takes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use lianxin_policy::{CommitChange, CreateChannel, Leave, Permit};
@@ -62,7 +62,7 @@ pub struct PreparedLeave {
 /// The groups of a zone's channels.
 pub struct Channels {
     store: Arc<dyn ZoneStore>,
-    removal_key: RemovalKey,
+    removal_key: RwLock<Arc<RemovalKey>>,
     groups: Mutex<Cache>,
 }
 
@@ -86,7 +86,17 @@ const SNAPSHOT_EVERY_COMMITS: u64 = 32;
 impl Channels {
     /// Channels of this store's zone; `removal_key` is the zone's.
     pub fn new(store: Arc<dyn ZoneStore>, removal_key: RemovalKey) -> Self {
-        Self { store, removal_key, groups: Mutex::new(Cache::default()) }
+        Self { store, removal_key: RwLock::new(Arc::new(removal_key)), groups: Mutex::new(Cache::default()) }
+    }
+
+    /// Asks for removals with another key from now on: the zone's, after a rotation. A channel that still names the one of
+    /// before takes none until a member's commit has moved it.
+    pub fn replace_removal_key(&self, removal_key: RemovalKey) {
+        *self.removal_key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(removal_key);
+    }
+
+    fn removal_key(&self) -> Arc<RemovalKey> {
+        Arc::clone(&self.removal_key.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A turn to validate a commit of this channel; hold it while validating.
@@ -262,7 +272,7 @@ impl Channels {
         let slot = slot(state.context().slot_key(), state.group().group_id().as_slice(), verified.summary.epoch);
         // Who comes back cannot commit what waits, so it goes on waiting in the next epoch.
         let renewed = match summary.rejoined_from {
-            Some(_) => Some(renew(next.copy()?, &self.removal_key, federation, now)?),
+            Some(_) => Some(renew(next.copy()?, &self.removal_key(), federation, now)?),
             None => None,
         };
         Ok(PreparedCommit { verified, bundle, tree, before, slot, renewed })
@@ -298,8 +308,9 @@ impl Channels {
     ) -> Result<Option<PreparedRemoval>, DeliveryError> {
         let (before, state) = self.glance(federation, channel)?;
         let Some(due) = state.due(federation, now)?.into_iter().next() else { return Ok(None) };
-        let (proposal, next) = state.ask_removal(&self.removal_key, &due)?;
-        let gateway = self.removal_key.gateway().clone();
+        let removal_key = self.removal_key();
+        let (proposal, next) = state.ask_removal(&removal_key, &due)?;
+        let gateway = removal_key.gateway().clone();
         Ok(Some(PreparedRemoval { due, proposal, next, gateway, before }))
     }
 

@@ -1,6 +1,7 @@
 //! What is in force changes while the gateway serves: on record first, then everywhere at once.
 
 use lianxin_audit::AuditEvent;
+use lianxin_delivery::RemovalKey;
 use lianxin_trust::Federation;
 use lianxin_types::{Digest, Writer, labelled_sha256};
 
@@ -75,6 +76,11 @@ impl Operations {
     /// Counts that bundle and revocation lists were read again without being told.
     pub fn trust_reread(&self) {
         self.guard.statistics.trust_reread();
+    }
+
+    /// Asks for removals with this key from now on; the federation that names it must follow at once.
+    pub fn replace_removal_key(&self, removal_key: RemovalKey) {
+        self.channels.replace_removal_key(removal_key);
     }
 
     /// Uses another federation from now on. It must follow the one in use, and be on record.

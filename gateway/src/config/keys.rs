@@ -84,8 +84,7 @@ impl Config {
             reload("trust.bundle_history", bundle_history),
             reload("trust.revocation_lists", revocation_lists),
             reload("trust.reread_seconds", reread_seconds),
-            // Channels name its public half, and go on naming it.
-            restart("trust.removal_key", removal_key),
+            reload("trust.removal_key", removal_key),
             // There is one engine, and another one would be another store.
             restart("store.engine", &"sled"),
             restart("store.folder", store),

@@ -75,6 +75,12 @@ fn a_channel_moves_to_the_new_removal_key_and_the_old_one_is_not_heard_any_more(
     assert!(is_heard(&gateway, 1, &old) && !is_heard(&gateway, 1, &new));
 
     renew(&shenji, &mut gateway).expect("something to renew");
+    // Who has not heard of the rotation fetches the bundle before it judges.
+    let (moved, behind) = (gateway.log[gateway.log.len() - 1].clone(), Arc::clone(&office().federation));
+    jiwei.federation = behind;
+    let judged = jiwei.run(move |mls, tx, federation| mls.process_unless_behind(tx, federation, &moved));
+    assert!(matches!(judged, Err(MlsError::TrustBehind { .. })), "{judged:?}");
+    jiwei.federation = rotated();
     for member in [&jiwei, &shenji] {
         assert!(
             matches!(&gateway.feed(member)[..], [Processed::Membership { added, removed, .. }] if added.is_empty() && removed.is_empty())
