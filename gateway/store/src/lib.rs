@@ -13,6 +13,7 @@
 mod apply;
 mod change;
 mod check;
+mod commit_figures;
 mod committer;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -44,6 +45,7 @@ mod upkeep;
 mod zone;
 mod zone_store;
 
+pub use commit_figures::{CommitFigures, Distribution};
 pub use committer::Committer;
 pub use engine::{Bucket, Engine, Progress, Room, Row, Segment, SegmentFill, Space, VALUE_BYTES_MAX, Visitor};
 pub use inspection::{Fault, Finding, Inspection, InspectionProgress, inspect};

@@ -46,7 +46,7 @@ enum Place {
     Open(Arc<dyn ZoneStore>),
     Closed {
         /// As it was when it was closed.
-        health: Health,
+        health: Box<Health>,
         /// Its receivers wait until the zone is open again, and ask again then.
         next: broadcast::Sender<Arc<StoredEvent>>,
     },
@@ -80,7 +80,7 @@ impl Reopening {
             Ok(store) => Place::Open(store),
             Err(error @ StoreError::Quarantined { .. }) => {
                 tracing::error!(%zone, error = &error as &dyn std::error::Error, "zone is not served");
-                Place::Closed { health: Health::closed(&error), next: broadcast::Sender::new(1) }
+                Place::Closed { health: Box::new(Health::closed(&error)), next: broadcast::Sender::new(1) }
             }
             Err(error) => return Err(error),
         };
@@ -157,7 +157,7 @@ impl Shared {
     fn health(&self) -> Health {
         match &*self.place.read().unwrap_or_else(PoisonError::into_inner) {
             Place::Open(store) => store.health(),
-            Place::Closed { health, .. } => health.clone(),
+            Place::Closed { health, .. } => Health::clone(health),
         }
     }
 
@@ -166,7 +166,8 @@ impl Shared {
         let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
         let Place::Open(store) = &*place else { return };
         let health = Health { is_writable: false, queued_units: 0, ..store.health() };
-        let before = std::mem::replace(&mut *place, Place::Closed { health, next: broadcast::Sender::new(1) });
+        let before =
+            std::mem::replace(&mut *place, Place::Closed { health: Box::new(health), next: broadcast::Sender::new(1) });
         // Who calls now is told so instead of waiting for the files to be closed.
         drop(place);
         if catch_unwind(AssertUnwindSafe(|| drop(before))).is_err() {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Sequence, Timestamp, ZoneId};
 use tokio::sync::{broadcast, oneshot};
 
+use crate::commit_figures::CommitMeter;
 use crate::committer::Committer;
 use crate::engine::{Engine, Room};
 use crate::keeper::{Keeper, Task};
@@ -67,6 +68,7 @@ pub struct Zone<E: Engine> {
     options: ZoneOptions,
     queue: Option<mpsc::Sender<Order>>,
     queued: Arc<AtomicUsize>,
+    meter: Arc<CommitMeter>,
     /// The committer's, then the keeper's.
     threads: Vec<JoinHandle<()>>,
 }
@@ -84,10 +86,12 @@ impl<E: Engine> Zone<E> {
         let (queue, orders) = mpsc::channel();
         let (tell, tasks) = mpsc::sync_channel(KEEPER_TASKS_MAX);
         let queued = Arc::new(AtomicUsize::new(0));
+        let meter = Arc::new(CommitMeter::new());
         let drive = Driver {
             committer,
             orders,
             queued: Arc::clone(&queued),
+            meter: Arc::clone(&meter),
             clock,
             batch_units_max: options.batch_units_max,
             keeper: tell,
@@ -95,7 +99,7 @@ impl<E: Engine> Zone<E> {
             seen: (0, 0),
         };
         let keeper = Keeper { ledger: Arc::clone(&ledger), tasks };
-        let mut zone = Self { ledger, options, queue: Some(queue), queued, threads: Vec::new() };
+        let mut zone = Self { ledger, options, queue: Some(queue), queued, meter, threads: Vec::new() };
         let [first, second] = names;
         zone.start(first, move || drive.run())?;
         zone.start(second, move || keeper.run())?;
@@ -118,6 +122,7 @@ struct Driver<E: Engine> {
     committer: Committer<E>,
     orders: mpsc::Receiver<Order>,
     queued: Arc<AtomicUsize>,
+    meter: Arc<CommitMeter>,
     clock: Arc<dyn Clock>,
     batch_units_max: usize,
     keeper: mpsc::SyncSender<Task>,
@@ -163,7 +168,14 @@ impl<E: Engine> Driver<E> {
             }
         }
         let count = units.len();
-        let mut outcomes = self.committer.step(units, self.clock.now()).into_iter();
+        let begun = self.clock.monotonic();
+        let outcomes = self.committer.step(units, self.clock.now());
+        // Repeats and refusals write nothing.
+        let written = outcomes.iter().flatten().filter(|accepted| !accepted.is_repeat).count();
+        if written > 0 {
+            self.meter.commit(written, self.clock.monotonic().since(begun));
+        }
+        let mut outcomes = outcomes.into_iter();
         self.queued.fetch_sub(count, Ordering::AcqRel);
         for (count, reply) in replies {
             // Who dropped the future does not want to know.
@@ -330,9 +342,11 @@ impl<E: Engine> ZoneStore for Zone<E> {
             is_writable: fault.is_none() && room == Room::Everything,
             room,
             queued_units: self.queued.load(Ordering::Acquire),
+            queue_units_max: self.options.queue_units_max,
             leaf_count: self.ledger.leaf_count.load(Ordering::Acquire),
             last_time: Timestamp(self.ledger.last_time.load(Ordering::Acquire)),
             fencing_number: self.ledger.engine.fencing_number(),
+            commits: self.meter.view(),
             fault,
             journal: self.ledger.journal_health(),
             is_quarantined: false,

@@ -11,6 +11,7 @@ use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence
 use thiserror::Error;
 use tokio::sync::broadcast;
 
+use crate::commit_figures::{CommitFigures, CommitMeter};
 use crate::engine::Room;
 use crate::unit::{Accepted, Idempotency, Outcome, Unit};
 
@@ -314,12 +315,16 @@ pub struct Health {
     pub room: Room,
     /// Units waiting for the committer.
     pub queued_units: usize,
+    /// Units that may wait; what comes beyond is refused.
+    pub queue_units_max: usize,
     /// Leaves in the audit log.
     pub leaf_count: u64,
     /// When the newest of them was accepted; 0 before the first.
     pub last_time: Timestamp,
     /// Rises at every open of the zone.
     pub fencing_number: u64,
+    /// What the committer has measured since the zone was opened.
+    pub commits: CommitFigures,
     /// Why it is fenced, if it is.
     pub fault: Option<String>,
     /// Whether its journal was found damaged, so that it stays closed until an operator has acted.
@@ -412,9 +417,11 @@ impl Health {
             is_writable: false,
             room: Room::Nothing,
             queued_units: 0,
+            queue_units_max: 0,
             leaf_count: 0,
             last_time: Timestamp(0),
             fencing_number: 0,
+            commits: CommitMeter::new().view(),
             fault: Some(reason.to_string()),
             is_quarantined: matches!(reason, StoreError::Quarantined { .. }),
             journal: JournalHealth::default(),
