@@ -19,6 +19,7 @@ use tonic::service::InterceptorLayer;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::error::ServeError;
+use crate::metrics::Sources;
 use crate::reload::{PSEUDONYM_KEY, ReloadHandle, ReloadParts, Reloader};
 use crate::strength::Strength;
 use crate::telemetry::LogFilter;
@@ -53,6 +54,7 @@ impl Gateway {
     /// [`ServeError`]: the configuration's files, the zone, or a listener.
     pub async fn open(config: &Config) -> Result<Self, ServeError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let started = clock.now();
         let (trust, mut contents) = crate::trust::load(config, &*clock)?;
         let removal_key = crate::removal_key::load(config, &trust.federation, clock.now())?;
         let key = crate::secret::load_or_create(&config.pseudonym_key, &SystemRandom)
@@ -92,9 +94,17 @@ impl Gateway {
         let listener = listen(config, descriptors, Arc::clone(&tls), Arc::clone(&clock), operations.clone()).await?;
         let address = listener.address();
         if let Some(address) = config.metrics {
-            let listener = tokio::net::TcpListener::bind(address).await;
-            let listener = listener.map_err(|source| ServeError::Metrics { address, source })?;
-            tasks.spawn(crate::metrics::serve(listener, operations.clone(), Arc::clone(&store)));
+            let page = tokio::net::TcpListener::bind(address).await;
+            let page = page.map_err(|source| ServeError::Metrics { address, source })?;
+            let sources = Sources {
+                operations: operations.clone(),
+                store: Arc::clone(&store),
+                listener: listener.figures(),
+                clock: Arc::clone(&clock),
+                folder: config.store.clone(),
+                started,
+            };
+            tasks.spawn(crate::metrics::serve(page, sources));
         }
         let (drain_sender, drain) = watch::channel(Duration::from_secs(config.drain_seconds_max));
         let Strength { stall_duration_max, call_duration_max, .. } = config.strength;

@@ -21,6 +21,7 @@ pub use config::{Change, Config, ConfigError, Key};
 pub use descriptors::Descriptors;
 pub use error::ServeError;
 pub use lianxin_operations::StatisticsView;
+pub use metrics::{METRICS, MetricKind, MetricRow};
 pub use reload::{ReloadError, ReloadHandle, Reloaded};
 pub use store::check_store;
 pub use strength::Strength;

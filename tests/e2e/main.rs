@@ -14,6 +14,7 @@ mod full_disk;
 mod handshakes;
 mod limits;
 mod live;
+mod metrics;
 mod operation;
 mod quarantine;
 mod races;

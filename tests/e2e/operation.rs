@@ -108,7 +108,7 @@ async fn logs_and_metrics_hold_no_identity_and_no_word() {
     }
 }
 
-async fn http(address: std::net::SocketAddr, path: &str) -> String {
+pub(crate) async fn http(address: std::net::SocketAddr, path: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut socket = tokio::net::TcpStream::connect(address).await.expect("connects");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

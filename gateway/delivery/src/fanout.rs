@@ -1,6 +1,7 @@
 //! From the store's tail to every subscriber: one pass per event, whatever the number of subscribers does to the rest.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,6 +17,17 @@ use crate::mailbox::{Frame, Mailbox};
 pub struct Fanout {
     channels: Mutex<HashMap<ChannelId, Vec<Weak<Mailbox>>>>,
     devices: Mutex<HashMap<DeviceUri, Vec<Weak<Mailbox>>>>,
+    events_delivered: AtomicU64,
+    catch_up_pages: AtomicU64,
+}
+
+/// What was given out since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeliveryFigures {
+    /// Events given to streams, each once per stream.
+    pub events: u64,
+    /// Pages read from the store for streams that were behind.
+    pub catch_up_pages: u64,
 }
 
 /// Pause before a closed tail is asked for again.
@@ -54,6 +66,22 @@ impl Fanout {
                 mailboxes.retain(|mailbox| mailbox.upgrade().inspect(|mailbox| mailbox.mark_inbox()).is_some());
             }
         }
+    }
+
+    /// What was given out since start.
+    pub fn figures(&self) -> DeliveryFigures {
+        DeliveryFigures {
+            events: self.events_delivered.load(Ordering::Relaxed),
+            catch_up_pages: self.catch_up_pages.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn count_delivered(&self, events: usize) {
+        self.events_delivered.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_catch_up_page(&self) {
+        self.catch_up_pages.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add_device(&self, device: DeviceUri, mailbox: &Arc<Mailbox>) {

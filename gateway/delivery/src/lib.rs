@@ -19,7 +19,7 @@ mod subscription;
 
 pub use channels::{Channels, CommitBundle, PreparedCommit, PreparedLeave, PreparedStart};
 pub use error::DeliveryError;
-pub use fanout::Fanout;
+pub use fanout::{DeliveryFigures, Fanout};
 pub use group::GroupState;
 pub use key_packages::{PreparedKeyPackages, prepare_key_packages};
 pub use mailbox::Frame;

@@ -175,6 +175,7 @@ impl Subscription {
         let page = tokio::task::spawn_blocking(read)
             .await
             .map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
+        self.fanout.count_catch_up_page();
         let Some(followed) = self.followed.get_mut(&channel) else { return Ok(()) };
         if page.first_retained > followed.sent.next() {
             // What is between has gone with its bucket, perhaps up to the head: nothing comes of asking for it again.
@@ -203,6 +204,7 @@ impl Subscription {
         let (last, may_unseat) = (frame.last(), frame.ends_with_commit());
         let Some(followed) = self.followed.get_mut(&channel) else { return Ok(false) };
         followed.sent = last;
+        self.fanout.count_delivered(frame.events().len());
         self.ready.push_back(Delivery::Events(frame));
         if may_unseat && !self.is_seated_since(&channel, last)? {
             self.unfollow(&channel);

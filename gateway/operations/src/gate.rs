@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianxin_audit::{AuditEvent, Pseudonyms, Recorder};
-use lianxin_delivery::{Channels, Fanout, RemovalKey};
+use lianxin_delivery::{Channels, DeliveryFigures, Fanout, RemovalKey};
 use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
 use lianxin_store::{Accepted, ZoneStore};
@@ -104,6 +104,11 @@ impl Operations {
         &self.guard.statistics
     }
 
+    /// What the fan-out gave out, for the operator.
+    pub fn delivery_figures(&self) -> DeliveryFigures {
+        self.fanout.figures()
+    }
+
     /// Who holds a client certificate chain, leaf first, DER: verified anew for every call.
     ///
     /// # Errors
@@ -122,7 +127,7 @@ impl Operations {
     /// first of each source, reason and minute is recorded at once, the rest as a count when the minute is over
     /// (PROTOCOL 8), by [`Operations::record_counts`].
     pub fn connection_refused(&self, source: std::net::IpAddr, reason: &'static str) {
-        self.guard.statistics.handshake_refusal();
+        self.guard.statistics.handshake_refusal(reason);
         self.guard.counts.count(source.to_string().as_bytes(), reason, self.guard.now());
     }
 

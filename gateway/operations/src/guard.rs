@@ -50,6 +50,7 @@ impl Guard {
     pub(crate) fn identify(&self, chain: &Arc<Vec<Vec<u8>>>) -> Result<Caller, Refusal> {
         self.callers.identify(chain).map_err(|error| {
             let refusal = Refusal::from(error);
+            self.statistics.refusal(refusal.name());
             let certificate = chain.first().map_or(&[][..], Vec::as_slice);
             self.counts.count(certificate, refusal.name(), self.now());
             refusal
@@ -92,14 +93,15 @@ impl Guard {
         channel: Option<ChannelId>,
         refusal: Refusal,
     ) -> Refusal {
-        self.statistics.refusal();
         tracing::info!(caller = ?caller, action, reason = refusal.name(), "refused");
         let event = AuditEvent::Refused { action, reason: refusal.name() };
         let audited = match self.record(&event, Some(caller), channel, None, 0) {
             Ok(audit) => self.commit(plain(audit)).await.map(|_| ()),
             Err(fault) => Err(fault),
         };
-        audited.map_or_else(|fault| fault, |()| refusal)
+        let answered = audited.map_or_else(|fault| fault, |()| refusal);
+        self.statistics.refusal(answered.name());
+        answered
     }
 
     /// Records a read before it is served.
@@ -110,8 +112,12 @@ impl Guard {
         channel: Option<ChannelId>,
         policy_version: u64,
     ) -> Result<Accepted, Refusal> {
-        let audit = self.record(&event, Some(caller), channel, None, policy_version)?;
-        self.commit(plain(audit)).await
+        let recorded = match self.record(&event, Some(caller), channel, None, policy_version) {
+            Ok(audit) => self.commit(plain(audit)).await,
+            Err(fault) => Err(fault),
+        };
+        // What cannot be recorded is refused, and that refusal goes past `refuse`.
+        recorded.inspect_err(|refusal| self.statistics.refusal(refusal.name()))
     }
 
     /// Runs to its end even if the caller goes away: what is accepted must also become current and wake its recipients.

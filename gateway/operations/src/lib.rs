@@ -23,7 +23,7 @@ mod watch;
 pub use channels::{ChannelSummary, GroupInfoPage};
 pub use directory::{Agreement, Trust};
 pub use gate::{Operations, Parts, Receipt};
-pub use lianxin_delivery::{CommitBundle, Delivery, Frame, RemovalKey};
+pub use lianxin_delivery::{CommitBundle, Delivery, DeliveryFigures, Frame, RemovalKey};
 pub use lianxin_identity::Caller;
 pub use lianxin_store::{InboxEntry, StoredEvent};
 pub use messages::{HistoryPage, Outgoing, Sender, Sent};

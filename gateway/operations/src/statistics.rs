@@ -1,14 +1,16 @@
 //! Figures for the operator: counters without identities.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Counters since start.
 #[derive(Debug, Default)]
 pub struct Statistics {
     messages_accepted: AtomicU64,
     commits_accepted: AtomicU64,
-    refusals: AtomicU64,
-    handshake_refusals: AtomicU64,
+    refusals: Reasons,
+    handshake_refusals: Reasons,
     reloads: AtomicU64,
     reload_refusals: AtomicU64,
     trust_rereads: AtomicU64,
@@ -18,16 +20,16 @@ pub struct Statistics {
 }
 
 /// The counters at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StatisticsView {
     /// Application messages accepted.
     pub messages_accepted: u64,
     /// Starts, commits and leave proposals accepted.
     pub commits_accepted: u64,
-    /// Requests of known callers refused.
-    pub refusals: u64,
-    /// Connections refused before a caller was known.
-    pub handshake_refusals: u64,
+    /// Requests refused, by reason code.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Connections refused before a caller was known, by the listener's word for the reason.
+    pub handshake_refusals: BTreeMap<&'static str, u64>,
     /// Reloads taken over.
     pub reloads: u64,
     /// Reloads refused.
@@ -41,6 +43,10 @@ pub struct StatisticsView {
     /// Streams ended because their client took nothing for too long.
     pub streams_cut_off: u64,
 }
+
+/// Counters by reason. There are as many as the sources name, since a reason is a word in the code.
+#[derive(Debug, Default)]
+struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
 
 /// Counts one open stream until it is dropped.
 #[derive(Debug)]
@@ -58,12 +64,12 @@ impl Statistics {
         self.commits_accepted.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn refusal(&self) {
-        self.refusals.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn refusal(&self, reason: &'static str) {
+        self.refusals.count(reason);
     }
 
-    pub(crate) fn handshake_refusal(&self) {
-        self.handshake_refusals.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn handshake_refusal(&self, reason: &'static str) {
+        self.handshake_refusals.count(reason);
     }
 
     /// A face ended a stream whose client took nothing for too long.
@@ -96,8 +102,8 @@ impl Statistics {
         StatisticsView {
             messages_accepted: self.messages_accepted.load(Ordering::Relaxed),
             commits_accepted: self.commits_accepted.load(Ordering::Relaxed),
-            refusals: self.refusals.load(Ordering::Relaxed),
-            handshake_refusals: self.handshake_refusals.load(Ordering::Relaxed),
+            refusals: self.refusals.view(),
+            handshake_refusals: self.handshake_refusals.view(),
             reloads: self.reloads.load(Ordering::Relaxed),
             reload_refusals: self.reload_refusals.load(Ordering::Relaxed),
             trust_rereads: self.trust_rereads.load(Ordering::Relaxed),
@@ -105,6 +111,16 @@ impl Statistics {
             send_streams: self.send_streams.load(Ordering::Relaxed),
             streams_cut_off: self.streams_cut_off.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Reasons {
+    fn count(&self, reason: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    fn view(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

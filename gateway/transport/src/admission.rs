@@ -53,6 +53,7 @@ impl Default for Bounds {
 /// Counts who is inside.
 pub(crate) struct Admission {
     places: Arc<Semaphore>,
+    places_max: usize,
     inside: Arc<Mutex<Inside>>,
     device_connections_max: usize,
     department_connections_max: usize,
@@ -76,8 +77,10 @@ pub(crate) struct DevicePlace {
 
 impl Admission {
     pub(crate) fn new(bounds: &Bounds) -> Self {
+        let places_max = bounds.connections_max.min(Semaphore::MAX_PERMITS);
         Self {
-            places: Arc::new(Semaphore::new(bounds.connections_max.min(Semaphore::MAX_PERMITS))),
+            places: Arc::new(Semaphore::new(places_max)),
+            places_max,
             inside: Arc::default(),
             device_connections_max: bounds.device_connections_max,
             department_connections_max: bounds.department_connections_max,
@@ -87,6 +90,11 @@ impl Admission {
     /// A place for a new connection, or none if all are taken.
     pub(crate) fn enter(&self) -> Option<Place> {
         Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Places taken, and all there are.
+    pub(crate) fn places(&self) -> (usize, usize) {
+        (self.places_max.saturating_sub(self.places.available_permits()), self.places_max)
     }
 
     /// A place for one more connection of `device`.
@@ -171,7 +179,9 @@ mod tests {
         let admission = Admission::new(&Bounds { connections_max: 1, ..Bounds::default() });
         let only = admission.enter().expect("the only place");
         assert!(admission.enter().is_none());
+        assert_eq!(admission.places(), (1, 1));
         drop(only);
+        assert_eq!(admission.places(), (0, 1));
         assert!(admission.enter().is_some());
     }
 }

@@ -28,7 +28,7 @@ pub use calls::{CountCalls, CountedCalls};
 pub use connection::{Accepted, PeerCertificate};
 pub use error::TransportError;
 pub use line::Line;
-pub use listener::{Gate, Incoming, Listener};
+pub use listener::{Gate, Incoming, Listener, ListenerFigures};
 pub use refusal::{HandshakeRefusal, RefusalObserver, RefusalReason};
 pub use server_tls::{FederationSource, ServerIdentity, ServerTls};
 pub use throttle::Rate;

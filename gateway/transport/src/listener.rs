@@ -74,6 +74,11 @@ impl Listener {
         self.address
     }
 
+    /// What can be asked of it while it accepts.
+    pub fn figures(&self) -> ListenerFigures {
+        ListenerFigures { doorkeeper: Arc::clone(&self.doorkeeper) }
+    }
+
     /// Starts to accept. The stream is for `tonic::transport::Server::serve_with_incoming_shutdown`; dropping it stops the
     /// listener and ends the handshakes that are under way, not the connections that were handed out.
     pub fn incoming(self) -> Incoming {
@@ -148,6 +153,35 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// What can be asked of a listener while it accepts. Cheap to clone.
+#[derive(Clone)]
+pub struct ListenerFigures {
+    doorkeeper: Arc<Doorkeeper>,
+}
+
+impl fmt::Debug for ListenerFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ListenerFigures")
+    }
+}
+
+impl ListenerFigures {
+    /// Connections open now, in the handshake or after it.
+    pub fn connections(&self) -> usize {
+        self.doorkeeper.admission.places().0
+    }
+
+    /// Connections that may be open at the same time.
+    pub fn connections_max(&self) -> usize {
+        self.doorkeeper.admission.places().1
+    }
+
+    /// The chain that the next client is shown, leaf first, DER.
+    pub fn certificate_chain(&self) -> Vec<Vec<u8>> {
+        self.doorkeeper.tls.certificate_chain()
     }
 }
 

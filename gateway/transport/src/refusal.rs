@@ -56,6 +56,32 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Every word that [`RefusalReason::code`] gives for what an observer is told of: all but `idle` and `old`.
+    pub const CODES: &[&str] = &[
+        "no_certificate",
+        "certificate_malformed",
+        "certificate_no_identity",
+        "certificate_unknown_authority",
+        "certificate_other_department",
+        "certificate_wrong_usage",
+        "certificate_wrong_kind",
+        "certificate_expired",
+        "certificate_not_yet_valid",
+        "certificate_revoked",
+        "key_not_proven",
+        "protocol",
+        "not_http2",
+        "refused_by_client",
+        "disconnected",
+        "timeout",
+        "connections_full",
+        "device_connections_full",
+        "department_connections_full",
+        "source_flood",
+        "overloaded",
+        "reset_flood",
+    ];
+
     /// A stable word for the audit record and for metrics.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -96,5 +122,44 @@ const fn certificate_code(error: &CertificateError) -> &'static str {
         CertificateError::Expired => "certificate_expired",
         CertificateError::NotYetValid => "certificate_not_yet_valid",
         CertificateError::Revoked => "certificate_revoked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_word_in_the_list() {
+        use CertificateError as C;
+        use RefusalReason as R;
+        let department = || "jiwei".parse().expect("well formed");
+        let certificates = [
+            C::Malformed,
+            C::NoIdentity,
+            C::UnknownAuthority,
+            C::OtherDepartment { named: department(), issued_by: department() },
+            C::WrongUsage,
+            C::WrongKind,
+            C::Expired,
+            C::NotYetValid,
+            C::Revoked,
+        ];
+        let others = [
+            R::KeyNotProven,
+            R::Protocol,
+            R::NotHttp2,
+            R::RefusedByClient,
+            R::Disconnected,
+            R::Timeout,
+            R::ConnectionsFull,
+            R::DeviceConnectionsFull,
+            R::DepartmentConnectionsFull,
+            R::SourceFlood,
+            R::Overloaded,
+            R::ResetFlood,
+        ];
+        let all = [R::NoCertificate].into_iter().chain(certificates.map(R::Certificate)).chain(others);
+        assert_eq!(all.map(|reason| reason.code()).collect::<Vec<_>>(), R::CODES);
     }
 }

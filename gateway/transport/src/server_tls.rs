@@ -86,6 +86,12 @@ impl ServerTls {
         Arc::clone(&self.federation)
     }
 
+    /// The chain that the next client is shown, leaf first, DER.
+    pub(crate) fn certificate_chain(&self) -> Vec<Vec<u8>> {
+        let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
+        identity.cert.iter().map(|certificate| certificate.as_ref().to_vec()).collect()
+    }
+
     /// The settings of one connection, with a verifier of its own.
     pub(crate) fn for_connection(&self) -> Result<(Arc<ServerConfig>, Arc<ClientVerifier>), rustls::Error> {
         let verifier = Arc::new(ClientVerifier::new(

@@ -161,6 +161,11 @@ impl Federation {
         self.bundle.is_expired(now) || lists.any(|list| list.is_stale(now))
     }
 
+    /// When the first of the revocation lists is due to be replaced; `None` if there are none.
+    pub fn revocation_lists_expire(&self) -> Option<Timestamp> {
+        self.authorities.iter().filter_map(|one| one.revocation_list.as_ref()).map(|list| list.next_update()).min()
+    }
+
     /// Everything but the end of the validity.
     fn certificate<'a>(
         &self,

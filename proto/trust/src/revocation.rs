@@ -81,6 +81,11 @@ impl RevocationList {
         }
     }
 
+    /// When a newer list is due.
+    pub(crate) const fn next_update(&self) -> Timestamp {
+        self.next_update
+    }
+
     /// Whether a newer list should have come by now, with the tolerated clock skew on top.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         now > self.next_update.plus(LIMITS.clock_skew_max)

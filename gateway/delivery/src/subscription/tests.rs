@@ -142,6 +142,9 @@ async fn a_slow_subscriber_costs_no_memory_and_still_gets_everything_in_order() 
     assert!(slow.frames.len() <= slow.frames.max_capacity());
     let (sequences, _) = until(&mut slow, MESSAGES + 1).await;
     assert_eq!(sequences, (2..=MESSAGES + 1).collect::<Vec<_>>());
+    let figures = zone.fanout.figures();
+    assert_eq!(figures.events, MESSAGES + 1, "each is counted once");
+    assert!(figures.catch_up_pages >= 2, "the first page, and what did not fit in its queue: {figures:?}");
 }
 
 #[tokio::test]

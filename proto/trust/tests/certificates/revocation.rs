@@ -127,6 +127,8 @@ fn a_federation_is_stale_when_its_bundle_or_a_list_is() {
     assert!(without.is_stale(tick(bundle_end)));
     let lists = vec![world.jiwei.list(1, NOW, &[]), world.shenji.list(1, NOW.minus(DAY), &[])];
     let with = world.federation(lists).expect("good lists");
+    assert_eq!(without.revocation_lists_expire(), None);
+    assert_eq!(with.revocation_lists_expire(), Some(NOW.plus(6 * DAY)), "the first of them");
     let list_end = NOW.plus(6 * DAY + SKEW);
     assert!(!with.is_stale(list_end));
     assert!(with.is_stale(tick(list_end)));
