@@ -13,6 +13,7 @@ mod removal_key;
 mod secret;
 mod store;
 mod strength;
+mod support_bundle;
 mod telemetry;
 mod trust;
 
@@ -25,5 +26,6 @@ pub use metrics::{METRICS, MetricKind, MetricRow};
 pub use reload::{ReloadError, ReloadHandle, Reloaded};
 pub use store::check_store;
 pub use strength::Strength;
+pub use support_bundle::{SupportEntry, SupportError, SupportRequest, write_support_bundle};
 pub use telemetry::{LogFilter, start_logging};
 pub use trust::check_trust;

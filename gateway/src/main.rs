@@ -3,6 +3,7 @@
 //! For: operators. It parses the command line, starts the log, and hands over to the library.
 
 mod store_command;
+mod support_command;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use lianxin_gateway::{Config, Gateway, ReloadError, ReloadHandle, start_logging};
 use store_command::StoreCommand;
+use support_command::SupportCommand;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// 廉信 Lianxin: the secure channel between government departments. Orders, stores, polices and audits messages that it
@@ -18,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  lianxin-gateway check-config --config gateway.toml\n  lianxin-gateway serve --config gateway.toml\n  lianxin-gateway store check --config gateway.toml\n\nA documented sample is gateway/config.sample.toml."
+    after_help = "Examples:\n  lianxin-gateway check-config --config gateway.toml\n  lianxin-gateway serve --config gateway.toml\n  lianxin-gateway store check --config gateway.toml\n  lianxin-gateway support-bundle --config gateway.toml --out support.tar\n\nA documented sample is gateway/config.sample.toml."
 )]
 struct CommandLine {
     #[command(subcommand)]
@@ -42,6 +44,8 @@ enum Command {
     /// Look into the zone's store while no gateway runs on it.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Collect what a supporter needs into one archive, without identities, keys or content.
+    SupportBundle(SupportCommand),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => serve(&config),
         Command::CheckConfig { config } => check(&config),
         Command::Store(command) => return command.run(),
+        Command::SupportBundle(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

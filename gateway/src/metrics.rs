@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 pub(crate) use figures::Sources;
+pub(crate) use process::{DiskSpace, ProcessFigures};
 pub use table::{METRICS, MetricKind, MetricRow};
 
 /// Serves until the task is dropped. One connection at a time per scraper is plenty: at most eight are open.

@@ -25,6 +25,7 @@ mod reload;
 mod removals;
 mod reports;
 mod rotation;
+mod support_bundle;
 mod talk;
 mod wire;
 mod zone;

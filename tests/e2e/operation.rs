@@ -10,7 +10,7 @@ use lianxin_trust::Endpoint;
 use crate::talk::{accept, create, join, receive, send, soon};
 use crate::zone::{audit, connect_to, open_store};
 
-fn gateway(arguments: &[&str]) -> std::process::Output {
+pub(crate) fn gateway(arguments: &[&str]) -> std::process::Output {
     let program = ensure_built().expect("built").path("lianxin-gateway").expect("there");
     Command::new(program).args(arguments).output().expect("runs")
 }

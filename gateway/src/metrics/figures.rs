@@ -62,7 +62,7 @@ impl Sources {
             bundle_expires: bundle.expires,
             revocation_lists_expire: federation.revocation_lists_expire(),
             certificate_expires: certificate.ok().map(|identity| identity.not_after),
-            process: ProcessFigures::read(),
+            process: ProcessFigures::of("self"),
             disk: DiskSpace::of(&self.folder),
             started: self.started,
         }

@@ -24,14 +24,16 @@ pub(crate) struct DiskSpace {
 }
 
 impl ProcessFigures {
-    /// The figures now.
-    pub(crate) fn read() -> Self {
-        let text = |path| fs::read_to_string(path).ok();
+    /// The figures now of a process: its number, or `self`.
+    pub(crate) fn of(process: &str) -> Self {
+        let text = |name| fs::read_to_string(format!("/proc/{process}/{name}")).ok();
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok().map(|open| open.count() as u64);
+        // The folder that is being read is one of our own, and open only for this.
+        let ours = u64::from(process == "self");
         Self {
-            resident_bytes: text("/proc/self/status").and_then(|status| resident_bytes(&status)),
-            // The folder that is being read is one of them, and open only for this.
-            descriptors: fs::read_dir("/proc/self/fd").ok().map(|open| (open.count() as u64).saturating_sub(1)),
-            descriptors_max: text("/proc/self/limits").and_then(|limits| descriptors_max(&limits)),
+            resident_bytes: text("status").and_then(|status| resident_bytes(&status)),
+            descriptors: descriptors.map(|open| open.saturating_sub(ours)),
+            descriptors_max: text("limits").and_then(|limits| descriptors_max(&limits)),
         }
     }
 }
@@ -73,13 +75,13 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_and_descriptors() {
-        let figures = ProcessFigures::read();
+        let figures = ProcessFigures::of("self");
         assert!(figures.resident_bytes.is_some_and(|bytes| bytes > 1_000_000), "{figures:?}");
         assert!(figures.descriptors.is_some_and(|open| open >= 3), "{figures:?}");
         let before = figures.descriptors;
         let files: Vec<_> = (0..40).map(|_| fs::File::open("/proc/self/status").expect("readable")).collect();
         // Other tests open and close files at the same time, but not so many.
-        assert!(ProcessFigures::read().descriptors > before, "{} more are open", files.len());
+        assert!(ProcessFigures::of("self").descriptors > before, "{} more are open", files.len());
         let space = DiskSpace::of(Path::new("/")).expect("a file system");
         assert!(space.available_bytes <= space.total_bytes && space.total_bytes > 0, "{space:?}");
     }
