@@ -30,11 +30,12 @@ impl Mls {
         if !is_removal_key_listed(open.group.public_group().group_context(), federation) {
             return Err(Violation::UnexpectedProposal.into());
         }
-        let data = RemovalData::from_bytes(message.aad()).map_err(|_| Violation::Malformed)?;
+        let data = RemovalData::from_bytes(message.aad());
         let ProcessedMessageContent::ProposalMessage(queued) = message.into_content() else {
             return Err(Violation::UnexpectedProposal.into());
         };
         let seat = check_removal(&queued, &open.roster).map_err(|_| Violation::UnexpectedProposal)?;
+        let data = data.map_err(|_| Violation::Malformed)?;
         let (leaf, device) = (LeafNodeIndex::new(seat.leaf), seat.uri.clone());
         let credential = open.group.member(leaf).ok_or(Violation::UnexpectedProposal)?;
         match evidence(federation, credential, &data, event.gateway_time) {

@@ -95,7 +95,7 @@ fn a_message_put_under_another_kind_is_hidden() {
     let ([jiwei, shenji, _], mut gateway) = three();
     let kinds = [
         (EventKind::Start, Violation::UnexpectedKind),
-        (EventKind::Report, Violation::UnexpectedKind),
+        (EventKind::Report, Violation::Malformed),
         (EventKind::Notice, Violation::UnexpectedKind),
         (EventKind::Proposal, Violation::Malformed),
         (EventKind::Commit, Violation::Malformed),
