@@ -7,7 +7,7 @@ use std::time::Duration;
 use lianxin_audit::{PseudonymKey, Pseudonyms};
 use lianxin_delivery::Fanout;
 use lianxin_identity::Callers;
-use lianxin_operations::{Operations, Parts};
+use lianxin_operations::{Level, Operations, Parts};
 use lianxin_rpc::{Face, Patience, Peer};
 use lianxin_store::ZoneStore;
 use lianxin_transport::{CountCalls, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerTls};
@@ -75,6 +75,8 @@ impl Gateway {
             clock: Arc::clone(&clock),
             random: Arc::new(SystemRandom),
             fanout: Arc::clone(&fanout),
+            queue_units_max: config.strength.queue_units_max,
+            queue_bytes_max: config.strength.queue_bytes_max,
         });
         let mut tasks = JoinSet::new();
         if crate::store::takes_records(&*store) {
@@ -248,11 +250,14 @@ async fn listen(
     operations: Operations,
 ) -> Result<Listener, ServeError> {
     let bounds = config.strength.bounds(&descriptors);
+    let watched = operations.clone();
     let observer = Arc::new(move |refusal: HandshakeRefusal| {
         tracing::info!(reason = refusal.reason.code(), "connection refused");
         operations.connection_refused(refusal.source, refusal.reason.code());
     });
-    Ok(Listener::bind(config.listen, tls, bounds, clock, observer).await?)
+    let gate = Arc::new(move || watched.pressure() == Level::Calm);
+    let listener = Listener::bind(config.listen, tls, bounds, clock, observer).await?;
+    Ok(listener.with_gate(gate))
 }
 
 /// Hands the connection's certificate to the face, in the face's own word for it.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lianxin_store::{Durability, Inspection, InspectionProgress, Room, ZoneOptions, ZoneStore};
+use lianxin_store::{Durability, Inspection, InspectionProgress, Room, ZoneStore};
 use lianxin_store_sled::{RealDisk, SpaceBounds};
 use lianxin_types::{Clock, LIMITS, Timestamp};
 
@@ -16,7 +16,7 @@ use crate::error::ServeError;
 /// [`ServeError::Store`] if it cannot be opened, [`ServeError::Durability`], [`ServeError::Clock`] if the machine's clock is
 /// before the zone's last record.
 pub(crate) fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn ZoneStore>, ServeError> {
-    let (zone, options) = (config.zone.clone(), ZoneOptions::default());
+    let (zone, options) = (config.zone.clone(), config.strength.zone_options());
     let space = SpaceBounds { free_bytes_min: config.free_bytes_min, reserve_bytes: config.reserve_bytes };
     let store =
         lianxin_store_sled::keep_open(&config.store, zone, Arc::clone(clock), Arc::new(RealDisk), options, space)?;

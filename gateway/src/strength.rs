@@ -1,8 +1,11 @@
 //! What the gateway can take: bounds that an operator fits to the machine. The contract's own limits are not among them.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use lianxin_transport::{Bounds, Rate};
+use lianxin_store::ZoneOptions;
+use lianxin_transport::Bounds;
+use lianxin_types::Rate;
 use serde::Deserialize;
 
 use crate::descriptors::Descriptors;
@@ -26,6 +29,10 @@ pub struct Strength {
     pub call_duration_max: Duration,
     /// A stream is ended when its client has taken nothing for so long.
     pub stall_duration_max: Duration,
+    /// Units that may wait for the committer; one department has a quarter at most.
+    pub queue_units_max: usize,
+    /// Bytes of units that may wait for the committer; one department has a quarter at most.
+    pub queue_bytes_max: usize,
 }
 
 /// As it stands in the file.
@@ -40,11 +47,13 @@ pub(crate) struct Section {
     connection_seconds_max: u64,
     call_seconds_max: u64,
     stall_seconds_max: u64,
+    queue_units_max: usize,
+    queue_mebibytes_max: usize,
 }
 
 impl Default for Section {
     fn default() -> Self {
-        let bounds = Bounds::default();
+        let (bounds, zone) = (Bounds::default(), ZoneOptions::default());
         Self {
             connections_max: None,
             department_connections_max: bounds.department_connections_max,
@@ -54,10 +63,17 @@ impl Default for Section {
             connection_seconds_max: bounds.connection_duration_max.as_secs(),
             call_seconds_max: 30,
             stall_seconds_max: 120,
+            queue_units_max: zone.queue_units_max,
+            queue_mebibytes_max: zone.queue_bytes_max / MEBIBYTE,
         }
     }
 }
 
+const MEBIBYTE: usize = 1024 * 1024;
+/// The least that leaves every department a unit of its own, and the most that a mistake in the unit does not exceed.
+const QUEUE_UNITS: RangeInclusive<usize> = 8..=1_000_000;
+/// The least that takes a full commit bundle beside others, and the most that a machine should hold in memory.
+const QUEUE_MEBIBYTES: RangeInclusive<usize> = 8..=16 * 1024;
 /// A longer time is a mistake in the unit.
 const SECONDS_BOUND: u64 = 30 * 24 * 3600;
 
@@ -76,6 +92,13 @@ impl Section {
         if let Some((key, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "at least 1".into()));
         }
+        let ranges = [
+            ("strength.queue_units_max", self.queue_units_max, QUEUE_UNITS),
+            ("strength.queue_mebibytes_max", self.queue_mebibytes_max, QUEUE_MEBIBYTES),
+        ];
+        if let Some((key, _, range)) = ranges.into_iter().find(|(_, value, range)| !range.contains(value)) {
+            return Err((key, format!("{} to {}", range.start(), range.end())));
+        }
         let seconds = |key, value: u64| {
             if (1..=SECONDS_BOUND).contains(&value) {
                 Ok(Duration::from_secs(value))
@@ -92,11 +115,19 @@ impl Section {
             connection_duration_max: seconds("strength.connection_seconds_max", self.connection_seconds_max)?,
             call_duration_max: seconds("strength.call_seconds_max", self.call_seconds_max)?,
             stall_duration_max: seconds("strength.stall_seconds_max", self.stall_seconds_max)?,
+            queue_units_max: self.queue_units_max,
+            queue_bytes_max: self.queue_mebibytes_max * MEBIBYTE,
         })
     }
 }
 
 impl Strength {
+    /// The store's bounds.
+    pub(crate) fn zone_options(&self) -> ZoneOptions {
+        let Self { queue_units_max, queue_bytes_max, .. } = *self;
+        ZoneOptions { queue_units_max, queue_bytes_max, ..ZoneOptions::default() }
+    }
+
     /// The listener's bounds, with as many connections as there are descriptors for.
     pub(crate) fn bounds(&self, descriptors: &Descriptors) -> Bounds {
         Bounds {
@@ -123,11 +154,14 @@ mod tests {
         let good = Section::default();
         assert_eq!(key(Section { connections_max: Some(0), ..good }), "strength.connections_max");
         assert_eq!(key(Section { source_connections_per_second: 0, ..good }), "strength.source_connections_per_second");
+        assert_eq!(key(Section { queue_units_max: 7, ..good }), "strength.queue_units_max");
+        assert_eq!(key(Section { queue_mebibytes_max: 7, ..good }), "strength.queue_mebibytes_max");
         assert_eq!(key(Section { idle_seconds_max: 0, ..good }), "strength.idle_seconds_max");
         assert_eq!(key(Section { call_seconds_max: SECONDS_BOUND + 1, ..good }), "strength.call_seconds_max");
         let strength = good.check().expect("the defaults are good");
         let connections_max = Bounds::default().connections_max as u64;
         let descriptors = Descriptors { connections_max, store: 0, others: 0, allowed: connections_max };
         assert_eq!(strength.bounds(&descriptors), Bounds::default(), "the listener's own defaults");
+        assert_eq!(strength.zone_options(), ZoneOptions::default(), "the store's own defaults");
     }
 }

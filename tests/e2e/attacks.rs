@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lianxin_certs_dev::AppPaths;
 use lianxin_connection::CallError;
-use lianxin_proto::messages::{Frame, Receive};
+use lianxin_proto::messages::{Frame, Receive, Send};
 use lianxin_proto::{Problem, ReasonCode};
 use lianxin_sdk::Channel;
 use lianxin_types::{ChannelId, Clock as _, LIMITS, Sequence, SystemClock};
@@ -53,7 +54,7 @@ fn call() -> http::Request<()> {
 /// HTTP/2 by hand as an application of jiwei.
 async fn http2(zone: &Zone) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
     let app = zone.app("jiwei", "app-1");
-    let stream = wire::tls(zone, &app.tls_certificate, &app.tls_key).await.expect("let in");
+    let stream = wire::tls(zone.address(), &app.tls_certificate, &app.tls_key).await.expect("let in");
     let (requests, connection) = h2::client::handshake(stream).await.expect("speaks HTTP/2");
     let driven = tokio::spawn(async move {
         // However it ends.
@@ -80,9 +81,11 @@ async fn give_up_calls_slowly(zone: &Zone) -> usize {
 }
 
 /// Begins calls and gives them up in one breath, frame by frame (RFC 9113), and waits for the end of the connection.
-async fn give_up_calls_at_once(zone: &Zone) {
-    let app = zone.app("jiwei", "app-1");
-    let stream = wire::tls(zone, &app.tls_certificate, &app.tls_key).await.expect("let in");
+///
+/// # Errors
+/// If the gateway does not let it in.
+pub(crate) async fn give_up_calls_at_once(gateway: SocketAddr, app: &AppPaths) -> std::io::Result<()> {
+    let stream = wire::tls(gateway, &app.tls_certificate, &app.tls_key).await?;
     let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     let mut frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         frames.extend_from_slice(&u32::try_from(payload.len()).expect("short").to_be_bytes()[1..]);
@@ -115,6 +118,7 @@ async fn give_up_calls_at_once(zone: &Zone) {
         () = write => {}
         () = read => {}
     }
+    Ok(())
 }
 
 /// The headers of a call (RFC 7541, literals without indexing).
@@ -137,7 +141,7 @@ async fn who_gives_up_call_after_call_loses_its_connection_fast_or_slow() {
     let zone = Zone::start().await;
     let honest = Honest::at(&zone).await;
     let attacks = async {
-        give_up_calls_at_once(&zone).await;
+        give_up_calls_at_once(zone.address(), &zone.app("jiwei", "app-1")).await.expect("let in");
         give_up_calls_slowly(&zone).await
     };
     let (_, slow) = tokio::join!(honest.talk(20), soon("the end of the attacks", attacks));
@@ -201,6 +205,8 @@ async fn a_reader_that_does_not_read_is_ended_with_its_reason_and_holds_nobody_u
         }
     })
     .await;
+    let statistics = zone.statistics();
+    assert!(statistics.moved_to_catch_up > 0, "its queue was full before: {statistics:?}");
     // What HTTP/2 had for it already comes first.
     let (mut events, mut reason) = (0, None);
     loop {
@@ -336,4 +342,63 @@ async fn a_department_has_so_many_connections_and_others_have_their_own() {
     .await;
     let bodies = zone.close().await.shared_bodies();
     assert!(bodies.iter().any(|body| body["reason"] == "department_connections_full"), "{bodies:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_calls_too_often_waits_for_its_turn_and_its_department_alone_does() {
+    // As `pace.rs` says: a burst, then so many each second.
+    const BURST: usize = 512;
+    const PER_SECOND: usize = 256;
+    let zone = Zone::start().await;
+    let honest = Honest::at(&zone).await;
+    let start = SystemClock.monotonic();
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let connection = zone.connect(&zone.app("jiwei", "app-1")).await.expect("connects");
+        for _ in 0..LIMITS.connection_streams_max {
+            let connection = connection.clone();
+            flood.spawn(async move {
+                for _ in 0..(BURST + 2 * PER_SECOND) / 16 {
+                    // All are answered in the end: this one is not so many at once that it would wait too long.
+                    connection.count().await.expect("answered");
+                }
+            });
+        }
+    }
+    let flooded = async { while flood.join_next().await.is_some() {} };
+    tokio::join!(honest.talk(20), soon("the end of the flood", flooded));
+    let time = SystemClock.monotonic().since(start);
+    assert!(time > Duration::from_millis(1_800), "two seconds' worth behind the burst came within {time:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_department_that_floods_the_committer_is_refused_its_share_and_others_are_served() {
+    // A share of two units.
+    let zone = Zone::start_with_strength("queue_units_max = 8").await;
+    let honest = Honest::at(&zone).await;
+    let flooder = RawDevice::open(&zone, "jiwei", "app-1").await;
+    let channel = flooder.channel(&["jiwei"]).await;
+    let mut messages = Vec::new();
+    for number in 0..200 {
+        messages.push((fresh_id(), flooder.encrypt(channel, &format!("{number}")).await));
+    }
+    let flood = async {
+        let (sender, mut outcomes) = flooder.connection.send_stream();
+        let mut refused = 0;
+        for (id, mls) in messages {
+            sender.send(Send { id, channel, mls }).await.expect("sent");
+        }
+        for _ in 0..200 {
+            let outcome = soon("an answer", outcomes.next()).await.expect("open").expect("inside the stream");
+            if let Err(problem) = outcome.result {
+                assert!(problem.try_again, "{problem:?}");
+                refused += usize::from(problem.code == ReasonCode::ResourceExhausted);
+            }
+        }
+        refused
+    };
+    let (_, refused) = tokio::join!(honest.talk(10), flood);
+    assert!(refused > 0, "nobody has more than its share");
+    assert!(zone.statistics().units_shed > 0);
+    honest.talk(3).await;
 }

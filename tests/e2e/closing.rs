@@ -112,6 +112,19 @@ async fn silent_streams_of_a_revoked_device_end_at_once_with_the_reason_and_so_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn silent_streams_end_with_the_certificate_of_their_caller() {
+    let zone = Zone::start().await;
+    // Made nearly thirty days ago.
+    const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+    let before = LEAF_LIFETIME - Duration::from_secs(8);
+    let old = zone.minted.at(SystemClock.now().minus(before)).mint_app("jiwei", "app-old").expect("issued");
+    assert_eq!(old, zone.app("jiwei", "app-old"));
+    let mut ending = Open::of(&zone, "jiwei", "app-old").await;
+    assert_eq!(ending.receive_ends().await, ReasonCode::CertificateExpired);
+    assert_eq!(ending.send_ends().await, ReasonCode::CertificateExpired);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_bundle_ends_receive_streams_and_the_sdk_comes_back_with_it() {
     let zone = Zone::start().await;
     let (jiwei, shenji) = (zone.client("jiwei", "app-1").await, zone.client("shenji", "app-1").await);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use lianxin_connection::{CallError, Connection};
+use lianxin_connection::{CallError, Connection, FrameStream, OutcomeStream, ReceiveControl, SendStream};
 use lianxin_proto::channels::Commit;
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Frame, Send};
@@ -108,6 +108,73 @@ async fn a_device_has_four_connections_and_not_one_more() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_has_sixteen_streams_each_way_over_all_its_connections_and_not_one_more() {
+    let zone = Zone::start().await;
+    let app = zone.app("jiwei", "app-1");
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        connections.push(zone.connect(&app).await.expect("within the bound"));
+    }
+    let on = |number: usize| &connections[number / LIMITS.connection_streams_max as usize];
+
+    let mut receiving = Vec::new();
+    for number in 0..LIMITS.device_receive_streams_max {
+        receiving.push(receive(on(number)).await.expect("within the bound"));
+    }
+    let refused = receive(&connections[2]).await.expect_err("one too many");
+    assert_eq!((refused.code, refused.try_again), (ReasonCode::ResourceExhausted, true));
+    receiving.pop();
+    soon("the place of the stream that ended", async {
+        while receive(&connections[2]).await.is_err() {
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    drop(receiving);
+
+    let mut sending = Vec::new();
+    for number in 0..LIMITS.device_send_streams_max {
+        sending.push(sends(on(number)).await.expect("within the bound"));
+    }
+    let refused = sends(&connections[2]).await.expect_err("one too many");
+    assert_eq!((refused.code, refused.try_again), (ReasonCode::ResourceExhausted, true));
+    let other = zone.connect(&zone.app("jiwei", "app-2")).await.expect("connects");
+    sends(&other).await.expect("another device has its own");
+
+    drop((sending, connections, other));
+    let bodies = zone.close().await.shared_bodies();
+    let refused = bodies.iter().filter(|body| body["reason"] == "RESOURCE_EXHAUSTED");
+    assert!(refused.clone().count() > 0 && refused.clone().all(|body| body["event"] == "refused-before-caller"));
+}
+
+type Receiving = (ReceiveControl, FrameStream);
+
+/// An open Receive stream, or why there is none.
+async fn receive(connection: &Connection) -> Result<Receiving, Problem> {
+    let (control, mut frames) = connection.receive_stream();
+    match soon("a stream", frames.next()).await.expect("an answer") {
+        Ok(frame) => {
+            assert!(matches!(frame, Frame::Opened { .. }), "{frame:?}");
+            Ok((control, frames))
+        }
+        Err(CallError::Refused(problem)) => Err(problem),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// An open Send stream, or why there is none; an answer inside it says that it is open.
+async fn sends(connection: &Connection) -> Result<(SendStream, OutcomeStream), Problem> {
+    let (sender, mut outcomes) = connection.send_stream();
+    let message = Send { id: fresh_id(), channel: INVENTED, mls: Bytes::from_static(b"x") };
+    sender.send(message).await.expect("the stream is not looked at yet");
+    match soon("an answer", outcomes.next()).await.expect("an answer") {
+        Ok(_) => Ok((sender, outcomes)),
+        Err(CallError::Refused(problem)) => Err(problem),
+        Err(other) => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

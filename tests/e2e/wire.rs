@@ -1,6 +1,7 @@
 //! The generated client on a connection of its own: it sends what our connection's types cannot spell, and says no hello.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +16,7 @@ use crate::handshakes::AnyServer;
 use crate::zone::Zone;
 
 /// One TLS connection with this certificate. In TLS 1.3 a certificate's refusal may come only with the first byte read.
-pub(crate) async fn tls(zone: &Zone, certificate: &Path, key: &Path) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn tls(gateway: SocketAddr, certificate: &Path, key: &Path) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificate = CertificateDer::from_pem_file(certificate).expect("minted");
     let key = PrivateKeyDer::from_pem_file(key).expect("minted");
@@ -27,14 +28,14 @@ pub(crate) async fn tls(zone: &Zone, certificate: &Path, key: &Path) -> io::Resu
         .with_client_auth_cert(vec![certificate], key)
         .expect("they fit together");
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let socket = TcpStream::connect(zone.address()).await.expect("connects");
+    let socket = TcpStream::connect(gateway).await?;
     let name = ServerName::try_from("gateway").expect("a name");
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
 
 /// The generated client's channel on such a connection; broken, it is not opened again.
 pub(crate) async fn channel(zone: &Zone, certificate: &Path, key: &Path) -> Result<Channel, String> {
-    let stream = tls(zone, certificate, key).await.map_err(|error| error.to_string())?;
+    let stream = tls(zone.address(), certificate, key).await.map_err(|error| error.to_string())?;
     let only = Arc::new(Mutex::new(Some(stream)));
     let connector = tower::service_fn(move |_: http::Uri| {
         let taken = only.lock().unwrap_or_else(PoisonError::into_inner).take();

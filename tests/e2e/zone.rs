@@ -57,7 +57,7 @@ impl Zone {
         let gateway = Gateway::open(&config).await.expect("opens");
         let (reload, operations) = (gateway.reload_handle(), gateway.operations().clone());
         let (stop, served) = serve(gateway);
-        let statistics = Box::new(move || operations.statistics().view());
+        let statistics = Box::new(move || operations.statistics());
         Self { minted, folder, address, reload, stop, served, statistics }
     }
 
@@ -97,7 +97,7 @@ impl Zone {
         let gateway = Gateway::open(&config).await.expect("opens");
         let (reload, operations) = (gateway.reload_handle(), gateway.operations().clone());
         let (stop, served) = serve(gateway);
-        let statistics = Box::new(move || operations.statistics().view());
+        let statistics = Box::new(move || operations.statistics());
         Self { minted, folder, address, reload, stop, served, statistics }
     }
 

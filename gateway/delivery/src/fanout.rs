@@ -19,6 +19,7 @@ pub struct Fanout {
     devices: Mutex<HashMap<DeviceUri, Vec<Weak<Mailbox>>>>,
     events_delivered: AtomicU64,
     catch_up_pages: AtomicU64,
+    moved_to_catch_up: AtomicU64,
 }
 
 /// What was given out since start.
@@ -56,6 +57,11 @@ impl Fanout {
             }
             clock.sleep(ASK_AGAIN_AFTER).await;
         }
+    }
+
+    /// How often a subscriber's queue was full and its channel was moved to catch-up from the store.
+    pub fn moved_to_catch_up(&self) -> u64 {
+        self.moved_to_catch_up.load(Ordering::Relaxed)
     }
 
     /// The devices have something new in their inboxes.
@@ -150,7 +156,8 @@ impl Fanout {
         let frames = Frame::split(run);
         mailboxes.retain(|mailbox| {
             let Some(mailbox) = mailbox.upgrade() else { return false };
-            frames.iter().for_each(|frame| mailbox.offer(frame));
+            let moved = frames.iter().filter(|frame| mailbox.offer(frame)).count();
+            self.moved_to_catch_up.fetch_add(moved as u64, Ordering::Relaxed);
             true
         });
         if mailboxes.is_empty() {
@@ -161,7 +168,10 @@ impl Fanout {
     fn mark_everybody(&self) {
         let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         for (channel, mailboxes) in channels.iter() {
-            mailboxes.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.mark_behind(*channel));
+            for mailbox in mailboxes.iter().filter_map(Weak::upgrade) {
+                // What the tail forgot is no fault of the subscriber's, and not counted as one.
+                let _is_new = mailbox.mark_behind(*channel);
+            }
         }
     }
 }

@@ -26,4 +26,4 @@ pub use mailbox::Frame;
 pub use messages::{NewMessage, prepare_message};
 pub use removal::{PreparedRemoval, RemovalKey, RenewedRemoval};
 pub use report::PreparedReport;
-pub use subscription::{Delivery, Subscription};
+pub use subscription::{CatchUp, Delivery, Subscription};

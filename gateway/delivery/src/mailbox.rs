@@ -1,7 +1,7 @@
 //! What stands between the fan-out and one subscriber: a bounded queue of shared frames, and marks for what did not fit.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 pub struct Frame {
     channel: ChannelId,
     events: Vec<Arc<StoredEvent>>,
+    bytes: usize,
     encoded: OnceLock<Bytes>,
 }
 
@@ -44,7 +45,8 @@ impl Frame {
 
     fn of(events: Vec<Arc<StoredEvent>>) -> Option<Arc<Self>> {
         let channel = events.first()?.channel;
-        Some(Arc::new(Self { channel, events, encoded: OnceLock::new() }))
+        let bytes = events.iter().map(|event| event_bytes(event)).sum();
+        Some(Arc::new(Self { channel, events, bytes, encoded: OnceLock::new() }))
     }
 
     /// The channel of all its events.
@@ -85,11 +87,16 @@ fn event_bytes(event: &StoredEvent) -> usize {
 
 /// Frames that one subscriber may have waiting.
 const FRAMES_MAX: usize = 64;
+/// Bytes of frames that one subscriber may have waiting. Frames are shared, so this is what it may hold back of what others
+/// have had already; one frame always fits.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The fan-out's end of a subscriber.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     frames: mpsc::Sender<Arc<Frame>>,
+    /// Bytes of the frames that wait.
+    bytes: AtomicUsize,
     behind: Mutex<BTreeSet<ChannelId>>,
     inbox: AtomicBool,
     wake: Notify,
@@ -98,22 +105,38 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Arc<Frame>>) {
         let (frames, receiver) = mpsc::channel(FRAMES_MAX);
-        let mailbox =
-            Self { frames, behind: Mutex::new(BTreeSet::new()), inbox: AtomicBool::new(true), wake: Notify::new() };
+        let mailbox = Self {
+            frames,
+            bytes: AtomicUsize::new(0),
+            behind: Mutex::new(BTreeSet::new()),
+            inbox: AtomicBool::new(true),
+            wake: Notify::new(),
+        };
         (Arc::new(mailbox), receiver)
     }
 
-    /// Hands over a frame, or marks its channel for catch-up from the store: a slow subscriber costs one mark.
-    pub(crate) fn offer(&self, frame: &Arc<Frame>) {
-        if self.frames.try_send(Arc::clone(frame)).is_err() {
-            self.mark_behind(*frame.channel());
+    /// Hands over a frame, or marks its channel for catch-up from the store: a slow subscriber costs one mark. Says whether
+    /// that moved the channel to catch-up. Only the fan-out's task offers.
+    pub(crate) fn offer(&self, frame: &Arc<Frame>) -> bool {
+        let before = self.bytes.fetch_add(frame.bytes, Ordering::AcqRel);
+        let has_room = before == 0 || before + frame.bytes <= BYTES_MAX;
+        if has_room && self.frames.try_send(Arc::clone(frame)).is_ok() {
+            return false;
         }
+        self.taken(frame);
+        self.mark_behind(*frame.channel())
     }
 
-    /// The subscriber must read this channel from the store.
-    pub(crate) fn mark_behind(&self, channel: ChannelId) {
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner).insert(channel);
+    /// The subscriber has taken a frame.
+    pub(crate) fn taken(&self, frame: &Frame) {
+        self.bytes.fetch_sub(frame.bytes, Ordering::AcqRel);
+    }
+
+    /// The subscriber must read this channel from the store. Says whether that is new.
+    pub(crate) fn mark_behind(&self, channel: ChannelId) -> bool {
+        let is_new = self.behind.lock().unwrap_or_else(PoisonError::into_inner).insert(channel);
         self.wake.notify_one();
+        is_new
     }
 
     /// The subscriber must look into its inbox.
@@ -160,6 +183,28 @@ mod tests {
 
     fn lengths(events: Vec<Arc<StoredEvent>>) -> Vec<usize> {
         Frame::split(events).iter().map(|frame| frame.events().len()).collect()
+    }
+
+    #[test]
+    fn a_subscriber_that_takes_nothing_holds_back_a_bounded_number_of_frames_and_bytes() {
+        let offer = |bytes: usize| {
+            let (mailbox, mut waiting) = Mailbox::new();
+            let frames: Vec<_> =
+                (1..=1_000).flat_map(|n| Frame::split(vec![event(n, EventKind::Commit, bytes)])).collect();
+            let moved = frames.iter().filter(|frame| mailbox.offer(frame)).count();
+            assert_eq!(moved, 1, "a channel is moved to catch-up once, not with every frame");
+            assert_eq!(mailbox.take_behind().len(), 1);
+            let held = waiting.len();
+            while let Ok(frame) = waiting.try_recv() {
+                mailbox.taken(&frame);
+            }
+            assert_eq!(mailbox.bytes.load(Ordering::Acquire), 0);
+            held
+        };
+        assert_eq!(offer(10), FRAMES_MAX);
+        let large = LIMITS.message_mls_bytes_max;
+        assert_eq!(offer(large), BYTES_MAX / event_bytes(&event(1, EventKind::Commit, large)));
+        assert_eq!(offer(BYTES_MAX), 1, "one always fits");
     }
 
     #[test]

@@ -49,6 +49,15 @@ pub enum Delivery {
     },
 }
 
+/// Whether reads from the store may be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUp {
+    /// They may.
+    Now,
+    /// They wait; what is live goes on where nothing is missing before it.
+    Later,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Followed {
     sent: Sequence,
@@ -120,11 +129,11 @@ impl Subscription {
         self.followed.contains_key(channel)
     }
 
-    /// What comes next. Cancel-safe: what a dropped call had taken is given out by the next one.
+    /// What comes next; what lies in the store only if `catch_up` says so. Cancel-safe: what a dropped call had taken is given out by the next one.
     ///
     /// # Errors
     /// [`StoreError`] if the zone cannot be read; the stream should end then.
-    pub async fn next(&mut self) -> Result<Delivery, StoreError> {
+    pub async fn next(&mut self, catch_up: CatchUp) -> Result<Delivery, StoreError> {
         let heartbeat = self.clock.monotonic().plus(HEARTBEAT_EVERY);
         loop {
             if let Some(delivery) = self.ready.pop_front() {
@@ -139,15 +148,18 @@ impl Subscription {
                 self.read_inbox()?;
                 continue;
             }
-            if let Some(channel) = self.followed.iter().find(|(_, state)| state.is_behind).map(|(channel, _)| *channel)
-            {
+            let behind = self.followed.iter().find(|(_, state)| state.is_behind).map(|(channel, _)| *channel);
+            if let (Some(channel), CatchUp::Now) = (behind, catch_up) {
                 self.catch_up(channel).await?;
                 continue;
             }
             let idle = self.clock.sleep_until(heartbeat);
             tokio::select! {
                 biased;
-                frame = self.frames.recv() => if let Some(frame) = frame { self.take_live(frame)? },
+                frame = self.frames.recv() => if let Some(frame) = frame {
+                    self.mailbox.taken(&frame);
+                    self.take_live(frame)?;
+                },
                 () = self.mailbox.woken() => {}
                 () = idle => return Ok(Delivery::Heartbeat { now: self.clock.now() }),
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lianxin_trust::{CertificateError, Federation, Usage};
-use lianxin_types::{Clock, DeviceUri, LIMITS, Timestamp};
+use lianxin_types::{Clock, DeviceUri, Timestamp};
 use tokio::sync::watch;
 
 use crate::vigil::Vigil;
@@ -14,7 +14,7 @@ use crate::vigil::Vigil;
 pub struct Caller {
     /// Who.
     pub uri: DeviceUri,
-    /// The last moment at which the certificate counts as valid.
+    /// When the certificate ends. What is open ends with it; the tolerated skew is for who comes.
     pub(crate) ends: Timestamp,
     /// The generation of the federation that said so.
     pub(crate) generation: u64,
@@ -71,8 +71,7 @@ impl Callers {
         // Read first: a federation that comes in between is judged by once more, never once too little.
         let generation = self.generation();
         let identity = self.federation().identify(&slices, Usage::TlsClient, self.clock.now())?;
-        let ends = identity.not_after.plus(LIMITS.clock_skew_max);
-        Ok(Caller { uri: identity.uri, ends, generation, chain: Arc::clone(chain) })
+        Ok(Caller { uri: identity.uri, ends: identity.not_after, generation, chain: Arc::clone(chain) })
     }
 
     /// Whether a caller of before still is one: by time at every call, by the federation whenever it has been replaced
@@ -81,7 +80,7 @@ impl Callers {
     /// # Errors
     /// [`CertificateError`] if the chain does not verify any more.
     pub fn check(&self, caller: &Caller, seen: &mut u64) -> Result<(), CertificateError> {
-        if self.clock.now() > caller.ends {
+        if self.clock.now() >= caller.ends {
             return Err(CertificateError::Expired);
         }
         let generation = self.generation();

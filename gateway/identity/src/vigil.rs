@@ -58,8 +58,7 @@ impl Vigil {
                 return Ok(Confirmed);
             }
             let left = self.caller.ends.0.saturating_sub(self.callers.clock.now().0);
-            // One microsecond more: at its last moment a certificate is still valid.
-            let nap = self.callers.clock.sleep(Duration::from_micros(left.saturating_add(1)).min(LOOK_EVERY));
+            let nap = self.callers.clock.sleep(Duration::from_micros(left).min(LOOK_EVERY));
             tokio::select! {
                 // The sender lives as long as the callers do.
                 _changed = self.replaced.changed() => self.replaced.mark_changed(),

@@ -13,8 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::counts::{Flush, RefusalCounts};
 use crate::guard::{Guard, plain};
+use crate::pace::Pace;
+use crate::pressure::{Level, Pressure};
 use crate::refusal::Refusal;
-use crate::statistics::Statistics;
+use crate::statistics::{Statistics, StatisticsView};
 
 /// What the composition hands in.
 pub struct Parts {
@@ -26,6 +28,10 @@ pub struct Parts {
     pub pseudonyms: Pseudonyms,
     /// The zone's key for Removes.
     pub removal_key: RemovalKey,
+    /// Units that the store's committer lets wait.
+    pub queue_units_max: usize,
+    /// Bytes of units that it lets wait.
+    pub queue_bytes_max: usize,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Salts and slots.
@@ -89,6 +95,9 @@ impl Operations {
             clock: parts.clock,
             statistics,
             counts: RefusalCounts::new(parts.random.as_ref()),
+            pressure: Pressure::new(parts.queue_units_max, parts.queue_bytes_max),
+            pace: Pace::default(),
+            streams: Arc::default(),
             tasks: TaskTracker::new(),
         };
         Self { guard: Arc::new(guard), channels, fanout: parts.fanout }
@@ -100,8 +109,18 @@ impl Operations {
     }
 
     /// Counters for the operator.
-    pub fn statistics(&self) -> &Statistics {
-        &self.guard.statistics
+    pub fn statistics(&self) -> StatisticsView {
+        StatisticsView { moved_to_catch_up: self.fanout.moved_to_catch_up(), ..self.guard.statistics.view() }
+    }
+
+    /// What is put off now, because the committer has much to do.
+    pub fn pressure(&self) -> Level {
+        self.guard.pressure.level()
+    }
+
+    /// A face ended a stream whose client took nothing for too long.
+    pub fn stream_cut_off(&self) {
+        self.guard.statistics.stream_cut_off();
     }
 
     /// What the fan-out gave out, for the operator.

@@ -6,14 +6,20 @@ use std::sync::Arc;
 use lianxin_audit::{AuditEvent, Recorder};
 use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
-use lianxin_store::{Accepted, AuditDraft, ChannelHead, ChannelWrite, Effect, Idempotency, Outcome, Unit, ZoneStore};
+use lianxin_store::{
+    Accepted, AuditDraft, ChannelHead, ChannelWrite, CommitFuture, Effect, Idempotency, Outcome, Refused, Unit,
+    ZoneStore,
+};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Timestamp, Writer};
 use tokio_util::task::TaskTracker;
 
 use crate::counts::RefusalCounts;
+use crate::pace::Pace;
+use crate::pressure::{Entered, Pressure};
 use crate::refusal::Refusal;
 use crate::statistics::Statistics;
+use crate::streams::DeviceStreams;
 
 /// What every operation goes through.
 pub(crate) struct Guard {
@@ -24,6 +30,9 @@ pub(crate) struct Guard {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) counts: RefusalCounts,
+    pub(crate) pressure: Arc<Pressure>,
+    pub(crate) pace: Pace,
+    pub(crate) streams: Arc<DeviceStreams>,
     /// Work that goes on when its caller is gone; the composition waits for it at the end.
     pub(crate) tasks: TaskTracker,
 }
@@ -85,7 +94,8 @@ impl Guard {
         })
     }
 
-    /// Records a refusal and hands it back. If it cannot be recorded the caller learns only that.
+    /// Records a refusal and hands it back. If it cannot be recorded the caller learns only that. That there was too much at
+    /// once is counted per device, reason and minute (PROTOCOL 8): a flood must not fill the log.
     pub(crate) async fn refuse(
         &self,
         caller: &DeviceUri,
@@ -93,10 +103,15 @@ impl Guard {
         channel: Option<ChannelId>,
         refusal: Refusal,
     ) -> Refusal {
+        if refusal == Refusal::ResourceExhausted {
+            self.statistics.refusal(refusal.name());
+            self.counts.count(caller.as_str().as_bytes(), refusal.name(), self.now());
+            return refusal;
+        }
         tracing::info!(caller = ?caller, action, reason = refusal.name(), "refused");
         let event = AuditEvent::Refused { action, reason: refusal.name() };
         let audited = match self.record(&event, Some(caller), channel, None, 0) {
-            Ok(audit) => self.commit(plain(audit)).await.map(|_| ()),
+            Ok(audit) => self.commit_for(caller, plain(audit)).await.map(|_| ()),
             Err(fault) => Err(fault),
         };
         let answered = audited.map_or_else(|fault| fault, |()| refusal);
@@ -113,7 +128,7 @@ impl Guard {
         policy_version: u64,
     ) -> Result<Accepted, Refusal> {
         let recorded = match self.record(&event, Some(caller), channel, None, policy_version) {
-            Ok(audit) => self.commit(plain(audit)).await,
+            Ok(audit) => self.commit_for(caller, plain(audit)).await,
             Err(fault) => Err(fault),
         };
         // What cannot be recorded is refused, and that refusal goes past `refuse`.
@@ -131,10 +146,40 @@ impl Guard {
         })
     }
 
-    /// Commits one unit.
+    /// Commits one unit, on the account of its caller's department if it names a caller, else on the gateway's own.
     pub(crate) async fn commit(&self, unit: Unit) -> Result<Accepted, Refusal> {
-        let mut outcomes = self.store.commit_many(vec![unit]).await;
-        let outcome: Outcome = outcomes.pop().unwrap_or(Err(lianxin_store::Refused::Unavailable));
+        let caller = unit.idempotency.as_ref().map(|call| call.device.clone());
+        match caller {
+            Some(caller) => self.commit_for(&caller, unit).await,
+            None => self.outcome(self.store.commit_many(vec![unit]).await),
+        }
+    }
+
+    /// Commits one unit on the account of this caller's department.
+    pub(crate) async fn commit_for(&self, caller: &DeviceUri, unit: Unit) -> Result<Accepted, Refusal> {
+        self.outcome(self.commit_many(caller, vec![unit]).await)
+    }
+
+    /// Commits units on the account of this caller's department, in order, as many as its share of the queue takes; the
+    /// rest is refused.
+    pub(crate) async fn commit_many(&self, caller: &DeviceUri, mut units: Vec<Unit>) -> Vec<Outcome> {
+        let all = units.len();
+        let (count, entered) = self.pressure.enter(caller.department(), &units);
+        units.truncate(count);
+        let mut outcomes = if units.is_empty() {
+            Vec::new()
+        } else {
+            let work = Some((self.store.commit_many(units), entered));
+            Committing { work, tasks: self.tasks.clone() }.done().await
+        };
+        self.statistics.shed(all - count);
+        let over = Refused::LimitReached { what: "queued units", limit: count as u64 };
+        outcomes.resize(all, Err(over));
+        outcomes
+    }
+
+    fn outcome(&self, mut outcomes: Vec<Outcome>) -> Result<Accepted, Refusal> {
+        let outcome: Outcome = outcomes.pop().unwrap_or(Err(Refused::Unavailable));
         self.note_repeat(outcome).map_err(Refusal::from)
     }
 
@@ -155,6 +200,37 @@ impl Guard {
                 Ok(Some(accepted))
             }
             Some(Err(refused)) => Err(refused.into()),
+        }
+    }
+}
+
+/// Units that are with the committer, on a department's account. The account is charged until the committer is done, also
+/// where nobody waits for the outcome any more: who gives up its calls must not get more than its share by it.
+struct Committing {
+    work: Option<(CommitFuture, Entered)>,
+    tasks: TaskTracker,
+}
+
+impl Committing {
+    async fn done(mut self) -> Vec<Outcome> {
+        let outcomes = match &mut self.work {
+            Some((commit, _entered)) => commit.as_mut().await,
+            None => Vec::new(),
+        };
+        self.work = None;
+        outcomes
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        // Without a runtime the gateway is at its end, and nobody is left to be fair to.
+        if let (Some((commit, entered)), Ok(runtime)) = (self.work.take(), tokio::runtime::Handle::try_current()) {
+            let finish = async move {
+                commit.await;
+                drop(entered);
+            };
+            self.tasks.spawn_on(finish, &runtime);
         }
     }
 }

@@ -12,12 +12,15 @@ mod gate;
 mod guard;
 mod key_packages;
 mod messages;
+mod pace;
+mod pressure;
 mod receive;
 mod refusal;
 mod reload;
 mod removals;
 mod reports;
 mod statistics;
+mod streams;
 mod watch;
 
 pub use channels::{ChannelSummary, GroupInfoPage};
@@ -27,6 +30,7 @@ pub use lianxin_delivery::{CommitBundle, Delivery, DeliveryFigures, Frame, Remov
 pub use lianxin_identity::Caller;
 pub use lianxin_store::{InboxEntry, StoredEvent};
 pub use messages::{HistoryPage, Outgoing, Sender, Sent};
+pub use pressure::Level;
 pub use receive::{FollowAnswer, Receiver};
 pub use refusal::Refusal;
 pub use reload::TrustInForce;

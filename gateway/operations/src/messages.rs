@@ -14,8 +14,10 @@ use lianxin_types::{ChannelId, Digest, IdempotencyId, LIMITS, Sequence, Timestam
 use crate::channels::Facts;
 use crate::gate::{Operations, Receipt};
 use crate::guard::{blocking, unit};
+use crate::pressure::Level;
 use crate::refusal::Refusal;
 use crate::statistics::OpenStream;
+use crate::streams::{Direction, StreamPlace};
 use crate::watch::{Opening, Watch};
 
 /// A message as it came in.
@@ -56,7 +58,7 @@ pub struct Sender {
     leases: HashMap<ChannelId, Standing>,
     refused: HashMap<ChannelId, IdempotencyId>,
     watch: Watch,
-    _open: OpenStream,
+    _open: (OpenStream, StreamPlace),
 }
 
 struct Standing {
@@ -74,15 +76,21 @@ const ACTION: &str = "send";
 
 impl Operations {
     /// A Send stream of the caller's.
-    pub fn sender(&self, caller: &Caller) -> Sender {
-        Sender {
+    ///
+    /// # Errors
+    /// [`Refusal::ResourceExhausted`] if the device has as many as it may.
+    pub async fn sender(&self, caller: &Caller) -> Result<Sender, Refusal> {
+        let Some(place) = self.guard.streams.open(&caller.uri, Direction::Send) else {
+            return Err(self.guard.refuse(&caller.uri, ACTION, None, Refusal::ResourceExhausted).await);
+        };
+        Ok(Sender {
             operations: self.clone(),
             caller: caller.clone(),
             leases: HashMap::new(),
             refused: HashMap::new(),
             watch: Watch::new(Arc::clone(&self.guard), caller, ACTION, Opening::StatesNothing),
-            _open: self.guard.statistics.open_send(),
-        }
+            _open: (self.guard.statistics.open_send(), place),
+        })
     }
 
     /// A page of a channel's log behind `after`, from the caller's own seat on; at most `events_max` events.
@@ -97,6 +105,10 @@ impl Operations {
         events_max: usize,
     ) -> Result<HistoryPage, Refusal> {
         const ACTION: &str = "history";
+        // Only what happens now has the strength.
+        if self.guard.pressure.level() >= Level::Strained {
+            return Err(self.guard.refuse(&caller.uri, ACTION, None, Refusal::ResourceExhausted).await);
+        }
         let facts = self.audited_facts(caller, ACTION, channel).await?;
         let permit = self.guard.engine.read_history(&self.request(caller, facts.as_ref()));
         let permit = self.permitted(caller, ACTION, facts.as_ref(), permit).await?;
@@ -234,7 +246,7 @@ impl Sender {
         let mut outcomes = if units.is_empty() {
             Vec::new().into_iter()
         } else {
-            self.operations.guard.store.commit_many(units).await.into_iter()
+            self.operations.guard.commit_many(&self.caller.uri, units).await.into_iter()
         };
         let mut results = Vec::with_capacity(pending.len());
         for one in pending {

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use lianxin_audit::AuditEvent;
-use lianxin_delivery::{Delivery, Subscription};
+use lianxin_delivery::{CatchUp, Delivery, Subscription};
 use lianxin_identity::Caller;
 use lianxin_store::Effect;
 use lianxin_types::{ChannelId, LIMITS, Sequence};
+use tokio::sync::watch;
 
 use crate::gate::Operations;
 use crate::guard::unit;
+use crate::pressure::Level;
 use crate::refusal::Refusal;
 use crate::statistics::OpenStream;
+use crate::streams::{Direction, StreamPlace};
 use crate::watch::{Opening, Watch};
 
 /// One Receive stream.
@@ -20,7 +23,9 @@ pub struct Receiver {
     caller: Caller,
     subscription: Subscription,
     watch: Watch,
-    _open: OpenStream,
+    /// The level of pressure; catch-up waits for it.
+    pressure: watch::Receiver<Level>,
+    _open: (OpenStream, StreamPlace),
 }
 
 /// Whether a channel is followed now.
@@ -30,8 +35,12 @@ impl Operations {
     /// A Receive stream of the caller's.
     ///
     /// # Errors
-    /// [`Refusal::WrongKind`] for certificates that own no leaves.
+    /// [`Refusal::WrongKind`] for certificates that own no leaves, [`Refusal::ResourceExhausted`] if the device has as many
+    /// as it may.
     pub async fn receiver(&self, caller: &Caller) -> Result<Receiver, Refusal> {
+        let Some(place) = self.guard.streams.open(&caller.uri, Direction::Receive) else {
+            return Err(self.guard.refuse(&caller.uri, "receive", None, Refusal::ResourceExhausted).await);
+        };
         let permit = self.guard.engine.open_receive(&self.request(caller, None));
         let permit = self.permitted(caller, "receive", None, permit).await?;
         let version = permit.policy_version();
@@ -42,9 +51,10 @@ impl Operations {
             Arc::clone(&self.fanout),
             Arc::clone(&self.guard.clock),
         );
-        let open = self.guard.statistics.open_receive();
+        let open = (self.guard.statistics.open_receive(), place);
+        let pressure = self.guard.pressure.watch();
         let watch = Watch::new(Arc::clone(&self.guard), caller, "receive", Opening::StatesTrust);
-        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, watch, _open: open })
+        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, watch, pressure, _open: open })
     }
 }
 
@@ -57,6 +67,7 @@ impl Receiver {
         const ACTION: &str = "follow";
         let operations = self.operations.clone();
         self.check_caller(ACTION).await?;
+        operations.guard.pace_follow(&self.caller.uri).await;
         let is_new = !self.subscription.is_following(&channel);
         if is_new && self.subscription.followed_count() >= LIMITS.device_channels_max {
             let refusal = Refusal::LimitReached { limit: LIMITS.device_channels_max as u64 };
@@ -95,7 +106,7 @@ impl Receiver {
             let event = AuditEvent::InboxConfirmed { items: inbox_ids.len() };
             let audit = guard.record(&event, Some(&self.caller.uri), None, None, 0)?;
             let effect = Effect::ConfirmInbox { device: self.caller.uri.clone(), ids: inbox_ids };
-            guard.commit(unit(None, None, vec![effect], audit)).await?;
+            guard.commit_for(&self.caller.uri, unit(None, None, vec![effect], audit)).await?;
         }
         Ok(())
     }
@@ -107,10 +118,18 @@ impl Receiver {
     /// any more, [`Refusal::TrustChanged`] some moments after trust bundle or revocation lists were replaced,
     /// [`Refusal::ZoneUnavailable`] if the zone cannot be read; the stream ends then.
     pub async fn next(&mut self) -> Result<Delivery, Refusal> {
-        tokio::select! {
-            biased;
-            refusal = self.watch.ended() => Err(refusal),
-            delivery = self.subscription.next() => Ok(delivery?),
+        loop {
+            let catch_up = match *self.pressure.borrow_and_update() {
+                Level::Calm | Level::Busy => CatchUp::Now,
+                Level::Strained => CatchUp::Later,
+            };
+            tokio::select! {
+                biased;
+                refusal = self.watch.ended() => return Err(refusal),
+                // The guard lives as long as this stream, and the pressure as long as the guard.
+                _changed = self.pressure.changed() => {}
+                delivery = self.subscription.next(catch_up) => return Ok(delivery?),
+            }
         }
     }
 

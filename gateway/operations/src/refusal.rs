@@ -201,7 +201,7 @@ impl From<Refused> for Refusal {
             Refused::Duplicate => Self::Duplicate,
             Refused::NoKeyPackage { .. } => Self::NoKeyPackage,
             // The committer's queue is full: this passes by itself, unlike the limits of the state.
-            Refused::LimitReached { what: "queued units", .. } => Self::ResourceExhausted,
+            Refused::LimitReached { what: "queued units" | "queued bytes", .. } => Self::ResourceExhausted,
             Refused::LimitReached { limit, .. } => Self::LimitReached { limit },
             // No caller asks for a bucket to be dropped; what is done on the gateway's own account is tried again.
             Refused::BucketNeeded { .. } => Self::ZoneUnavailable,

@@ -17,6 +17,7 @@ pub struct Statistics {
     receive_streams: AtomicU64,
     send_streams: AtomicU64,
     streams_cut_off: AtomicU64,
+    units_shed: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -42,6 +43,10 @@ pub struct StatisticsView {
     pub send_streams: u64,
     /// Streams ended because their client took nothing for too long.
     pub streams_cut_off: u64,
+    /// Units refused because their department's share of the committer's queue, or the queue, was full.
+    pub units_shed: u64,
+    /// Times that a subscriber's queue was full and its channel was moved to catch-up from the store.
+    pub moved_to_catch_up: u64,
 }
 
 /// Counters by reason. There are as many as the sources name, since a reason is a word in the code.
@@ -72,8 +77,11 @@ impl Statistics {
         self.handshake_refusals.count(reason);
     }
 
-    /// A face ended a stream whose client took nothing for too long.
-    pub fn stream_cut_off(&self) {
+    pub(crate) fn shed(&self, units: usize) {
+        self.units_shed.fetch_add(units as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stream_cut_off(&self) {
         self.streams_cut_off.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -97,8 +105,8 @@ impl Statistics {
         OpenStream::new(self, |statistics| &statistics.receive_streams)
     }
 
-    /// The counters now.
-    pub fn view(&self) -> StatisticsView {
+    /// The counters now, without what the fan-out counts.
+    pub(crate) fn view(&self) -> StatisticsView {
         StatisticsView {
             messages_accepted: self.messages_accepted.load(Ordering::Relaxed),
             commits_accepted: self.commits_accepted.load(Ordering::Relaxed),
@@ -110,6 +118,8 @@ impl Statistics {
             receive_streams: self.receive_streams.load(Ordering::Relaxed),
             send_streams: self.send_streams.load(Ordering::Relaxed),
             streams_cut_off: self.streams_cut_off.load(Ordering::Relaxed),
+            units_shed: self.units_shed.load(Ordering::Relaxed),
+            moved_to_catch_up: 0,
         }
     }
 }

@@ -29,6 +29,7 @@ impl v1::directory_server::Directory for Face {
 
     async fn get_trust(&self, request: Request<v1::GetTrustRequest>) -> Result<Response<v1::GetTrustResponse>, Status> {
         let caller = self.caller(&request)?;
+        self.paced(&caller).await?;
         let trust = self.operations().trust(&caller).await.map_err(|refusal| to_status(&refusal))?;
         let answer = directory::Trust { trust_bundle: trust.trust_bundle, revocation_lists: trust.revocation_lists };
         Ok(Response::new(answer.into()))

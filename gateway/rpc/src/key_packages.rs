@@ -26,6 +26,7 @@ impl v1::key_packages_server::KeyPackages for Face {
 
     async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
         let caller = self.caller(&request)?;
+        self.paced(&caller).await?;
         let counted = self.operations().count_key_packages(&caller).await.map_err(|refusal| to_status(&refusal))?;
         let (one_time, last_resort) = counted;
         let one_time = u32::try_from(one_time).unwrap_or(u32::MAX);

@@ -21,8 +21,10 @@ impl v1::messages_server::Messages for Face {
 
     async fn send(&self, request: Request<Streaming<v1::SendRequest>>) -> Result<Response<Self::SendStream>, Status> {
         let caller = self.caller(&request)?;
+        self.paced(&caller).await?;
+        let sender = self.operations().sender(&caller).await.map_err(|refusal| to_status(&refusal))?;
         let (answers, stream) = Reader::new(self, self.closing(&request), ANSWERS);
-        let sending = SendStream { face: self.clone(), sender: self.operations().sender(&caller), caller, answers };
+        let sending = SendStream { face: self.clone(), sender, caller, answers };
         self.operations().spawn(sending.run(request.into_inner()));
         Ok(Response::new(stream))
     }
@@ -32,6 +34,7 @@ impl v1::messages_server::Messages for Face {
         request: Request<Streaming<v1::ReceiveRequest>>,
     ) -> Result<Response<Self::ReceiveStream>, Status> {
         let caller = self.caller(&request)?;
+        self.paced(&caller).await?;
         let closing = self.closing(&request);
         let stream = crate::receive::open(self, caller, closing, request.into_inner()).await?;
         Ok(Response::new(stream))

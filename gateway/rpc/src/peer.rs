@@ -42,6 +42,7 @@ impl Face {
     where
         T: TryFrom<W, Error = lianxin_proto::ParseError>,
     {
+        self.paced(caller).await?;
         match T::try_from(wire) {
             Ok(value) => Ok(value),
             Err(error) => {
@@ -49,6 +50,14 @@ impl Face {
                 Err(to_status(&self.operations.refused(caller, action, refusal).await))
             }
         }
+    }
+
+    /// Lets the caller wait for its turn where it calls too often. Every call goes through here once.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED if the turn would be too long in coming.
+    pub(crate) async fn paced(&self, caller: &Caller) -> Result<(), Status> {
+        self.operations.paced(caller).await.map_err(|refusal| to_status(&refusal))
     }
 
     pub(crate) fn operations(&self) -> &Operations {

@@ -78,7 +78,7 @@ impl<T> Reader<T> {
     /// Ends a stream whose client does not read: what waits is given up, and the connection goes unless the client takes
     /// the last word.
     pub(crate) async fn cut_off(&self, last_piece: Option<T>) {
-        self.face.operations().statistics().stream_cut_off();
+        self.face.operations().stream_cut_off();
         self.outbox.cut(last_piece, to_status(&Refusal::TooSlow));
         tokio::select! {
             () = self.outbox.gone() => {}

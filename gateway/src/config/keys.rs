@@ -70,6 +70,8 @@ impl Config {
             connection_duration_max,
             call_duration_max,
             stall_duration_max,
+            queue_units_max,
+            queue_bytes_max,
         } = strength;
         let reload = |name, value: &dyn std::fmt::Debug| line(name, Change::Reload, value);
         let restart = |name, value: &dyn std::fmt::Debug| line(name, Change::Restart, value);
@@ -102,6 +104,8 @@ impl Config {
             restart("strength.connection_seconds_max", connection_duration_max),
             restart("strength.call_seconds_max", call_duration_max),
             restart("strength.stall_seconds_max", stall_duration_max),
+            restart("strength.queue_units_max", queue_units_max),
+            restart("strength.queue_mebibytes_max", queue_bytes_max),
         ]
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lianxin_operations::{DeliveryFigures, Operations, StatisticsView};
+use lianxin_operations::{DeliveryFigures, Level, Operations, StatisticsView};
 use lianxin_store::{Health, ZoneStore};
 use lianxin_transport::ListenerFigures;
 use lianxin_trust::Usage;
@@ -27,6 +27,7 @@ pub(crate) struct Figures {
     pub(crate) counts: StatisticsView,
     pub(crate) delivery: DeliveryFigures,
     pub(crate) health: Health,
+    pub(crate) pressure: Level,
     pub(crate) connections: usize,
     pub(crate) connections_max: usize,
     pub(crate) bundle_version: u64,
@@ -53,9 +54,10 @@ impl Sources {
         let certificate = federation.identify_ignoring_expiry(&chain, Usage::TlsGateway, self.clock.now());
         let bundle = &federation.bundle().bundle;
         Figures {
-            counts: self.operations.statistics().view(),
+            counts: self.operations.statistics(),
             delivery: self.operations.delivery_figures(),
             health: self.store.health(),
+            pressure: self.operations.pressure(),
             connections: self.listener.connections(),
             connections_max: self.listener.connections_max(),
             bundle_version: bundle.version,

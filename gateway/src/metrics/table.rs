@@ -156,6 +156,20 @@ pub const METRICS: &[MetricRow] = &[
     ),
     row(
         Counter,
+        "lianxin_units_shed",
+        "Units refused because a department's share of the committer's queue was full.",
+        "因部门在提交队列中的份额已满而被拒绝的单元数",
+        |figures| Number(figures.counts.units_shed),
+    ),
+    row(
+        Counter,
+        "lianxin_subscribers_moved_to_catch_up",
+        "Times that a subscriber's queue was full and its channel was read from the store instead.",
+        "订阅者队列已满而改为从存储读取的次数",
+        |figures| Number(figures.counts.moved_to_catch_up),
+    ),
+    row(
+        Counter,
         "lianxin_reloads",
         "Configurations and trust files taken over while serving.",
         "运行中成功采用的配置与信任文件次数",
@@ -207,6 +221,20 @@ pub const METRICS: &[MetricRow] = &[
         "Units that may wait; what comes beyond is refused with RESOURCE_EXHAUSTED.",
         "允许等待的单元数上限，超出者以 RESOURCE_EXHAUSTED 拒绝",
         |figures| Number(figures.health.queue_units_max as u64),
+    ),
+    row(
+        Gauge,
+        "lianxin_queued_bytes",
+        "Bytes of the units waiting for the committer.",
+        "等待提交的单元的字节数",
+        |figures| Number(figures.health.queued_bytes as u64),
+    ),
+    row(
+        Gauge,
+        "lianxin_pressure_level",
+        "What is put off: 0 nothing, 1 new connections, 2 also catch-up and history.",
+        "暂缓的工作：0 无，1 新连接，2 还有补读与历史",
+        |figures| Number(figures.pressure as u64),
     ),
     row(
         Gauge,

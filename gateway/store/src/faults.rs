@@ -150,6 +150,14 @@ fn a_full_queue_refuses_at_once() {
     assert_eq!(block_on(zone.commit_many(units(4))), vec![Err(refused); 4]);
     assert_eq!(block_on(zone.commit_many(units(3))), vec![Err(Refused::NoChannel); 3]);
     assert_eq!(zone.health().queued_units, 0);
+    drop(zone);
+
+    let limit = units(2).iter().map(Unit::bytes).sum();
+    let zone = open(&engine, ZoneOptions { queue_bytes_max: limit, ..ZoneOptions::default() });
+    let refused = Refused::LimitReached { what: "queued bytes", limit: limit as u64 };
+    assert_eq!(block_on(zone.commit_many(units(3))), vec![Err(refused); 3]);
+    assert_eq!(block_on(zone.commit_many(units(2))), vec![Err(Refused::NoChannel); 2]);
+    assert_eq!(zone.health().queued_bytes, 0);
     assert_eq!(block_on(zone.commit_many(Vec::new())), vec![]);
 }
 

@@ -165,7 +165,7 @@ impl Shared {
     fn close(&self) {
         let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
         let Place::Open(store) = &*place else { return };
-        let health = Health { is_writable: false, queued_units: 0, ..store.health() };
+        let health = Health { is_writable: false, queued_units: 0, queued_bytes: 0, ..store.health() };
         let before =
             std::mem::replace(&mut *place, Place::Closed { health: Box::new(health), next: broadcast::Sender::new(1) });
         // Who calls now is told so instead of waiting for the files to be closed.

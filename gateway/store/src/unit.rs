@@ -29,7 +29,18 @@ impl Unit {
         let drops = |effect: &Effect| matches!(effect, Effect::DropBuckets { .. });
         self.channel.is_some() || !self.effects.iter().all(drops)
     }
+
+    /// About how much memory it takes while it waits for the committer: what came from outside, and a fixed part.
+    pub fn bytes(&self) -> usize {
+        let event = self.channel.as_ref().map_or(0, |write| write.event.mls.len());
+        let effects: usize = self.effects.iter().map(Effect::bytes).sum();
+        let audit: usize = self.audit.parts.iter().map(|part| part.body.len()).sum();
+        UNIT_BYTES + event + effects + audit
+    }
 }
+
+/// What a unit takes beside what is counted: ids, names, hashes.
+const UNIT_BYTES: usize = 1_024;
 
 /// An event for a channel's log, and on what condition.
 #[derive(Debug, Clone)]
@@ -205,6 +216,32 @@ pub enum Effect {
         /// Inbox ids.
         ids: Vec<u64>,
     },
+}
+
+impl Effect {
+    fn bytes(&self) -> usize {
+        const DEVICE_BYTES: usize = 128;
+        match self {
+            Self::Group { seated, unseated, group_info, .. } => {
+                group_info.len() + (seated.len() + unseated.len()) * DEVICE_BYTES
+            }
+            Self::GroupSnapshot { state } => state.len(),
+            Self::Welcome { recipients, welcome, tree, .. } => {
+                welcome.len() + tree.len() + recipients.len() * DEVICE_BYTES
+            }
+            Self::PublishKeyPackages { one_time, last_resort, .. } => {
+                one_time.iter().chain(last_resort).map(|item| item.bytes.len() + DEVICE_BYTES).sum()
+            }
+            Self::ClaimKeyPackages { owners, .. } => owners.len() * DEVICE_BYTES,
+            Self::UseClaims { references, .. } => references.len() * size_of::<Digest>(),
+            Self::ConfirmInbox { ids, .. } => ids.len() * size_of::<u64>(),
+            Self::Leaving { .. }
+            | Self::Removing { .. }
+            | Self::Report { .. }
+            | Self::AllowCommitter { .. }
+            | Self::DropBuckets { .. } => 2 * DEVICE_BYTES,
+        }
+    }
 }
 
 /// A device and its leaf.

@@ -28,6 +28,8 @@ pub struct ZoneOptions {
     pub batch_units_max: usize,
     /// Units that may wait for the committer.
     pub queue_units_max: usize,
+    /// Bytes of units ([`Unit::bytes`]) that may wait for the committer.
+    pub queue_bytes_max: usize,
     /// Events that a receiver of the tail may be behind before it lags.
     pub tail_events_max: usize,
     /// Bytes that the state may take on the disk before it is ever rewritten, however few of them live.
@@ -40,6 +42,7 @@ impl Default for ZoneOptions {
             bucket_records_max: 250_000,
             batch_units_max: 1_024,
             queue_units_max: 16_384,
+            queue_bytes_max: 128 * 1024 * 1024,
             tail_events_max: 4_096,
             state_bytes_min: 64 * 1024 * 1024,
         }
@@ -55,6 +58,7 @@ enum Order {
 
 struct Job {
     units: Vec<Unit>,
+    bytes: usize,
     reply: oneshot::Sender<Vec<Outcome>>,
 }
 
@@ -67,7 +71,7 @@ pub struct Zone<E: Engine> {
     ledger: Arc<Ledger<E>>,
     options: ZoneOptions,
     queue: Option<mpsc::Sender<Order>>,
-    queued: Arc<AtomicUsize>,
+    queued: Arc<Queued>,
     meter: Arc<CommitMeter>,
     /// The committer's, then the keeper's.
     threads: Vec<JoinHandle<()>>,
@@ -85,7 +89,7 @@ impl<E: Engine> Zone<E> {
         let ledger = Arc::clone(&committer.ledger);
         let (queue, orders) = mpsc::channel();
         let (tell, tasks) = mpsc::sync_channel(KEEPER_TASKS_MAX);
-        let queued = Arc::new(AtomicUsize::new(0));
+        let queued = Arc::new(Queued::default());
         let meter = Arc::new(CommitMeter::new());
         let drive = Driver {
             committer,
@@ -118,10 +122,38 @@ impl<E: Engine> Zone<E> {
     }
 }
 
+/// What waits for the committer, or is with it.
+#[derive(Default)]
+struct Queued {
+    units: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Queued {
+    fn enter(&self, units: usize, bytes: usize, options: &ZoneOptions) -> Result<(), Refused> {
+        let limit = options.queue_units_max;
+        if self.units.fetch_add(units, Ordering::AcqRel) + units > limit {
+            self.units.fetch_sub(units, Ordering::AcqRel);
+            return Err(Refused::LimitReached { what: "queued units", limit: limit as u64 });
+        }
+        let limit = options.queue_bytes_max;
+        if self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > limit {
+            self.leave(units, bytes);
+            return Err(Refused::LimitReached { what: "queued bytes", limit: limit as u64 });
+        }
+        Ok(())
+    }
+
+    fn leave(&self, units: usize, bytes: usize) {
+        self.units.fetch_sub(units, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
 struct Driver<E: Engine> {
     committer: Committer<E>,
     orders: mpsc::Receiver<Order>,
-    queued: Arc<AtomicUsize>,
+    queued: Arc<Queued>,
     meter: Arc<CommitMeter>,
     clock: Arc<dyn Clock>,
     batch_units_max: usize,
@@ -156,10 +188,12 @@ impl<E: Engine> Driver<E> {
     /// Group commit: whatever waits when the last batch is done becomes the next one.
     fn commit(&mut self, first: Job) {
         let mut units = first.units;
+        let mut bytes = first.bytes;
         let mut replies = vec![(units.len(), first.reply)];
         while units.len() < self.batch_units_max {
             match self.orders.try_recv() {
                 Ok(Order::Commit(job)) => {
+                    bytes += job.bytes;
                     replies.push((job.units.len(), job.reply));
                     units.extend(job.units);
                 }
@@ -176,7 +210,7 @@ impl<E: Engine> Driver<E> {
             self.meter.commit(written, self.clock.monotonic().since(begun));
         }
         let mut outcomes = outcomes.into_iter();
-        self.queued.fetch_sub(count, Ordering::AcqRel);
+        self.queued.leave(count, bytes);
         for (count, reply) in replies {
             // Who dropped the future does not want to know.
             let _ = reply.send(outcomes.by_ref().take(count).collect());
@@ -230,13 +264,12 @@ impl<E: Engine> ZoneStore for Zone<E> {
         let (Some(queue), None) = (&self.queue, self.ledger.fault()) else {
             return Self::refuse(count, &Refused::Unavailable);
         };
-        let limit = self.options.queue_units_max;
-        if self.queued.fetch_add(count, Ordering::AcqRel) + count > limit {
-            self.queued.fetch_sub(count, Ordering::AcqRel);
-            return Self::refuse(count, &Refused::LimitReached { what: "queued units", limit: limit as u64 });
+        let bytes = units.iter().map(Unit::bytes).sum();
+        if let Err(refused) = self.queued.enter(count, bytes, &self.options) {
+            return Self::refuse(count, &refused);
         }
         let (reply, answer) = oneshot::channel();
-        if queue.send(Order::Commit(Job { units, reply })).is_err() {
+        if queue.send(Order::Commit(Job { units, bytes, reply })).is_err() {
             return Self::refuse(count, &Refused::Unavailable);
         }
         Box::pin(async move { answer.await.unwrap_or_else(|_| vec![Err(Refused::Unavailable); count]) })
@@ -341,7 +374,8 @@ impl<E: Engine> ZoneStore for Zone<E> {
         Health {
             is_writable: fault.is_none() && room == Room::Everything,
             room,
-            queued_units: self.queued.load(Ordering::Acquire),
+            queued_units: self.queued.units.load(Ordering::Acquire),
+            queued_bytes: self.queued.bytes.load(Ordering::Acquire),
             queue_units_max: self.options.queue_units_max,
             leaf_count: self.ledger.leaf_count.load(Ordering::Acquire),
             last_time: Timestamp(self.ledger.last_time.load(Ordering::Acquire)),

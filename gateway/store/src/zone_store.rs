@@ -317,6 +317,8 @@ pub struct Health {
     pub queued_units: usize,
     /// Units that may wait; what comes beyond is refused.
     pub queue_units_max: usize,
+    /// Bytes of the units waiting for the committer.
+    pub queued_bytes: usize,
     /// Leaves in the audit log.
     pub leaf_count: u64,
     /// When the newest of them was accepted; 0 before the first.
@@ -418,6 +420,7 @@ impl Health {
             room: Room::Nothing,
             queued_units: 0,
             queue_units_max: 0,
+            queued_bytes: 0,
             leaf_count: 0,
             last_time: Timestamp(0),
             fencing_number: 0,

@@ -5,11 +5,10 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lianxin_types::{DepartmentId, DeviceUri, LIMITS};
+use lianxin_types::{DepartmentId, DeviceUri, LIMITS, Rate};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::refusal::RefusalReason;
-use crate::throttle::Rate;
 
 /// Bounds of the listener; every one is a bound on memory or on time that an unknown caller can cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

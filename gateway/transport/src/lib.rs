@@ -20,7 +20,6 @@ mod refusal;
 mod server_tls;
 mod sources;
 mod sweep;
-mod throttle;
 mod verifier;
 
 pub use admission::Bounds;
@@ -31,4 +30,3 @@ pub use line::Line;
 pub use listener::{Gate, Incoming, Listener, ListenerFigures};
 pub use refusal::{HandshakeRefusal, RefusalObserver, RefusalReason};
 pub use server_tls::{FederationSource, ServerIdentity, ServerTls};
-pub use throttle::Rate;

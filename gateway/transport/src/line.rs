@@ -5,12 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lianxin_trust::Federation;
-use lianxin_types::{Clock, DeviceUri, Digest, Monotonic, Timestamp};
+use lianxin_types::{Clock, DeviceUri, Digest, Monotonic, Rate, Throttle, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Bounds;
 use crate::refusal::RefusalReason;
-use crate::throttle::{Rate, Throttle};
 
 /// One open connection. Cheap to clone; it keeps nothing open.
 #[derive(Clone)]

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lianxin_types::Monotonic;
+use lianxin_types::{Monotonic, Throttles};
 
 use crate::admission::Bounds;
-use crate::throttle::Throttles;
 
 /// Counts new connections and open handshakes by where they come from.
 pub(crate) struct Sources {
@@ -70,7 +69,7 @@ impl Drop for SourcePlace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::throttle::Rate;
+    use lianxin_types::Rate;
 
     fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")

@@ -10,6 +10,7 @@ mod ids;
 mod label;
 mod limits;
 mod random;
+mod throttle;
 mod uri;
 
 pub use clock::{Clock, Monotonic, SystemClock, Timestamp};
@@ -18,4 +19,5 @@ pub use ids::{ChannelId, Digest, Epoch, GroupId, IdempotencyId, Incarnation, Inv
 pub use label::{Classification, Label, LabelError};
 pub use limits::{LIMITS, LimitRow, Limits};
 pub use random::{Random, SystemRandom};
+pub use throttle::{Rate, Throttle, Throttles};
 pub use uri::{DepartmentId, DeviceUri, Kind, UriError, ZoneId};

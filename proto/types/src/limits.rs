@@ -23,6 +23,10 @@ pub struct Limits {
     pub stream_sends_in_flight_max: usize,
     /// Connections open of one device.
     pub device_connections_max: usize,
+    /// Send streams open of one device, over all its connections.
+    pub device_send_streams_max: usize,
+    /// Receive streams open of one device, over all its connections.
+    pub device_receive_streams_max: usize,
     /// Key packages stored for one device.
     pub device_key_packages_max: usize,
     /// Difference between two clocks that is tolerated.
@@ -50,6 +54,8 @@ pub const LIMITS: Limits = Limits {
     connection_streams_max: 8,
     stream_sends_in_flight_max: 256,
     device_connections_max: 4,
+    device_send_streams_max: 16,
+    device_receive_streams_max: 16,
     device_key_packages_max: 100,
     clock_skew_max: Duration::from_secs(60),
     leaf_lifetime_max: Duration::from_secs(84 * 24 * 3600),
@@ -85,6 +91,8 @@ impl Limits {
             row("connection_streams_max", self.connection_streams_max as usize, "streams"),
             row("stream_sends_in_flight_max", self.stream_sends_in_flight_max, "sends"),
             row("device_connections_max", self.device_connections_max, "connections"),
+            row("device_send_streams_max", self.device_send_streams_max, "streams"),
+            row("device_receive_streams_max", self.device_receive_streams_max, "streams"),
             row("device_key_packages_max", self.device_key_packages_max, "key packages"),
             time("clock_skew_max", self.clock_skew_max),
             time("leaf_lifetime_max", self.leaf_lifetime_max),

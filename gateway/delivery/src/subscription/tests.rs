@@ -81,7 +81,7 @@ fn commit_of(sender: &DeviceUri, epoch: u64, seated: Vec<Seat>, unseated: Vec<De
 async fn until(subscription: &mut Subscription, last: u64) -> (Vec<u64>, Vec<Delivery>) {
     let (mut sequences, mut others) = (Vec::new(), Vec::new());
     while sequences.last() != Some(&last) {
-        match subscription.next().await.expect("readable") {
+        match subscription.next(CatchUp::Now).await.expect("readable") {
             Delivery::Events(frame) => sequences.extend(frame.events().iter().map(|event| event.head.sequence.0)),
             other => others.push(other),
         }
@@ -164,7 +164,7 @@ async fn a_removed_device_sees_its_removal_and_nothing_behind_it() {
     assert_eq!(seen, [3, 4]);
     let mut ended = false;
     while !ended {
-        match removed.next().await.expect("readable") {
+        match removed.next(CatchUp::Now).await.expect("readable") {
             Delivery::NotMember { channel: id } => ended = id == channel(1),
             Delivery::Events(frame) => panic!("saw {:?}", frame.events()),
             _ => {}
@@ -180,7 +180,7 @@ async fn following_a_channel_without_a_seat_is_answered_and_gives_nothing() {
     let stranger = device(1);
     let mut subscription = zone.subscribe(stranger.clone());
     subscription.follow(&permit(&stranger, channel(1)), Sequence(0)).expect("answered");
-    let delivery = subscription.next().await.expect("readable");
+    let delivery = subscription.next(CatchUp::Now).await.expect("readable");
     assert!(matches!(delivery, Delivery::NotMember { .. }), "{delivery:?}");
 }
 
@@ -202,16 +202,16 @@ async fn who_comes_back_after_buckets_were_dropped_is_told_of_the_gap_once() {
     let first = zone.store.read(&channel(1), Sequence(0), 1, 1).expect("readable").first_retained;
     let mut back = zone.subscribe(creator.clone());
     back.follow(&permit(&creator, channel(1)), Sequence(3)).expect("follows");
-    let gap = back.next().await.expect("readable");
+    let gap = back.next(CatchUp::Now).await.expect("readable");
     assert!(matches!(gap, Delivery::Gap { first_retained, .. } if first_retained == first), "{gap:?}");
     let sequences = until(&mut back, 13).await.0;
     assert_eq!(sequences, (first.0..=13).collect::<Vec<_>>());
     // Nothing is left of the other one, up to its head: it is caught up, and hears what comes.
     let mut back = zone.subscribe(creator.clone());
     back.follow(&permit(&creator, channel(2)), Sequence(0)).expect("follows");
-    let gap = back.next().await.expect("readable");
+    let gap = back.next(CatchUp::Now).await.expect("readable");
     assert!(matches!(gap, Delivery::Gap { first_retained: Sequence(2), .. }), "{gap:?}");
-    let caught_up = back.next().await.expect("readable");
+    let caught_up = back.next(CatchUp::Now).await.expect("readable");
     assert!(matches!(caught_up, Delivery::CaughtUp { sequence: Sequence(1), .. }), "{caught_up:?}");
     zone.accept(message(channel(2), &creator, 0, b"next"));
     assert_eq!(until(&mut back, 2).await.0, [2]);
@@ -229,7 +229,7 @@ async fn who_was_removed_and_seated_again_is_told_of_the_gap() {
     zone.accept(commit_of(&creator, 2, seat(), vec![]));
     let mut back = zone.subscribe(other.clone());
     back.follow(&permit(&other, channel(1)), Sequence(2)).expect("follows");
-    let gap = back.next().await.expect("readable");
+    let gap = back.next(CatchUp::Now).await.expect("readable");
     assert!(matches!(gap, Delivery::Gap { first_retained: Sequence(5), .. }), "{gap:?}");
     assert_eq!(until(&mut back, 5).await.0, [5]);
 }
@@ -258,4 +258,29 @@ async fn a_tail_that_lagged_and_a_frame_that_does_not_continue_are_made_good_fro
     }
     assert!(alone.ready.is_empty(), "nothing is given out of turn");
     assert_eq!(until(&mut alone, 53).await.0, [52, 53]);
+}
+
+#[tokio::test]
+async fn while_catch_up_waits_what_is_live_goes_on_and_what_is_missing_comes_afterwards() {
+    let zone = Zone::open();
+    let creator = device(0);
+    zone.accept(start(channel(1), &creator));
+    zone.accept(start(channel(2), &creator));
+    let mut subscription = zone.subscribe(creator.clone());
+    subscription.follow(&permit(&creator, channel(1)), Sequence(0)).expect("follows");
+    // The fan-out marks everybody when it begins; after one more event that is over.
+    assert_eq!(until(&mut subscription, 1).await.0, [1]);
+    zone.accept(message(channel(1), &creator, 0, b"before"));
+    assert_eq!(until(&mut subscription, 2).await.0, [2]);
+    subscription.follow(&permit(&creator, channel(2)), Sequence(0)).expect("follows");
+    zone.accept(message(channel(1), &creator, 0, b"live"));
+    let live = loop {
+        match subscription.next(CatchUp::Later).await.expect("readable") {
+            Delivery::Events(frame) => break frame,
+            Delivery::CaughtUp { channel: id, .. } => assert_eq!(id, channel(1), "nothing is read from the store"),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((*live.channel(), live.first()), (channel(1), Sequence(3)));
+    assert_eq!(until(&mut subscription, 1).await.0, [1], "the other channel, once it may be read");
 }

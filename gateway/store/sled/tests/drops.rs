@@ -18,6 +18,7 @@ const OPTIONS: ZoneOptions = ZoneOptions {
     bucket_records_max: 6,
     batch_units_max: 64,
     queue_units_max: 1_024,
+    queue_bytes_max: 128 * 1024 * 1024,
     tail_events_max: 16,
     state_bytes_min: 0,
 };

@@ -22,6 +22,7 @@ const OPTIONS: ZoneOptions = ZoneOptions {
     bucket_records_max: 5,
     batch_units_max: 1_024,
     queue_units_max: 16_384,
+    queue_bytes_max: 128 * 1024 * 1024,
     tail_events_max: 4_096,
     state_bytes_min: 0,
 };

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint};
@@ -22,6 +23,8 @@ pub(crate) struct Stage {
     pub(crate) address: SocketAddr,
     pub(crate) incoming: Option<Incoming>,
     pub(crate) tls: Arc<ServerTls>,
+    /// Whether the gateway has the strength for new connections.
+    pub(crate) has_strength: Arc<AtomicBool>,
     federation: Arc<Mutex<Arc<Federation>>>,
     refusals: mpsc::UnboundedReceiver<HandshakeRefusal>,
     _folder: TempDir,
@@ -49,7 +52,10 @@ impl Stage {
             .await
             .expect("a free port");
         let address = listener.address();
-        Self { minted, address, incoming: Some(listener.incoming()), tls, federation, refusals, _folder: folder }
+        let has_strength = Arc::new(AtomicBool::new(true));
+        let gate = Arc::clone(&has_strength);
+        let incoming = Some(listener.with_gate(Arc::new(move || gate.load(Ordering::Relaxed))).incoming());
+        Self { minted, address, incoming, tls, has_strength, federation, refusals, _folder: folder }
     }
 
     /// Puts what lies in the federation's folder now into force.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lianxin_types::Monotonic;
+use crate::clock::Monotonic;
 
 /// A burst, and how fast it comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,23 +30,32 @@ impl Rate {
 
 /// One thing's count. Holds a single moment: the one at which everything taken will have come back.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub struct Throttle {
     rate: Rate,
     whole_again: AtomicU64,
 }
 
 impl Throttle {
-    pub(crate) fn new(rate: Rate) -> Self {
+    /// A whole burst.
+    pub fn new(rate: Rate) -> Self {
         Self { rate, whole_again: AtomicU64::new(0) }
     }
 
     /// Takes one; false if there is none.
-    pub(crate) fn take(&self, now: Monotonic) -> bool {
+    pub fn take(&self, now: Monotonic) -> bool {
+        self.reserve(now, Duration::ZERO).is_some()
+    }
+
+    /// Takes one that comes within `wait_max`, and says how long to wait for it; `None`, and nothing taken, if that is too
+    /// long.
+    pub fn reserve(&self, now: Monotonic, wait_max: Duration) -> Option<Duration> {
+        let wait = |next: u64| Monotonic(next).since(Monotonic(now.0 + self.rate.tolerance()));
         let step = |whole_again: u64| {
             let next = whole_again.max(now.0) + self.rate.interval();
-            (next <= now.0 + self.rate.tolerance()).then_some(next)
+            (wait(next) <= wait_max).then_some(next)
         };
-        self.whole_again.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).is_ok()
+        let before = self.whole_again.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).ok()?;
+        Some(wait(before.max(now.0) + self.rate.interval()))
     }
 
     fn is_whole(&self, now: Monotonic) -> bool {
@@ -57,7 +66,7 @@ impl Throttle {
 /// A count for each key. Keys whose count is whole are forgotten; at most [`KEYS_MAX`] are told apart, and beyond it new ones
 /// share one count.
 #[derive(Debug)]
-pub(crate) struct Throttles<K> {
+pub struct Throttles<K> {
     rate: Rate,
     keys: Mutex<Keys<K>>,
     others: Throttle,
@@ -75,25 +84,31 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const KEYS_MAX: usize = 4_096;
 
 impl<K: Hash + Eq> Throttles<K> {
-    pub(crate) fn new(rate: Rate) -> Self {
+    /// A whole burst for every key.
+    pub fn new(rate: Rate) -> Self {
         let keys = Keys { throttles: HashMap::new(), look_at: Monotonic(0) };
         Self { rate, keys: Mutex::new(keys), others: Throttle::new(rate) }
     }
 
     /// Takes one of `key`'s; false if there is none.
-    pub(crate) fn take(&self, key: K, now: Monotonic) -> bool {
+    pub fn take(&self, key: K, now: Monotonic) -> bool {
+        self.reserve(key, now, Duration::ZERO).is_some()
+    }
+
+    /// As [`Throttle::reserve`].
+    pub fn reserve(&self, key: K, now: Monotonic, wait_max: Duration) -> Option<Duration> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(throttle) = keys.throttles.get(&key) {
-            return throttle.take(now);
+            return throttle.reserve(now, wait_max);
         }
         if keys.throttles.len() >= KEYS_MAX && now >= keys.look_at {
             keys.throttles.retain(|_, throttle| !throttle.is_whole(now));
             keys.look_at = now.plus(LOOK_EVERY);
         }
         if keys.throttles.len() >= KEYS_MAX {
-            return self.others.take(now);
+            return self.others.reserve(now, wait_max);
         }
-        keys.throttles.entry(key).or_insert_with(|| Throttle::new(self.rate)).take(now)
+        keys.throttles.entry(key).or_insert_with(|| Throttle::new(self.rate)).reserve(now, wait_max)
     }
 }
 
@@ -115,6 +130,18 @@ mod tests {
         assert_eq!(taken(&throttles, 1, 5_099_999), 0);
         assert_eq!(taken(&throttles, 1, 5_100_000), 1);
         assert_eq!(taken(&throttles, 1, 9_000_000), 3, "no more than a burst comes back");
+    }
+
+    #[test]
+    fn who_waits_gets_its_turn_and_nobody_waits_longer_than_it_would() {
+        let throttle = Throttle::new(Rate { burst: 1, per_second: 10 });
+        let reserve =
+            |now, wait| throttle.reserve(Monotonic(now), Duration::from_millis(wait)).map(|wait| wait.as_millis());
+        assert_eq!(reserve(0, 250), Some(0));
+        assert_eq!(reserve(0, 250), Some(100));
+        assert_eq!(reserve(0, 250), Some(200));
+        assert_eq!(reserve(0, 250), None, "300 ms are too long, and nothing is taken for it");
+        assert_eq!(reserve(100_000, 250), Some(200));
     }
 
     #[test]
