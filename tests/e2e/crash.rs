@@ -1,13 +1,14 @@
-//! The gateway's process is killed with `kill -9` while departments talk, again and again. Nothing acknowledged is lost,
-//! nothing is doubled, the log has no holes, and every event has its audit record.
+//! The gateway's process is killed with `kill -9` while departments talk and a member comes and goes, again and again. Nothing
+//! acknowledged is lost, nothing is doubled, nobody is in another epoch than the gateway, the log has no holes, every event has
+//! its audit record, and every record of the zone is as it was written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lianxin_harness::Stage;
-use lianxin_sdk::{Channel, ChannelId, Client, Sequence};
+use lianxin_sdk::{Channel, ChannelId, Client, ClientError, Receipt, Sequence};
 use lianxin_store::{StoredEvent, ZoneStore};
 use lianxin_tlog::EventKind;
 use lianxin_types::{Clock as _, SystemClock};
@@ -15,7 +16,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::effort::{seed, share};
 use crate::talk::{accept, create, soon};
-use crate::zone::open_store;
+use crate::zone::{check_store, open_store};
 
 /// What one department was told is accepted: sequence, and the body that it stands for.
 type Acknowledged = BTreeMap<u64, String>;
@@ -27,10 +28,9 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
     let mut stage = Stage::start().await.expect("a gateway process");
     let mut clients = Vec::new();
     for department in ["jiwei", "shenji", "weijian"] {
-        let client = stage.client(department, "app-1").await.expect("opens");
-        soon("a connection", client.connected()).await.expect("connects");
-        clients.push(client);
+        clients.push(connected(&stage, department, "app-1").await);
     }
+    let guest = connected(&stage, "shenji", "app-2").await;
     let channels = channel_of_all(&clients).await;
 
     let enough = Arc::new(AtomicBool::new(false));
@@ -39,6 +39,7 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
         .enumerate()
         .map(|(number, channel)| tokio::spawn(talk(channel.clone(), number, Arc::clone(&enough))))
         .collect();
+    let visits = tokio::spawn(come_and_go(channels[0].clone(), guest, Arc::clone(&enough)));
     for _ in 0..kills {
         let pause = Duration::from_millis(random.random_range(100..700));
         SystemClock.sleep(pause).await;
@@ -56,15 +57,51 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
         }
     }
     assert!(acknowledged.len() >= kills * 10, "there was hardly any load: {} messages", acknowledged.len());
+    let (guest, visits) = visits.await.expect("comes and goes");
+    assert!(visits >= kills.div_ceil(10), "hardly any commits: {visits} visits");
+    change(|| channels[0].invite(std::slice::from_ref(guest.device()))).await;
+    let guests = soon("a joined channel", accept_in_the_end(&guest)).await;
+    let receipt = soon("a receipt", channels[1].send("最后一条")).await.expect("accepted");
+    acknowledged.insert(receipt.sequence.0, "最后一条".to_owned());
 
-    check_members(&channels, &acknowledged).await;
-    let id = channels[0].id();
-    for client in clients {
+    for channel in &channels {
+        let seen = messages(channel, receipt.sequence).await;
+        for (sequence, body) in &acknowledged {
+            assert_eq!(seen.get(sequence), Some(body), "acknowledged and not there");
+        }
+    }
+    // The guest has what came while it was there, and nothing twice.
+    let seen = messages(&guests, receipt.sequence).await;
+    assert!(seen.iter().all(|(sequence, body)| acknowledged.get(sequence).is_none_or(|sent| sent == body)));
+    assert!(seen.contains_key(&receipt.sequence.0));
+    let id = guests.id();
+    let mut epochs = Vec::new();
+    for channel in channels.iter().chain([&guests]) {
+        epochs.push(channel.info().await.expect("known").epoch);
+    }
+    drop((channels, guests));
+    for client in clients.into_iter().chain([guest]) {
         client.close().await.expect("closes");
     }
     stage.gateway.stop().await.expect("stops in order");
-    crate::zone::check_store(&stage.gateway.zone_folder(), stage.folder());
-    check_store(&stage, id, &acknowledged);
+    check_store(&stage.gateway.zone_folder(), stage.folder());
+    let store = open_store(&stage.gateway.zone_folder());
+    let head = store.head(&id).expect("readable").expect("the channel");
+    assert!(epochs.iter().all(|epoch| *epoch == head.epoch), "{epochs:?}, and the gateway is in {:?}", head.epoch);
+    assert_eq!(head.members.len(), 4);
+    check_log(&*store, id, &acknowledged);
+    closing_line(&format!("{kills} kills, {visits} visits, {} messages, epoch {}", acknowledged.len(), head.epoch.0));
+}
+
+#[expect(clippy::print_stdout, reason = "a long run is reported with what it did")]
+fn closing_line(text: &str) {
+    println!("{text}");
+}
+
+async fn connected(stage: &Stage, department: &str, app: &str) -> Client {
+    let client = stage.client(department, app).await.expect("opens");
+    soon("a connection", client.connected()).await.expect("connects");
+    client
 }
 
 async fn channel_of_all(clients: &[Client]) -> Vec<Channel> {
@@ -90,43 +127,75 @@ async fn talk(channel: Channel, number: usize, enough: Arc<AtomicBool>) -> Ackno
     acknowledged
 }
 
-/// Every member has every acknowledged message, once, at the place that its sender was told.
-async fn check_members(channels: &[Channel], acknowledged: &Acknowledged) {
-    let last = Sequence(*acknowledged.keys().last().expect("some were acknowledged"));
-    for channel in channels {
-        let mut seen = BTreeMap::new();
-        soon("the whole log at every member", async {
-            while channel.info().await.expect("known").head < last {
-                SystemClock.sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-        let mut after = Sequence(0);
-        loop {
-            let page = channel.history(after, 500).await.expect("readable");
-            let Some(end) = page.last().map(|message| message.sequence) else { break };
-            after = end;
-            for message in page {
-                let body = message.text().expect("text").to_owned();
-                let twice = seen.values().any(|other| *other == body);
-                assert!(!twice, "{body} came twice");
-                seen.insert(message.sequence.0, body);
-            }
+/// The guest is invited, accepts, and is removed, until it is enough. Gives it back, and how often it was there.
+async fn come_and_go(host: Channel, guest: Client, enough: Arc<AtomicBool>) -> (Client, usize) {
+    let mut visits = 0;
+    while !enough.load(Ordering::Relaxed) {
+        change(|| host.invite(std::slice::from_ref(guest.device()))).await;
+        soon("a joined channel", accept_in_the_end(&guest)).await;
+        change(|| host.remove(std::slice::from_ref(guest.device()))).await;
+        visits += 1;
+    }
+    (guest, visits)
+}
+
+/// A change of the channel, tried until the gateway has it.
+async fn change<F: Future<Output = Result<Receipt, ClientError>>>(attempt: impl Fn() -> F) {
+    soon("a change of the channel", async {
+        while let Err(error) = attempt().await {
+            assert!(passes(&error), "{error:?}");
         }
-        for (sequence, body) in acknowledged {
-            assert_eq!(seen.get(sequence), Some(body), "acknowledged and not there");
+    })
+    .await;
+}
+
+async fn accept_in_the_end(client: &Client) -> Channel {
+    loop {
+        let invitation = client.invitations().next().await.expect("open").expect("readable");
+        match client.accept(invitation).await {
+            Ok(channel) => break channel,
+            Err(error) => assert!(passes(&error), "{error:?}"),
         }
     }
 }
 
-/// The disk: dense sequences, one audit record for each event, nothing in a `blobs` folder.
-fn check_store(stage: &Stage, channel: ChannelId, acknowledged: &Acknowledged) {
-    let store = open_store(&stage.gateway.zone_folder());
-    let events = whole_log(&*store, channel);
+/// Whether a gateway that was killed is enough of a reason for it.
+fn passes(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused(problem) => problem.try_again,
+        other => matches!(other, ClientError::Contended | ClientError::Unanswered(_) | ClientError::Offline),
+    }
+}
+
+/// All messages of a member up to `last`, each once.
+async fn messages(channel: &Channel, last: Sequence) -> BTreeMap<u64, String> {
+    soon("the whole log at every member", async {
+        while channel.info().await.expect("known").head < last {
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let (mut seen, mut bodies) = (BTreeMap::new(), BTreeSet::new());
+    let mut after = Sequence(0);
+    loop {
+        let page = channel.history(after, 500).await.expect("readable");
+        let Some(end) = page.last().map(|message| message.sequence) else { return seen };
+        after = end;
+        for message in page {
+            let body = message.text().expect("text").to_owned();
+            assert!(bodies.insert(body.clone()), "{body} came twice");
+            seen.insert(message.sequence.0, body);
+        }
+    }
+}
+
+/// The disk: dense sequences, one audit record for each event, and as many messages as were acknowledged.
+fn check_log(store: &dyn ZoneStore, channel: ChannelId, acknowledged: &Acknowledged) {
+    let events = whole_log(store, channel);
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event.head.sequence.0, index as u64 + 1);
     }
-    let records = crate::zone::audit(&*store);
+    let records = crate::zone::audit(store);
     let mut audited = BTreeMap::new();
     for record in &records {
         // version u8, leaf index u64, gateway time u64, channel 16 bytes, sequence u64 (tlog's SharedHeader).
