@@ -24,6 +24,8 @@
 //!
 //! - Neither judge can check a membership tag, a confirmation tag or what is encrypted in a path: only members can, and the
 //!   SDK does (`client-sdk/mls/tests`). Mutants of these are accepted here, by both.
+//! - Neither judge counts the ciphertexts in a path or looks at the keys of inner nodes: such a commit is accepted by both, fails at
+//!   members, and is for their reports.
 //! - Certificates are judged by our own `trust` on both sides: mls-rs leaves them to its caller. So are the rules of the
 //!   profile that RFC 9420 does not have (who may propose what, the context, counts); where these alone refuse, the table
 //!   says so.

@@ -292,7 +292,7 @@ async fn refused_follow(connection: &Connection) -> ReasonCode {
 }
 
 /// `package.Service/Method` of every call in the contract.
-fn methods_of_the_contract() -> BTreeSet<String> {
+pub(crate) fn methods_of_the_contract() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("the contract");
     let mut methods = BTreeSet::new();
     for file in set.file {

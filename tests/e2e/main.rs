@@ -15,6 +15,7 @@ mod handshakes;
 mod limits;
 mod live;
 mod metrics;
+mod mutants;
 mod operation;
 mod quarantine;
 mod races;
