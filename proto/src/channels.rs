@@ -199,6 +199,39 @@ impl From<AllowCommitter> for v1::AllowCommitterRequest {
     }
 }
 
+/// A GroupInfo of the current epoch for the one that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplaceGroupInfo {
+    /// Recognises a repeat.
+    pub id: IdempotencyId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// MLSMessage with the GroupInfo.
+    pub group_info: Bytes,
+}
+
+impl TryFrom<v1::ReplaceGroupInfoRequest> for ReplaceGroupInfo {
+    type Error = ParseError;
+
+    fn try_from(wire: v1::ReplaceGroupInfoRequest) -> Result<Self, ParseError> {
+        Ok(Self {
+            id: fields::idempotency_id(&wire.idempotency_id)?,
+            channel: fields::channel_id(&wire.channel_id)?,
+            group_info: fields::blob("group_info", wire.group_info, LIMITS.commit_bundle_bytes_max)?,
+        })
+    }
+}
+
+impl From<ReplaceGroupInfo> for v1::ReplaceGroupInfoRequest {
+    fn from(replace: ReplaceGroupInfo) -> Self {
+        Self {
+            idempotency_id: fields::wire(replace.id.0),
+            channel_id: fields::wire(replace.channel.0),
+            group_info: replace.group_info,
+        }
+    }
+}
+
 macro_rules! answered_by_receipt {
     ($($response:ident),*) => {$(
         impl From<Receipt> for v1::$response {
@@ -217,7 +250,14 @@ macro_rules! answered_by_receipt {
     )*};
 }
 
-answered_by_receipt!(CreateResponse, CommitResponse, LeaveResponse, ReportResponse, AllowCommitterResponse);
+answered_by_receipt!(
+    CreateResponse,
+    CommitResponse,
+    LeaveResponse,
+    ReportResponse,
+    AllowCommitterResponse,
+    ReplaceGroupInfoResponse
+);
 
 /// Asks for the tree that goes with a Welcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,7 +328,7 @@ impl From<GetGroupInfo> for v1::GetGroupInfoRequest {
 /// The public part of the current epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupInfo {
-    /// MLSMessage with the GroupInfo, as the last committer signed it.
+    /// MLSMessage with the GroupInfo, as the last committer signed it, or the member that replaced it.
     pub group_info: Bytes,
     /// `optional<Node> ratchet_tree<V>`.
     pub ratchet_tree: Bytes,

@@ -2,7 +2,9 @@
 
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
 use lianxin_proto::channels::{AllowCommitter, Report, WelcomeTree, v1 as channels};
-use lianxin_proto::channels::{ChannelPage, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List};
+use lianxin_proto::channels::{
+    ChannelPage, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List, ReplaceGroupInfo,
+};
 use lianxin_proto::directory::v1::directory_client::DirectoryClient;
 use lianxin_proto::directory::{Hello, HelloAnswer, Trust, v1 as directory};
 use lianxin_proto::key_packages::v1::key_packages_client::KeyPackagesClient;
@@ -54,6 +56,9 @@ calls! {
     welcome_tree: ChannelsClient.get_welcome_tree(GetWelcomeTree => channels::GetWelcomeTreeRequest) -> WelcomeTree;
     /// The public part of a channel's current epoch; audited.
     group_info: ChannelsClient.get_group_info(GetGroupInfo => channels::GetGroupInfoRequest) -> GroupInfo;
+    /// Puts another GroupInfo of the current epoch in the place of the one that is served.
+    replace_group_info:
+        ChannelsClient.replace_group_info(ReplaceGroupInfo => channels::ReplaceGroupInfoRequest) -> Receipt;
     /// A page of the caller's channels.
     list: ChannelsClient.list(List => channels::ListRequest) -> ChannelPage;
     /// Stores key packages of the caller.

@@ -102,6 +102,11 @@ pub enum AuditEvent {
     },
     /// GroupInfo and public tree of the current epoch were read.
     GroupInfoRead,
+    /// A member put another GroupInfo in the place of the one that is served.
+    GroupInfoReplaced {
+        /// The epoch that it is of.
+        epoch: Epoch,
+    },
     /// The tree that goes with a Welcome was read.
     WelcomeTreeRead,
     /// A caller listed its channels.
@@ -185,6 +190,7 @@ impl AuditEvent {
             | Self::Committed { .. }
             | Self::Rejoined { .. }
             | Self::LeaveProposed { .. }
+            | Self::GroupInfoReplaced { .. }
             | Self::RemovalQueued { .. }
             | Self::CommitReported { .. }
             | Self::CommitterAllowed { .. } => EventFamily::Channel,
@@ -222,6 +228,7 @@ impl AuditEvent {
             Self::Followed { .. } => "followed",
             Self::HistoryRead { .. } => "history-read",
             Self::GroupInfoRead => "group-info-read",
+            Self::GroupInfoReplaced { .. } => "group-info-replaced",
             Self::WelcomeTreeRead => "welcome-tree-read",
             Self::ChannelsListed => "channels-listed",
             Self::KeyPackagesCounted => "key-packages-counted",
@@ -251,7 +258,7 @@ impl AuditEvent {
                 "removed": change.removed.len(),
                 "bytes_bucket": bytes_bucket(*bytes),
             }),
-            Self::LeaveProposed { epoch } => json!({"epoch": epoch.0}),
+            Self::LeaveProposed { epoch } | Self::GroupInfoReplaced { epoch } => json!({"epoch": epoch.0}),
             Self::RemovalQueued { epoch, reason, .. } => json!({"epoch": epoch.0, "reason": reason}),
             Self::CommitReported { epoch, sequence, reason, .. } => {
                 json!({"epoch": epoch.0, "commit_sequence": sequence, "reason": reason})

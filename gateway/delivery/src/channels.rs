@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::error::DeliveryError;
 use crate::group::{GroupState, VerifiedCommit};
 use crate::group_info::check_rejoin_head;
+use crate::key_packages::check_given_out;
 use crate::messages::check_head;
 use crate::removal::{PreparedRemoval, RemovalKey, RenewedRemoval, renew};
 use crate::report::{PreparedReport, prepare_report};
@@ -97,6 +98,10 @@ impl Channels {
 
     fn removal_key(&self) -> Arc<RemovalKey> {
         Arc::clone(&self.removal_key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn store(&self) -> &dyn ZoneStore {
+        &*self.store
     }
 
     /// A turn to validate a commit of this channel; hold it while validating.
@@ -240,7 +245,8 @@ impl Channels {
     ///
     /// # Errors
     /// [`DeliveryError`]: see [`GroupState::verify_commit`]; a GroupInfo or Welcome that does not fit; a head that the
-    /// journal does not have; a one-time key package that was not claimed for this channel.
+    /// journal does not have; a one-time key package that was not claimed for this channel, or a last resort that is not its
+    /// owner's newest.
     pub fn verify_commit(
         &self,
         federation: &Federation,
@@ -263,11 +269,7 @@ impl Channels {
             return Err(DeliveryError::BadHead);
         }
         check_welcome(&bundle.welcome, &summary.added)?;
-        for added in summary.added.iter() {
-            if !added.is_last_resort && !self.store.is_claimed(channel, &added.reference)? {
-                return Err(DeliveryError::KeyPackageNotClaimed);
-            }
-        }
+        check_given_out(&*self.store, channel, &summary.added)?;
         let tree = next.tree()?;
         let slot = slot(state.context().slot_key(), state.group().group_id().as_slice(), verified.summary.epoch);
         // Who comes back cannot commit what waits, so it goes on waiting in the next epoch.

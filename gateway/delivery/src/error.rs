@@ -43,7 +43,7 @@ pub enum DeliveryError {
     /// The log has no such commit, or the caller was not there before it.
     #[error("the log has no such commit")]
     UnknownCommit,
-    /// A one-time key package was not claimed for this channel.
+    /// A one-time key package was not claimed for this channel, or a last resort is not its owner's newest.
     #[error("key package was not claimed for this channel")]
     KeyPackageNotClaimed,
     /// The channel's zone is another.

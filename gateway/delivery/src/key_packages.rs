@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use lianxin_policy::{Permit, PublishKeyPackages};
-use lianxin_profile::{CheckedKeyPackage, ProfileError, check_key_package};
-use lianxin_store::{Effect, KeyPackageItem};
+use lianxin_profile::{Added, CheckedKeyPackage, ProfileError, check_key_package};
+use lianxin_store::{Effect, KeyPackageItem, ZoneStore};
 use lianxin_trust::Federation;
-use lianxin_types::Timestamp;
+use lianxin_types::{ChannelId, Timestamp};
 use openmls_rust_crypto::RustCrypto;
 
 use crate::error::DeliveryError;
@@ -44,4 +44,23 @@ pub fn prepare_key_packages(
     let one_time = one_time.iter().map(|bytes| check(bytes, false)).collect::<Result<_, _>>()?;
     let owner = permit.caller().clone();
     Ok(PreparedKeyPackages { effect: Effect::PublishKeyPackages { owner, one_time, last_resort } })
+}
+
+/// Every device is added by a package that was given out for that: a one-time package claimed for this channel, a last resort
+/// that its owner has published last.
+pub(crate) fn check_given_out(
+    store: &dyn ZoneStore,
+    channel: &ChannelId,
+    added: &[Added],
+) -> Result<(), DeliveryError> {
+    for one in added {
+        let is_given_out = match one.is_last_resort {
+            true => store.is_last_resort(&one.uri, &one.reference)?,
+            false => store.is_claimed(channel, &one.reference)?,
+        };
+        if !is_given_out {
+            return Err(DeliveryError::KeyPackageNotClaimed);
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use lianxin_store::{Accepted, ZoneStore};
 use lianxin_types::{Clock, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
 use tokio_util::task::TaskTracker;
 
+use crate::claim_rate::ClaimRates;
 use crate::counts::{Flush, RefusalCounts};
 use crate::guard::{Guard, plain};
 use crate::pace::Pace;
@@ -98,6 +99,7 @@ impl Operations {
             pressure: Pressure::new(parts.queue_units_max, parts.queue_bytes_max),
             pace: Pace::default(),
             streams: Arc::default(),
+            claims: ClaimRates::default(),
             tasks: TaskTracker::new(),
         };
         Self { guard: Arc::new(guard), channels, fanout: parts.fanout }

@@ -14,6 +14,7 @@ use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Timestamp, Writer};
 use tokio_util::task::TaskTracker;
 
+use crate::claim_rate::ClaimRates;
 use crate::counts::RefusalCounts;
 use crate::pace::Pace;
 use crate::pressure::{Entered, Pressure};
@@ -33,6 +34,7 @@ pub(crate) struct Guard {
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) pace: Pace,
     pub(crate) streams: Arc<DeviceStreams>,
+    pub(crate) claims: ClaimRates,
     /// Work that goes on when its caller is gone; the composition waits for it at the end.
     pub(crate) tasks: TaskTracker,
 }

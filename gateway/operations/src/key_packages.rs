@@ -98,6 +98,7 @@ impl Operations {
             let receipt = Receipt::of(&accepted, 0);
             return Ok((accepted.key_packages, receipt));
         }
+        self.guard.claims.take(&caller.uri, owners.len(), self.guard.clock.monotonic())?;
         let departments: Vec<_> = owners.iter().map(|owner| owner.department().clone()).collect();
         let members = match self.guard.store.head(&channel)? {
             Some(head) => head.members.len(),
@@ -112,7 +113,8 @@ impl Operations {
         let version = permit.policy_version();
         let event = AuditEvent::KeyPackagesClaimed { owners: owners.clone() };
         let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), None, version)?;
-        let effects = vec![Effect::ClaimKeyPackages { channel, owners }];
+        let department = caller.uri.department().clone();
+        let effects = vec![Effect::ClaimKeyPackages { channel, department, owners }];
         let accepted = self.guard.commit(unit(None, Some(scope), effects, audit)).await?;
         let receipt = Receipt::of(&accepted, version);
         Ok((accepted.key_packages, receipt))

@@ -6,6 +6,7 @@
 //! caller is known, are counted per minute (PROTOCOL 8). What cannot be audited is refused.
 
 mod channels;
+mod claim_rate;
 mod counts;
 mod directory;
 mod gate;

@@ -6,7 +6,7 @@ use crate::decision::{ChannelFacts, Denial, Request};
 use crate::lease::{Generation, Lease};
 use crate::permit::{
     AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive, Permit,
-    PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReportCommit,
+    PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReplaceGroupInfo, ReportCommit,
 };
 
 /// Version of the rules while departments publish no documents.
@@ -148,6 +148,15 @@ impl Engine {
     /// [`Denial`]: not a member.
     pub fn read_public_state(&self, request: &Request<'_>) -> Result<Permit<ReadPublicState>, Denial> {
         let channel = member(self.channel(request)?)?;
+        Ok(permit(request, Some(&channel)))
+    }
+
+    /// May the caller replace the GroupInfo that is served?
+    ///
+    /// # Errors
+    /// [`Denial`]: not a member, leaving, expired.
+    pub fn replace_group_info(&self, request: &Request<'_>) -> Result<Permit<ReplaceGroupInfo>, Denial> {
+        let channel = self.active_member(request)?;
         Ok(permit(request, Some(&channel)))
     }
 

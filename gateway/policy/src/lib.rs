@@ -16,5 +16,5 @@ pub use engine::Engine;
 pub use lease::{Generation, Lease, Stale};
 pub use permit::{
     Action, AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive,
-    Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReportCommit, SendMessage,
+    Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReplaceGroupInfo, ReportCommit, SendMessage,
 };

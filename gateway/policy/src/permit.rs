@@ -49,6 +49,8 @@ actions! {
     ReadHistory = "history";
     /// Read GroupInfo or the public tree.
     ReadPublicState = "public-state";
+    /// Put another GroupInfo in the place of the one that is served.
+    ReplaceGroupInfo = "replace-group-info";
     /// List the caller's own channels.
     ListChannels = "list";
     /// Store key packages of the caller.

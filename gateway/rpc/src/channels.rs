@@ -76,6 +76,16 @@ impl v1::channels_server::Channels for Face {
         Ok(Response::new(answer.into()))
     }
 
+    async fn replace_group_info(
+        &self,
+        request: Request<v1::ReplaceGroupInfoRequest>,
+    ) -> Result<Response<v1::ReplaceGroupInfoResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let new: channels::ReplaceGroupInfo = self.parsed(&caller, "replace-group-info", request.into_inner()).await?;
+        let done = self.operations().replace_group_info(&caller, new.id, new.channel, new.group_info).await;
+        done.map(|done| Response::new(receipt(done).into())).map_err(|refusal| to_status(&refusal))
+    }
+
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
         let caller = self.caller(&request)?;
         let wanted: channels::List = self.parsed(&caller, "list", request.into_inner()).await?;

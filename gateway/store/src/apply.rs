@@ -6,6 +6,7 @@ use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, Sequence,
 
 use crate::change::Change;
 use crate::check::packages;
+use crate::claim;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::forgetting::{forget_buckets, forget_duplicates, remember_time};
@@ -153,6 +154,9 @@ fn apply_change<E: Engine>(
             apply_group(draft, place, *epoch, seated, unseated)?;
             draft.put(key::group_info(&place.channel), encode_bytes(group_info));
         }
+        Effect::ReplaceGroupInfo { channel, group_info, .. } => {
+            draft.put(key::group_info(channel), encode_bytes(group_info));
+        }
         Effect::GroupSnapshot { state } => {
             let place = place.ok_or(NO_EVENT)?;
             let epoch = draft.channel_mut(&place.channel).ok_or(NO_EVENT)?.view().epoch;
@@ -184,15 +188,15 @@ fn apply_change<E: Engine>(
         Effect::PublishKeyPackages { owner, one_time, last_resort } => {
             publish(draft, owner, one_time, last_resort.as_ref(), time)?
         }
-        Effect::ClaimKeyPackages { channel, .. } => {
+        Effect::ClaimKeyPackages { channel, department, .. } => {
             for taken in change.taken.iter().filter(|taken| taken.ordinal > 0) {
                 draft.delete(key::one_time(&taken.owner, taken.ordinal));
-                draft.put(key::claim(channel, &taken.item.reference), encode_bytes(&[]));
+                claim::note(draft, channel, department, taken, time)?;
             }
         }
         Effect::UseClaims { channel, references } => {
             for reference in references {
-                draft.delete(key::claim(channel, reference));
+                claim::forget(draft, channel, reference)?;
             }
         }
         Effect::DropBuckets { before } => {

@@ -35,6 +35,7 @@ const CONFIRM: u8 = 8;
 const REMOVING: u8 = 9;
 const REPORT: u8 = 10;
 const ALLOW: u8 = 11;
+const REPLACE_GROUP_INFO: u8 = 12;
 const DROP: u8 = 32;
 
 fn write_count(writer: &mut Writer, count: usize) {
@@ -88,6 +89,9 @@ fn write_change(writer: &mut Writer, change: &Change) {
             write_devices(writer, unseated);
             writer.bytes(group_info);
         }
+        Effect::ReplaceGroupInfo { channel, epoch, group_info } => {
+            writer.u8(REPLACE_GROUP_INFO).raw(&channel.0).u64(epoch.0).bytes(group_info);
+        }
         Effect::GroupSnapshot { state } => {
             writer.u8(SNAPSHOT).bytes(state);
         }
@@ -123,8 +127,8 @@ fn write_change(writer: &mut Writer, change: &Change) {
             writer.u8(u8::from(last_resort.is_some()));
             last_resort.iter().for_each(|item| write_item(writer, item));
         }
-        Effect::ClaimKeyPackages { channel, .. } => {
-            writer.u8(CLAIM).raw(&channel.0);
+        Effect::ClaimKeyPackages { channel, department, .. } => {
+            writer.u8(CLAIM).raw(&channel.0).bytes(department.as_str().as_bytes());
             write_count(writer, change.taken.len());
             for taken in &change.taken {
                 write_device(writer, &taken.owner);
@@ -187,6 +191,10 @@ fn read_change(fields: &mut Fields<'_>) -> Result<Change, DecodeError> {
             let unseated = list(fields, |fields| fields.device("unseated"))?;
             Effect::Group { epoch, seated, unseated, group_info: fields.view("group info")? }
         }
+        REPLACE_GROUP_INFO => {
+            let (channel, epoch) = (fields.channel()?, Epoch(fields.reader.u64("epoch")?));
+            Effect::ReplaceGroupInfo { channel, epoch, group_info: fields.view("group info")? }
+        }
         SNAPSHOT => Effect::GroupSnapshot { state: fields.view("group snapshot")? },
         WELCOME => {
             let recipients = list(fields, |fields| fields.device("recipient"))?;
@@ -212,11 +220,13 @@ fn read_change(fields: &mut Fields<'_>) -> Result<Change, DecodeError> {
         }
         CLAIM => {
             let channel = fields.channel()?;
+            let department = fields.department("department")?;
             taken = list(fields, |fields| {
                 let owner = fields.device("owner")?;
                 Ok(Taken { owner, ordinal: fields.reader.u64("ordinal")?, item: read_item(fields)? })
             })?;
-            Effect::ClaimKeyPackages { channel, owners: taken.iter().map(|taken| taken.owner.clone()).collect() }
+            let owners = taken.iter().map(|taken| taken.owner.clone()).collect();
+            Effect::ClaimKeyPackages { channel, department, owners }
         }
         USE_CLAIMS => {
             let channel = fields.channel()?;

@@ -6,6 +6,7 @@ use lianxin_tlog::{EventKind, Head};
 use lianxin_types::{DeviceUri, LIMITS, Sequence, Timestamp};
 
 use crate::change::Taken;
+use crate::claim;
 use crate::draft::Draft;
 use crate::engine::Engine;
 use crate::key;
@@ -117,7 +118,7 @@ pub(crate) fn check_followers(unit: &Unit) -> Result<(), Refused> {
 }
 
 fn check_effect<E: Engine>(
-    draft: &Draft<'_, E>,
+    draft: &mut Draft<'_, E>,
     unit: &Unit,
     effect: &Effect,
     now: Timestamp,
@@ -152,6 +153,12 @@ fn check_effect<E: Engine>(
             }
             Ok(Ok(Vec::new()))
         }
+        Effect::ReplaceGroupInfo { channel, epoch, .. } => {
+            let Some(channel) = draft.channel_mut(channel) else { return Ok(Err(Refused::NoChannel)) };
+            let current = channel.view().epoch;
+            let refused = Refused::WrongEpoch { current, head: channel.head.sequence };
+            Ok(if current == *epoch { Ok(Vec::new()) } else { Err(refused) })
+        }
         Effect::PublishKeyPackages { owner, one_time, .. } => {
             let living = living_packages(draft, owner, now)?;
             let fresh =
@@ -160,10 +167,16 @@ fn check_effect<E: Engine>(
             let refused = Refused::LimitReached { what: "key packages of a device", limit: limit as u64 };
             Ok(if living.len() + fresh > limit { Err(refused) } else { Ok(Vec::new()) })
         }
-        Effect::ClaimKeyPackages { owners, .. } => {
+        Effect::ClaimKeyPackages { department, owners, .. } => {
             let mut taken = Vec::with_capacity(owners.len());
             for owner in owners {
-                taken.push(allow!(choose(draft, owner, now, taken_before)?));
+                let one = allow!(choose(draft, owner, now, taken_before)?);
+                let limit = LIMITS.department_unused_claims_max;
+                if one.ordinal > 0 && claim::living(draft, owner, department, now)? >= limit {
+                    let what = "unused claims of a department on a device";
+                    return Ok(Err(Refused::LimitReached { what, limit: limit as u64 }));
+                }
+                taken.push(one);
             }
             Ok(Ok(taken))
         }

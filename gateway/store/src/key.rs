@@ -44,6 +44,7 @@ const ONE_TIME: u8 = b'k';
 const ONE_TIME_LAST: u8 = b'o';
 const LAST_RESORT: u8 = b'y';
 const CLAIM: u8 = b'q';
+const CLAIM_BY: u8 = b'C';
 pub(crate) const CURSOR: u8 = b'u';
 const DEPARTMENT: u8 = b'x';
 const REPORTED: u8 = b'@';
@@ -97,7 +98,7 @@ pub(crate) fn family(key: &[u8]) -> &'static str {
         Some(&(INBOX | INBOX_LAST)) => "inbox of a device",
         Some(&(WELCOME | WELCOME_TREE | WELCOME_WAITING)) => "welcome of a channel",
         Some(&(ONE_TIME | ONE_TIME_LAST | LAST_RESORT)) => "key package of a device",
-        Some(&CLAIM) => "claim of a key package",
+        Some(&(CLAIM | CLAIM_BY)) => "claim of a key package",
         Some(&CURSOR) => "cursor of a device",
         Some(&DEPARTMENT) => "counter of a department",
         Some(&b'!') => "mark of the state",
@@ -345,6 +346,21 @@ pub(crate) fn last_resort(owner: &DeviceUri) -> Vec<u8> {
 /// That a one-time package was claimed for a channel.
 pub(crate) fn claim(channel: &ChannelId, reference: &Digest) -> Vec<u8> {
     Key::new(CLAIM).channel(channel).raw(&reference.0).0
+}
+
+/// The claims that a department has on one-time packages of a device.
+pub(crate) fn claims_by(owner: &DeviceUri, department: &DepartmentId) -> Vec<u8> {
+    Key::new(CLAIM_BY).device(owner).text(department.as_str()).0
+}
+
+/// One of them.
+pub(crate) fn claim_by(
+    owner: &DeviceUri,
+    department: &DepartmentId,
+    channel: &ChannelId,
+    reference: &Digest,
+) -> Vec<u8> {
+    Key::new(CLAIM_BY).device(owner).text(department.as_str()).channel(channel).raw(&reference.0).0
 }
 
 /// A device's cursor in a channel.

@@ -13,6 +13,7 @@
 mod apply;
 mod change;
 mod check;
+mod claim;
 mod commit_figures;
 mod committer;
 #[cfg(any(test, feature = "conformance"))]

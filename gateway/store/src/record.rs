@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use lianxin_tlog::{Audience, EventKind, Head, LEAF_BYTES, RetentionClass};
 use lianxin_types::{
-    ChannelId, DecodeError, DeviceUri, Digest, IdempotencyId, Reader, Sequence, Timestamp, Writer, labelled_sha256,
+    ChannelId, DecodeError, DepartmentId, DeviceUri, Digest, IdempotencyId, Reader, Sequence, Timestamp, Writer,
+    labelled_sha256,
 };
 
 use crate::unit::{Idempotency, NewEvent};
@@ -85,6 +86,10 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn device(&mut self, field: &'static str) -> Result<DeviceUri, DecodeError> {
         self.reader.text(field, DeviceUri::BYTES_MAX)?.parse().map_err(|_| DecodeError::OutOfRange { field })
+    }
+
+    pub(crate) fn department(&mut self, field: &'static str) -> Result<DepartmentId, DecodeError> {
+        self.reader.text(field, 64)?.parse().map_err(|_| DecodeError::OutOfRange { field })
     }
 
     pub(crate) fn digest(&mut self, field: &'static str) -> Result<Digest, DecodeError> {

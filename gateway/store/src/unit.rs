@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lianxin_tlog::{EventFamily, EventKind, Head, PartDraft, RetentionClass};
-use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
 
 /// What is to become durable at once, or not at all. It belongs to one zone and at most one channel.
 #[derive(Debug, Clone)]
@@ -133,6 +133,15 @@ pub enum Effect {
         /// The GroupInfo of the epoch, served to members.
         group_info: Bytes,
     },
+    /// Another GroupInfo is served for the epoch. Refuses the unit with [`Refused::WrongEpoch`] if that is over.
+    ReplaceGroupInfo {
+        /// The channel.
+        channel: ChannelId,
+        /// The epoch that it is of.
+        epoch: Epoch,
+        /// MLSMessage with the GroupInfo.
+        group_info: Bytes,
+    },
     /// The gateway's own view of the group after the event: complete, so that a rebuild never imports a GroupInfo.
     GroupSnapshot {
         /// Opaque to the store.
@@ -187,10 +196,14 @@ pub enum Effect {
         last_resort: Option<KeyPackageItem>,
     },
     /// Takes one key package of each owner for the unit's claim; the outcome carries them in the same order.
-    /// Refuses the unit with [`Refused::NoKeyPackage`] if an owner has none that lives on at the time of committing.
+    /// Refuses the unit with [`Refused::NoKeyPackage`] if an owner has none that lives on at the time of committing, and with
+    /// [`Refused::LimitReached`] if the department has `LIMITS.department_unused_claims_max` one-time packages of an owner
+    /// that live on and were not used. A claim ends with the life of its package.
     ClaimKeyPackages {
         /// The channel that they are for.
         channel: ChannelId,
+        /// The claiming device's department.
+        department: DepartmentId,
         /// Whose, each once.
         owners: Vec<DeviceUri>,
     },
@@ -225,6 +238,7 @@ impl Effect {
             Self::Group { seated, unseated, group_info, .. } => {
                 group_info.len() + (seated.len() + unseated.len()) * DEVICE_BYTES
             }
+            Self::ReplaceGroupInfo { group_info, .. } => group_info.len(),
             Self::GroupSnapshot { state } => state.len(),
             Self::Welcome { recipients, welcome, tree, .. } => {
                 welcome.len() + tree.len() + recipients.len() * DEVICE_BYTES

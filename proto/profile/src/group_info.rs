@@ -75,6 +75,24 @@ pub fn check_group_info(
     Ok(CheckedGroupInfo { group_info, head })
 }
 
+/// Whether `one` says the same of its epoch as `other`: context, `external_pub` and confirmation tag. Signer and head may
+/// differ. Members alone can compare a GroupInfo so, with one that they have made themselves.
+///
+/// # Errors
+/// [`ProfileError::InvalidGroupInfo`] names what differs.
+pub fn same_epoch(one: &VerifiableGroupInfo, other: &VerifiableGroupInfo) -> Result<(), ProfileError> {
+    if one.group_context() != other.group_context() {
+        return Err(fault("its group context is another"));
+    }
+    if one.extensions().external_pub() != other.extensions().external_pub() {
+        return Err(fault("its external_pub is another"));
+    }
+    match confirmation_tag(one)? == confirmation_tag(other)? {
+        true => Ok(()),
+        false => Err(fault("its confirmation tag is another")),
+    }
+}
+
 /// Exactly `external_pub` and the head.
 pub(crate) fn check_extensions(extensions: &Extensions<GroupInfo>) -> Result<Head, ProfileError> {
     if extensions.external_pub().is_none() {
@@ -90,12 +108,25 @@ pub(crate) fn check_extensions(extensions: &Extensions<GroupInfo>) -> Result<Hea
 /// The signer's leaf index. openmls keeps it to itself, so it is read where RFC 9420 section 12.4.3 puts it: the four bytes
 /// in front of the signature, which comes last.
 fn signer_index(group_info: &VerifiableGroupInfo) -> Result<u32, ProfileError> {
+    let signer = in_front_of_signature::<4>(group_info, 0)?;
+    Ok(u32::from_be_bytes(signer))
+}
+
+/// The confirmation tag of our suite, 32 bytes with their length in front, where it stands: before the signer.
+fn confirmation_tag(group_info: &VerifiableGroupInfo) -> Result<[u8; 33], ProfileError> {
+    in_front_of_signature::<33>(group_info, 4)
+}
+
+/// `N` bytes that end `between` bytes in front of the signature.
+fn in_front_of_signature<const N: usize>(
+    group_info: &VerifiableGroupInfo,
+    between: usize,
+) -> Result<[u8; N], ProfileError> {
+    let short = fault("it is too short");
     let bytes = group_info.tls_serialize_detached().map_err(|_| fault("it cannot be encoded"))?;
-    let signature_bytes = group_info.signature().tls_serialized_len();
-    let (_, tail) =
-        bytes.split_at_checked(bytes.len().saturating_sub(signature_bytes + 4)).ok_or(fault("it has no signer"))?;
-    let signer = tail.first_chunk::<4>().ok_or(fault("it has no signer"))?;
-    Ok(u32::from_be_bytes(*signer))
+    let behind = group_info.signature().tls_serialized_len() + between;
+    let start = bytes.len().checked_sub(behind + N).ok_or(short.clone())?;
+    bytes[start..].first_chunk::<N>().copied().ok_or(short)
 }
 
 const fn fault(fault: &'static str) -> ProfileError {

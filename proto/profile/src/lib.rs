@@ -38,7 +38,7 @@ pub use extensions::{
     external_sender, group_context_extensions, is_removal_key_listed, moved_forward, moved_to_removal_key,
     read_context, stored_context,
 };
-pub use group_info::{CheckedGroupInfo, GroupInfoSigner, check_group_info, open_group_info};
+pub use group_info::{CheckedGroupInfo, GroupInfoSigner, check_group_info, open_group_info, same_epoch};
 pub use head::{HEAD_EXTENSION, head_extension, read_head};
 pub use key_package::{CheckedKeyPackage, check_key_package};
 pub use message::{

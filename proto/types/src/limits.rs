@@ -29,6 +29,10 @@ pub struct Limits {
     pub device_receive_streams_max: usize,
     /// Key packages stored for one device.
     pub device_key_packages_max: usize,
+    /// One-time key packages of one device that one department has claimed and not used; each ends with its lifetime.
+    pub department_unused_claims_max: usize,
+    /// Key packages that one device may ask for in a minute.
+    pub device_claims_per_minute_max: usize,
     /// Difference between two clocks that is tolerated.
     pub clock_skew_max: Duration,
     /// Lifetime of an MLS leaf (PROTOCOL 3).
@@ -57,6 +61,8 @@ pub const LIMITS: Limits = Limits {
     device_send_streams_max: 16,
     device_receive_streams_max: 16,
     device_key_packages_max: 100,
+    department_unused_claims_max: 32,
+    device_claims_per_minute_max: 600,
     clock_skew_max: Duration::from_secs(60),
     leaf_lifetime_max: Duration::from_secs(84 * 24 * 3600),
     leaf_expiry_grace: Duration::from_secs(14 * 24 * 3600),
@@ -94,6 +100,8 @@ impl Limits {
             row("device_send_streams_max", self.device_send_streams_max, "streams"),
             row("device_receive_streams_max", self.device_receive_streams_max, "streams"),
             row("device_key_packages_max", self.device_key_packages_max, "key packages"),
+            row("department_unused_claims_max", self.department_unused_claims_max, "key packages of one device"),
+            row("device_claims_per_minute_max", self.device_claims_per_minute_max, "key packages"),
             time("clock_skew_max", self.clock_skew_max),
             time("leaf_lifetime_max", self.leaf_lifetime_max),
             time("leaf_expiry_grace", self.leaf_expiry_grace),
@@ -130,6 +138,8 @@ mod tests {
             ("stream_sends_in_flight_max", 256),
             ("device_connections_max", 4),
             ("device_key_packages_max", 100),
+            ("department_unused_claims_max", 32),
+            ("device_claims_per_minute_max", 600),
             ("clock_skew_max", 60),
             ("leaf_lifetime_max", 7_257_600),
             ("leaf_expiry_grace", 1_209_600),

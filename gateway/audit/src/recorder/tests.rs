@@ -52,6 +52,7 @@ fn every_event() -> Vec<AuditEvent> {
         AuditEvent::Followed { after: 3 },
         AuditEvent::HistoryRead { after: 3 },
         AuditEvent::GroupInfoRead,
+        AuditEvent::GroupInfoReplaced { epoch: Epoch(4) },
         AuditEvent::WelcomeTreeRead,
         AuditEvent::ChannelsListed,
         AuditEvent::KeyPackagesCounted,

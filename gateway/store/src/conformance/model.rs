@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lianxin_tlog::EventKind;
-use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, IdempotencyId, LIMITS, Sequence, Timestamp};
 
 use crate::unit::{Effect, Expect, Refused, Unit};
 
@@ -55,7 +55,7 @@ type Scope = (DeviceUri, Option<ChannelId>, &'static str, IdempotencyId);
 pub(super) struct Model {
     pub(super) channels: BTreeMap<ChannelId, ModelChannel>,
     pub(super) packages: BTreeMap<DeviceUri, ModelPackages>,
-    pub(super) claims: BTreeSet<(ChannelId, Digest)>,
+    pub(super) claims: BTreeMap<(ChannelId, Digest), (DeviceUri, DepartmentId, Timestamp)>,
     /// All entries ever made, confirmed or not.
     pub(super) inboxes: BTreeMap<DeviceUri, Vec<(ChannelId, u64, Bytes, bool)>>,
     pub(super) cursors: BTreeMap<(DeviceUri, ChannelId), u64>,
@@ -96,6 +96,14 @@ impl Model {
     }
 
     fn allowed(&self, unit: &Unit) -> Result<(), Refused> {
+        for effect in &unit.effects {
+            let Effect::ReplaceGroupInfo { channel, epoch, .. } = effect else { continue };
+            let channel = self.channels.get(channel).ok_or(Refused::NoChannel)?;
+            if channel.epoch != *epoch {
+                let head = Sequence(channel.events.len() as u64);
+                return Err(Refused::WrongEpoch { current: channel.epoch, head });
+            }
+        }
         let Some(write) = &unit.channel else { return Ok(()) };
         let channel = self.channels.get(&write.channel);
         let (epoch, proposals) = match (write.expect, channel) {
@@ -132,12 +140,20 @@ impl Model {
         let mut claims = self.claims.clone();
         let mut taken = Vec::new();
         for effect in &unit.effects {
-            let Effect::ClaimKeyPackages { channel, owners } = effect else { continue };
+            let Effect::ClaimKeyPackages { channel, department, owners } = effect else { continue };
             for owner in owners {
                 let stock = packages.entry(owner.clone()).or_default();
                 if let Some(index) = stock.one_time.iter().position(|(_, end, _)| *end > time) {
-                    let (reference, _, bytes) = stock.one_time.remove(index);
-                    claims.insert((*channel, reference));
+                    let limit = LIMITS.department_unused_claims_max;
+                    let theirs = |who: &DeviceUri, by: &DepartmentId| who == owner && by == department;
+                    let living = claims.values().filter(|(who, by, end)| theirs(who, by) && *end > time).count();
+                    if living >= limit {
+                        let what = "unused claims of a department on a device";
+                        return Err(Refused::LimitReached { what, limit: limit as u64 });
+                    }
+                    let (reference, end, bytes) = stock.one_time.remove(index);
+                    claims.retain(|_, (who, by, end)| !theirs(who, by) || *end > time);
+                    claims.insert((*channel, reference), (owner.clone(), department.clone(), end));
                     taken.push(bytes);
                 } else if let Some((_, _, bytes)) = stock.last_resort.iter().find(|(_, end, _)| *end > time) {
                     taken.push(bytes.clone());
@@ -192,6 +208,10 @@ impl Model {
                     channel.known.insert(seat.device.clone());
                 }
                 (channel.epoch, channel.epoch_sequence, channel.proposal) = (*epoch, sequence, 0);
+                channel.group_info = group_info.clone();
+            }
+            Effect::ReplaceGroupInfo { channel, group_info, .. } => {
+                let Some(channel) = self.channels.get_mut(channel) else { return };
                 channel.group_info = group_info.clone();
             }
             Effect::GroupSnapshot { state } => {

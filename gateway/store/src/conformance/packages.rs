@@ -27,7 +27,9 @@ pub(super) fn publish(owner: usize, one_time: Vec<KeyPackageItem>, last_resort: 
 
 pub(super) fn claim(caller: usize, to: u64, owners: &[usize]) -> Unit {
     let owners = owners.iter().map(|number| device(*number)).collect();
-    effects(&device(caller), vec![Effect::ClaimKeyPackages { channel: channel(to), owners }])
+    let (caller, channel) = (device(caller), channel(to));
+    let department = caller.department().clone();
+    effects(&caller, vec![Effect::ClaimKeyPackages { channel, department, owners }])
 }
 
 pub(super) fn claimed_oldest_first(home: &impl Home) {
@@ -112,4 +114,44 @@ pub(super) fn at_most_the_limit(home: &impl Home) {
     let fresh = vec![item(1, 1_000, Timestamp(u64::MAX))];
     accepted(commit(&*store, publish(1, fresh, None)));
     assert_eq!(store.key_package_count(&device(1), Timestamp(0)).expect("readable").0, 1, "the dead are swept");
+}
+
+pub(super) fn unused_claims_are_bounded_and_end(home: &impl Home) {
+    let clock = ManualClock::new();
+    let mut store = home.open(clock.clone(), ZoneOptions::default()).expect("the zone opens");
+    let limit = LIMITS.department_unused_claims_max;
+    let soon = Timestamp(clock.now().0 + 1_000);
+    let later = Timestamp(soon.0 + 1_000_000);
+    let items = (0..limit + 8).map(|number| item(1, number, if number < limit { soon } else { later })).collect();
+    accepted(commit(&*store, publish(1, items, Some(item(1, 999, later)))));
+    for _ in 0..limit {
+        accepted(commit(&*store, claim(2, 7, &[1])));
+    }
+    let what = "unused claims of a department on a device";
+    let refused = Err(Refused::LimitReached { what, limit: limit as u64 });
+    assert_eq!(commit(&*store, claim(2, 8, &[1])), refused, "for whatever channel");
+    assert_eq!(commit(&*store, claim(5, 7, &[1])), refused, "by another device of the department");
+    accepted(commit(&*store, claim(3, 7, &[1])));
+    // One that is used makes room for one.
+    let used = item(1, 0, soon).reference;
+    accepted(commit(
+        &*store,
+        effects(&device(2), vec![Effect::UseClaims { channel: channel(7), references: vec![used] }]),
+    ));
+    accepted(commit(&*store, claim(2, 7, &[1])));
+    assert_eq!(commit(&*store, claim(2, 7, &[1])), refused);
+    // The rest ends with its packages, and is forgotten when the department claims again.
+    clock.set(soon);
+    assert!(store.is_claimed(&channel(7), &item(1, 1, soon).reference).expect("readable"));
+    accepted(commit(&*store, claim(2, 7, &[1])));
+    for number in 0..limit {
+        let reference = item(1, number, soon).reference;
+        assert!(!store.is_claimed(&channel(7), &reference).expect("readable"), "package {number}");
+    }
+    drop(store);
+    home.lose_state();
+    store = home.open(clock.clone(), ZoneOptions::default()).expect("the zone opens");
+    assert!(!store.is_claimed(&channel(7), &item(1, 1, soon).reference).expect("readable"));
+    assert!(store.is_claimed(&channel(7), &item(1, limit + 1, later).reference).expect("readable"));
+    check_audit(&*store, &[]);
 }

@@ -125,7 +125,12 @@ impl Play {
             70..75 => self.on_proposals(leave(to, &device(who), epoch)),
             75..82 => self.publish(who),
             82..90 => self.claim(who, to),
-            90..94 => {
+            90..92 => {
+                let group_info = Bytes::from(vec![0x44; self.random.random_range(0..9_000)]);
+                let epoch = Epoch(epoch);
+                effects(&device(who), vec![Effect::ReplaceGroupInfo { channel: to, epoch, group_info }])
+            }
+            92..94 => {
                 let ids = (0..2).map(|_| self.random.random_range(0..6)).collect();
                 effects(&device(who), vec![Effect::ConfirmInbox { device: device(who), ids }])
             }
@@ -190,7 +195,7 @@ impl Play {
             unit.effects.push(Effect::GroupSnapshot { state: bytes });
         }
         let claims: Vec<Digest> =
-            self.model.claims.iter().filter(|(id, _)| *id == to).map(|(_, claim)| *claim).collect();
+            self.model.claims.keys().filter(|(id, _)| *id == to).map(|(_, claim)| *claim).collect();
         if let Some(reference) = claims.choose(&mut self.random) {
             unit.effects.push(Effect::UseClaims { channel: to, references: vec![*reference] });
         }
@@ -290,7 +295,7 @@ impl Play {
             for number in 0..PACKAGES {
                 let reference = item_reference(number, &who);
                 for id in &self.channels {
-                    let is_claimed = self.model.claims.contains(&(*id, reference));
+                    let is_claimed = self.model.claims.contains_key(&(*id, reference));
                     assert_eq!(store.is_claimed(id, &reference).expect("readable"), is_claimed, "seed {seed}");
                 }
             }

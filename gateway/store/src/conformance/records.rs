@@ -4,6 +4,7 @@
 use lianxin_types::DecodeError;
 
 use crate::change;
+use crate::claim::ClaimRow;
 use crate::engine::Bucket;
 use crate::record::{UnitRecord, decode_audit};
 use crate::segment::Header;
@@ -45,6 +46,7 @@ pub const RECORDS: &[RecordKind] = &[
     RecordKind { name: "head_row", read: |bytes| HeadRow::decode(bytes.to_vec()).map(drop) },
     RecordKind { name: "roster_row", read: |bytes| RosterRow::decode(bytes.to_vec()).map(drop) },
     RecordKind { name: "remembered_row", read: |bytes| RememberedRow::decode(bytes.to_vec()).map(drop) },
+    RecordKind { name: "claim_row", read: |bytes| ClaimRow::decode(bytes.to_vec()).map(drop) },
     RecordKind { name: "inbox_row", read: |bytes| InboxRow::decode(bytes.to_vec()).map(drop) },
     RecordKind { name: "snapshot_row", read: |bytes| decode_snapshot(bytes.to_vec()).map(drop) },
     RecordKind { name: "item_row", read: |bytes| decode_item(bytes.to_vec()).map(drop) },

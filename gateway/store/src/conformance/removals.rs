@@ -62,7 +62,11 @@ pub(super) fn followers_stand_behind_their_unit(home: &impl Home) {
     let elsewhere = following(removal(channel(2), &bob, 0, 0));
     let undecided = {
         let mut unit = behind(&bob);
-        unit.effects.push(Effect::ClaimKeyPackages { channel: one, owners: vec![bob.clone()] });
+        unit.effects.push(Effect::ClaimKeyPackages {
+            channel: one,
+            department: bob.department().clone(),
+            owners: vec![bob.clone()],
+        });
         unit
     };
     for follower in [elsewhere, undecided, removal(one, &bob, 1, 0), effects(&alice, Vec::new())] {

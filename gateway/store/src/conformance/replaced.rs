@@ -107,10 +107,9 @@ pub(super) fn welcomes_and_packages_are_read_whole(home: &impl Home) {
             accepted(commit(&*store, unit));
             accepted(commit(&*store, publish(2, vec![large(number)], Some(large(number)))));
             accepted(commit(&*store, claim(3, 1, &[2])));
-            accepted(commit(
-                &*store,
-                effects(&bob, vec![Effect::ConfirmInbox { device: bob.clone(), ids: vec![number] }]),
-            ));
+            let used = Effect::UseClaims { channel: one, references: vec![large(number).reference] };
+            let confirmed = Effect::ConfirmInbox { device: bob.clone(), ids: vec![number] };
+            accepted(commit(&*store, effects(&bob, vec![used, confirmed])));
         }
     };
     let read = || {

@@ -426,3 +426,50 @@ pub(super) fn a_device_has_at_most_its_channels(home: &impl Home) {
     assert_eq!(commit(&*store, unit), Err(Refused::ChannelExists));
     assert_eq!(store.repeat(&call(&alice, None, b"never")).expect("readable"), None);
 }
+
+pub(super) fn group_info_is_replaced_in_its_epoch(home: &impl Home) {
+    let mut store = open(home, ZoneOptions::default());
+    let (id, alice) = (channel(1), device(1));
+    let replace = |to, epoch, text: &'static str| {
+        let group_info = Bytes::from_static(text.as_bytes());
+        effects(&alice, vec![Effect::ReplaceGroupInfo { channel: to, epoch: Epoch(epoch), group_info }])
+    };
+    assert_eq!(commit(&*store, replace(id, 0, "too early")), Err(Refused::NoChannel));
+    accepted(commit(&*store, start(id, &alice)));
+    accepted(commit(&*store, change_group(id, &alice, 0, &[(2, 1)], &[])));
+    let over = Refused::WrongEpoch { current: Epoch(1), head: Sequence(2) };
+    assert_eq!(commit(&*store, replace(id, 0, "too late")), Err(over));
+    let unit = replace(id, 1, "better");
+    let first = accepted(commit(&*store, unit.clone()));
+    assert_eq!(first.sequence, Sequence(0), "it is no event of the log");
+    assert_eq!(commit(&*store, unit), Ok(first.as_repeat()));
+    drop(store);
+    home.lose_state();
+    store = open(home, ZoneOptions::default());
+    assert_eq!(store.group_info(&id).expect("readable"), Some(Bytes::from_static(b"better")));
+    accepted(commit(&*store, change_group(id, &alice, 1, &[], &[2])));
+    assert_eq!(store.group_info(&id).expect("readable"), Some(Bytes::from_static(b"group info 2")));
+    check_audit(&*store, &[id]);
+}
+
+pub(super) fn proposals_end_with_their_epoch(home: &impl Home) {
+    let mut store = open(home, ZoneOptions::default());
+    let (id, alice, bob) = (channel(1), device(1), device(2));
+    accepted(commit(&*store, start(id, &alice)));
+    accepted(commit(&*store, change_group(id, &alice, 0, &[(2, 1)], &[])));
+    accepted(commit(&*store, leave(id, &bob, 1)));
+    assert_eq!(commit(&*store, message(id, &bob, 1, b"no more")), Err(Refused::Leaving));
+    // Alice comes back at another leaf, without having been away: bob's proposal is void, and she joined when she did.
+    accepted(commit(&*store, change_group(id, &alice, 1, &[(1, 5)], &[])));
+    for _ in 0..2 {
+        let head = store.head(&id).expect("readable").expect("it exists");
+        assert!(head.leaving.is_empty() && head.proposal_sequence == Sequence(0));
+        assert_eq!(head.members.get(&alice), Some(&Member { leaf: 5, joined: Sequence(1) }));
+        drop(store);
+        home.lose_state();
+        store = open(home, ZoneOptions::default());
+    }
+    accepted(commit(&*store, message(id, &bob, 2, b"still here")));
+    accepted(commit(&*store, leave(id, &bob, 2)));
+    check_audit(&*store, &[id]);
+}

@@ -9,6 +9,7 @@ use lianxin_tlog::{Audience, EventKind, Head, RetentionClass};
 use lianxin_types::{ChannelId, DecodeError, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
 
 use crate::change::{self, Change, Taken};
+use crate::claim::ClaimRow;
 use crate::engine::{Bucket, Engine};
 use crate::memory::MemoryEngine;
 use crate::record::{
@@ -133,13 +134,14 @@ fn changes() {
             one_time: vec![item(0x11, 20, "one")],
             last_resort: Some(item(0x12, 21, "last")),
         },
-        Effect::ClaimKeyPackages { channel: CHANNEL, owners: vec![b()] },
+        Effect::ClaimKeyPackages { channel: CHANNEL, department: a().department().clone(), owners: vec![b()] },
         Effect::UseClaims { channel: CHANNEL, references: vec![Digest([0x14; 32])] },
         Effect::ConfirmInbox { device: b(), ids: vec![1, 2] },
         Effect::DropBuckets { before: 9 },
         Effect::Removing { device: b() },
         Effect::Report { reporter: a(), committer: b(), commit: Sequence(4) },
         Effect::AllowCommitter { channel: CHANNEL, device: b() },
+        Effect::ReplaceGroupInfo { channel: CHANNEL, epoch: Epoch(4), group_info: Bytes::from_static(b"again") },
     ];
     let is_claim = |effect: &Effect| matches!(effect, Effect::ClaimKeyPackages { .. });
     let changes = effects
@@ -198,6 +200,8 @@ fn rows_of_the_state() {
     let entry =
         InboxRow { channel: CHANNEL, head: head(2, 0x1A), ordinal: 1, inviter: a(), gateway_time: Timestamp(3) };
     holds("inbox_row", entry.clone(), entry.encode(), InboxRow::decode);
+    let claim = ClaimRow { owner: a(), department: b().department().clone() };
+    holds("claim_row", claim.clone(), claim.encode(), ClaimRow::decode);
     let snapshot = GroupSnapshot { epoch: Epoch(1), sequence: Sequence(2), state: Bytes::from_static(b"state") };
     holds("snapshot_row", snapshot.clone(), encode_snapshot(&snapshot), decode_snapshot);
     let package = item(0x1B, 4, "package");
@@ -227,6 +231,7 @@ fn keys() {
         ("key_department", key::department(&jiwei)),
         ("key_snapshot_begin", key::state_mark(key::STATE_BEGIN, 3)),
         ("key_snapshot_end", key::state_mark(key::STATE_END, 3)),
+        ("key_claim_by", key::claim_by(&a(), b().department(), &CHANNEL, &Digest([0x1D; 32]))),
         ("key_remembered_at", key::remembered_at(Timestamp(258), &Digest([0x1E; 32]))),
         ("key_remembered_packages", key::remembered_packages(&Digest([0x1F; 32]))),
         ("key_state_row", key::state_row(3, &key::channel_count(&a()))),

@@ -96,7 +96,8 @@ impl Day {
     /// One of everybody's packages, if there is one; else the last resort, if there is one.
     fn claim(&self, random: &mut StdRng) -> Unit {
         let owner = device(random.random_range(0..WRITERS) as usize);
-        effects(&self.creator, vec![Effect::ClaimKeyPackages { channel: self.own, owners: vec![owner] }])
+        let department = self.creator.department().clone();
+        effects(&self.creator, vec![Effect::ClaimKeyPackages { channel: self.own, department, owners: vec![owner] }])
     }
 
     fn confirm(&self) -> Unit {
