@@ -8,7 +8,9 @@ use lianxin_certs_dev::Specimen;
 use lianxin_connection::{CallError, Connection};
 use lianxin_proto::channels::v1::ListRequest;
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
-use lianxin_proto::channels::{AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, List, Report};
+use lianxin_proto::channels::{
+    AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, List, ReplaceGroupInfo, Report,
+};
 use lianxin_proto::directory::Hello;
 use lianxin_proto::directory::v1::GetTrustRequest;
 use lianxin_proto::directory::v1::directory_client::DirectoryClient;
@@ -122,6 +124,11 @@ async fn refuse(zone: &Zone, connection: &Connection, method: &str) -> Refused {
             let wanted = GetGroupInfo { channel: INVENTED };
             Inside(code(connection.group_info(wanted).await, ReasonCode::ChannelNotAvailable), "group-info")
         }
+        "lianxin.channels.v1.Channels/ReplaceGroupInfo" => {
+            let replace = ReplaceGroupInfo { id, channel: INVENTED, group_info: junk() };
+            let answer = connection.replace_group_info(replace).await;
+            Inside(code(answer, ReasonCode::ChannelNotAvailable), "replace-group-info")
+        }
         "lianxin.channels.v1.Channels/List" => Inside(refused_list(zone).await, "list"),
         "lianxin.messages.v1.Messages/Send" => Inside(refused_send(connection, id).await, "send"),
         "lianxin.messages.v1.Messages/Receive" => Inside(refused_follow(connection).await, "follow"),
@@ -193,6 +200,7 @@ fn accepted(method: &str) -> (&'static str, usize) {
         "lianxin.channels.v1.Channels/AllowCommitter" => ("committer-allowed", 1),
         "lianxin.channels.v1.Channels/GetWelcomeTree" => ("welcome-tree-read", 2),
         "lianxin.channels.v1.Channels/GetGroupInfo" => ("group-info-read", 1),
+        "lianxin.channels.v1.Channels/ReplaceGroupInfo" => ("group-info-replaced", 1),
         "lianxin.channels.v1.Channels/List" => ("channels-listed", 1),
         "lianxin.messages.v1.Messages/Send" => ("message-accepted", 1),
         // One for each invitation, one to follow the channel.
@@ -218,6 +226,7 @@ async fn every_accepted_call_leaves_one_audit_record() {
     jiwei.add(channel, &shenji).await;
     let message = (fresh_id(), jiwei.encrypt(channel, "收到").await);
     jiwei.send(channel, &[message]).await.remove(0).expect("accepted");
+    jiwei.replace(channel, jiwei.group_info(channel).await, fresh_id()).await.expect("a member may");
     follow(&jiwei.connection, channel).await;
     let connection = &jiwei.connection;
     soon("the group", connection.group_info(GetGroupInfo { channel })).await.expect("a member may read it");

@@ -3,20 +3,28 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use lianxin_certs_dev::read_signing_key;
+use lianxin_keystore::{MlsStorage, Transaction};
 use lianxin_mls::CommitBundle;
 use lianxin_profile::{
-    AuthenticatedData, capabilities, head_extension, parse_group_info, parse_tree, read_head, x509_credential,
+    AuthenticatedData, CIPHERSUITE, capabilities, head_extension, parse_group_info, parse_tree, read_head,
+    x509_credential,
 };
-use openmls::prelude::{CredentialWithKey, LeafNodeParameters, MlsGroup, MlsGroupJoinConfig, Proposal};
-use openmls_rust_crypto::OpenMlsRustCrypto;
-use openmls_traits::OpenMlsProvider as _;
+use lianxin_tlog::Head;
+use lianxin_types::ChannelId;
+use openmls::prelude::{
+    CredentialWithKey, GroupId, KeyPackage, LeafNodeParameters, Lifetime, MlsGroup, MlsGroupJoinConfig,
+    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, Proposal, ProtocolVersion,
+};
+use openmls_rust_crypto::{OpenMlsRustCrypto, RustCrypto};
+use openmls_traits::OpenMlsProvider;
 use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tls_codec::Serialize as _;
+use tls_codec::{Deserialize as _, Serialize as _};
 
 /// A certificate and a key, whether they belong together or not.
 pub(crate) struct Forger {
@@ -47,6 +55,19 @@ impl Forger {
             credential: x509_credential(&self.chain).expect("one certificate"),
             signature_key: self.key.verifying_key().to_bytes().to_vec().into(),
         }
+    }
+
+    /// A one-time key package that lives from an hour ago for so many seconds.
+    pub(crate) fn key_package(&self, seconds: u64) -> Vec<u8> {
+        use lianxin_types::Clock as _;
+        let start = lianxin_types::SystemClock.now().seconds() - 3_600;
+        let provider = OpenMlsRustCrypto::default();
+        let built = KeyPackage::builder()
+            .key_package_lifetime(Lifetime::init(start, start + seconds))
+            .leaf_node_capabilities(capabilities())
+            .build(CIPHERSUITE, &provider, &Pen(&self.key), self.credential());
+        let package = built.expect("openmls makes it").into_key_package();
+        MlsMessageOut::from(package).to_bytes().expect("bytes")
     }
 
     /// An external commit as openmls makes it: it takes out the leaf with this key, if there is one.
@@ -88,6 +109,73 @@ impl Forger {
         }
     }
 
+    /// A GroupInfo with other extensions, signed again: `change` gets the bytes of all its extensions.
+    pub(crate) fn with_extensions(&self, group_info: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let behind = &group_info[group_info.len() - GROUP_INFO_TAIL_BYTES..][..33 + 4];
+        let (before, extensions) = extensions_of(group_info);
+        let mut extensions = extensions.to_vec();
+        change(&mut extensions);
+        let content = [before, &vector(&extensions), behind].concat();
+        let to_sign = [vector(b"MLS 1.0 GroupInfoTBS"), vector(&content[4..])].concat();
+        [&content[..], &vector(&self.key.sign(&to_sign).to_bytes())].concat()
+    }
+
+    /// A commit of a member that names `head`, adds the owners of `packages` (MLSMessages) and renews the own leaf.
+    pub(crate) fn commit(
+        &self,
+        tx: &Transaction<'_>,
+        channel: ChannelId,
+        head: Head,
+        packages: &[Bytes],
+    ) -> CommitBundle {
+        let provider = OwnState::new(tx);
+        let mut group = self.group(&provider, channel);
+        group.set_aad(AuthenticatedData { head }.to_bytes().to_vec());
+        let bundle = group
+            .commit_builder()
+            .leaf_node_parameters(LeafNodeParameters::default())
+            .force_self_update(true)
+            .propose_adds(packages.iter().map(|package| parse_key_package(package)))
+            .load_psks(provider.storage())
+            .expect("no keys")
+            .create_group_info_with_extensions([head_extension(&head)])
+            .expect("a head")
+            .build(provider.rand(), provider.crypto(), &Pen(&self.key), |_| true)
+            .expect("openmls makes it")
+            .stage_commit(&provider)
+            .expect("staged");
+        let (commit, welcome, group_info) = bundle.into_messages();
+        CommitBundle {
+            commit: commit.to_bytes().expect("bytes"),
+            welcome: welcome.map(|welcome| welcome.to_bytes().expect("bytes")).unwrap_or_default(),
+            group_info: group_info.expect("asked for").to_bytes().expect("bytes"),
+        }
+    }
+
+    /// A commit of a member as a PrivateMessage.
+    pub(crate) fn private_commit(&self, tx: &Transaction<'_>, channel: ChannelId) -> Vec<u8> {
+        let provider = OwnState::new(tx);
+        let mut group = self.group(&provider, channel);
+        let hidden = MlsGroupJoinConfig::builder().wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY).build();
+        group.set_configuration(provider.storage(), &hidden).expect("stored");
+        let made = group.self_update(&provider, &Pen(&self.key), LeafNodeParameters::default());
+        made.expect("openmls makes it").into_commit().to_bytes().expect("bytes")
+    }
+
+    /// A message of a member that names `head`.
+    pub(crate) fn message(&self, tx: &Transaction<'_>, channel: ChannelId, head: Head) -> Bytes {
+        let provider = OwnState::new(tx);
+        let mut group = self.group(&provider, channel);
+        group.set_aad(AuthenticatedData { head }.to_bytes().to_vec());
+        let made = group.create_message(&provider, &Pen(&self.key), b"anything").expect("openmls makes it");
+        made.to_bytes().expect("bytes").into()
+    }
+
+    fn group(&self, provider: &OwnState<'_>, channel: ChannelId) -> MlsGroup {
+        let id = GroupId::from_slice(&[&channel.0[..], &[0; 4]].concat());
+        MlsGroup::load(provider.storage(), &id).expect("readable").expect("a member")
+    }
+
     /// The external commit with other proposals, signed again for the epoch of `group_info`.
     pub(crate) fn with_proposals(&self, commit: &[u8], group_info: &[u8], proposals: &[Vec<u8>]) -> Vec<u8> {
         let parts = ExternalCommit::parse(commit);
@@ -103,6 +191,77 @@ impl Forger {
         let content = [header, &vector(data), &[CONTENT_COMMIT], &vector(parts.proposals), parts.path].concat();
         parts.signed(content, &self.key, group_info)
     }
+}
+
+/// openmls over a device's own state.
+struct OwnState<'a> {
+    crypto: RustCrypto,
+    storage: MlsStorage<'a>,
+}
+
+impl<'a> OwnState<'a> {
+    fn new(tx: &'a Transaction<'_>) -> Self {
+        Self { crypto: RustCrypto::default(), storage: tx.mls() }
+    }
+}
+
+impl<'a> OpenMlsProvider for OwnState<'a> {
+    type CryptoProvider = RustCrypto;
+    type RandProvider = RustCrypto;
+    type StorageProvider = MlsStorage<'a>;
+
+    fn storage(&self) -> &Self::StorageProvider {
+        &self.storage
+    }
+
+    fn crypto(&self) -> &Self::CryptoProvider {
+        &self.crypto
+    }
+
+    fn rand(&self) -> &Self::RandProvider {
+        &self.crypto
+    }
+}
+
+fn parse_key_package(bytes: &[u8]) -> KeyPackage {
+    let message = MlsMessageIn::tls_deserialize_exact(bytes).expect("a message");
+    let MlsMessageBodyIn::KeyPackage(package) = message.extract() else { panic!("a key package") };
+    package.validate(&RustCrypto::default(), ProtocolVersion::Mls10).expect("openmls takes it")
+}
+
+/// Takes `external_pub` out of the extensions of a GroupInfo, or gives another.
+pub(crate) fn external_pub(other: Option<[u8; 32]>) -> impl FnOnce(&mut Vec<u8>) {
+    move |extensions| {
+        // Type 4; 33 bytes: a key of 32 with its length.
+        let at = extensions.windows(4).position(|four| four == [0, 4, 33, 32]).expect("it is there");
+        match other {
+            Some(key) => extensions[at + 4..at + 36].copy_from_slice(&key),
+            None => drop(extensions.drain(at..at + 36)),
+        }
+    }
+}
+
+/// Puts another head into the extensions of a GroupInfo.
+pub(crate) fn other_head(head: Head) -> impl FnOnce(&mut Vec<u8>) {
+    move |extensions| {
+        let at = extensions.windows(3).position(|three| three == [0xF0, 0xA2, 40]).expect("it is there");
+        extensions[at + 3..at + 11].copy_from_slice(&head.sequence.0.to_be_bytes());
+        extensions[at + 11..at + 43].copy_from_slice(&head.chain_hash.0);
+    }
+}
+
+/// Confirmation tag with its length, signer, signature with its length.
+const GROUP_INFO_TAIL_BYTES: usize = 33 + 4 + 66;
+/// `external_pub` and the head, in whatever order.
+const GROUP_INFO_EXTENSION_BYTES: usize = 36 + 43;
+
+/// What stands in front of the extensions of a GroupInfo, and the extensions.
+fn extensions_of(group_info: &[u8]) -> (&[u8], &[u8]) {
+    let end = group_info.len() - GROUP_INFO_TAIL_BYTES;
+    let start = end - GROUP_INFO_EXTENSION_BYTES - 2;
+    let (extensions, rest) = split_vector(&group_info[start..]);
+    assert_eq!((extensions.len(), rest.len()), (GROUP_INFO_EXTENSION_BYTES, GROUP_INFO_TAIL_BYTES));
+    (&group_info[..start], extensions)
 }
 
 /// The proposals of a commit as they stand there, each with its ProposalOrRef type in front.

@@ -175,6 +175,7 @@ async fn of_two_commits_in_one_epoch_exactly_one_is_accepted_and_both_members_go
         shenji.read(channel).await;
         let (mine, yours) = (jiwei.view(channel).await, shenji.view(channel).await);
         assert_eq!((mine.epoch, &mine.members, mine.head), (yours.epoch, &yours.members, yours.head), "round {round}");
+        assert_eq!(mine.epoch_authenticator, yours.epoch_authenticator, "round {round}");
         assert_eq!(mine.epoch, lost.epoch);
         for (from, to) in [(&jiwei, &shenji), (&shenji, &jiwei)] {
             let mls = from.encrypt(channel, "同一个纪元").await;

@@ -10,7 +10,9 @@ use lianxin_keystore::{Keystore, KeystoreError, StateKey, Transaction};
 use lianxin_mls::{
     ChannelView, CommitBundle, Invitation, LogEvent, Mls, MlsError, MlsIdentity, NewChannel, StartBundle,
 };
-use lianxin_proto::channels::{AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, Report};
+use lianxin_proto::channels::{
+    AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, ReplaceGroupInfo, Report,
+};
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Event, Frame, History, InboxItem, Receive, Send};
 use lianxin_proto::{Problem, Receipt};
@@ -94,6 +96,21 @@ impl RawDevice {
         done.await.expect("the engine agrees")
     }
 
+    /// Works on the device's own state and then takes everything back, but for what was made.
+    pub(crate) async fn without_trace<T: std::marker::Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> T + std::marker::Send + 'static,
+    ) -> T {
+        let (keep, kept) = tokio::sync::oneshot::channel();
+        let undone = self.keystore.transaction(move |tx| {
+            // The story waits for it.
+            let _sent = keep.send(work(tx));
+            Err::<(), _>(Failed::Mls(MlsError::NothingPending))
+        });
+        undone.await.expect_err("rolled back");
+        kept.await.expect("made")
+    }
+
     pub(crate) async fn start(&self, channel: ChannelId, names: &[&str], label: Label) -> StartBundle {
         let new = NewChannel {
             channel,
@@ -128,6 +145,15 @@ impl RawDevice {
         answer(soon("an answer", self.connection.publish(publish)).await)
     }
 
+    /// Makes a last resort, publishes it in the place of any older one, and gives it.
+    pub(crate) async fn publish_last_resort(&self) -> Bytes {
+        let made = self.work(|tx, mls, federation| mls.key_packages(tx, federation, 0, true)).await;
+        let last_resort = Bytes::from(made.last_resort.expect("asked for"));
+        let publish = Publish { id: fresh_id(), key_packages: vec![], last_resort: Some(last_resort.clone()) };
+        answer(soon("an answer", self.connection.publish(publish)).await).expect("published");
+        last_resort
+    }
+
     pub(crate) async fn claim(&self, channel: ChannelId, owner: &DeviceUri) -> Result<Vec<Bytes>, Problem> {
         let claim = Claim { id: fresh_id(), channel, owners: vec![owner.clone()] };
         match soon("an answer", self.connection.claim(claim)).await {
@@ -158,6 +184,17 @@ impl RawDevice {
     pub(crate) async fn served(&self, channel: ChannelId) -> (Bytes, Bytes) {
         let served = soon("the group", self.connection.group_info(GetGroupInfo { channel })).await.expect("a member");
         (served.group_info, served.ratchet_tree)
+    }
+
+    /// Puts this GroupInfo in the place of the one that is served.
+    pub(crate) async fn replace(&self, channel: ChannelId, group_info: Bytes, id: IdempotencyId) -> Answer {
+        let replace = ReplaceGroupInfo { id, channel, group_info };
+        answer(soon("an answer", self.connection.replace_group_info(replace)).await)
+    }
+
+    /// A GroupInfo of this device's epoch, signed by it.
+    pub(crate) async fn group_info(&self, channel: ChannelId) -> Bytes {
+        self.work(move |tx, mls, _| mls.group_info(tx, channel)).await.into()
     }
 
     /// Loses the channel's group and everything that it knew of it.

@@ -264,3 +264,47 @@ async fn a_channel_ends_with_its_label() {
     assert_refused(&jiwei.send(channel, &[(fresh_id(), mls)]).await[0], ReasonCode::ChannelExpired);
     assert_recorded(zone, &[ReasonCode::ChannelExpired]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_public_and_names_a_head_of_its_own_epoch() {
+    let zone = Zone::start().await;
+    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
+    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let channel = jiwei.channel(&["jiwei", "shenji"]).await;
+    let old = jiwei.view(channel).await.head;
+    jiwei.add(channel, &shenji).await;
+    let app = zone.app("jiwei", "app-1");
+    let forger = || crate::forge::Forger::new(&app.mls_certificate, &app.mls_key);
+    let before = jiwei.log(channel, Sequence(0)).await.len();
+
+    let known = jiwei.view(channel).await.head;
+    let good = {
+        let forger = forger();
+        jiwei.without_trace(move |tx| forger.commit(tx, channel, known, &[])).await
+    };
+    let hidden = {
+        let forger = forger();
+        let commit = jiwei.without_trace(move |tx| forger.private_commit(tx, channel)).await;
+        lianxin_mls::CommitBundle { commit, ..good.clone() }
+    };
+    assert_refused(&jiwei.commit(channel, &hidden, fresh_id()).await, ReasonCode::InvalidMls);
+    let false_head = lianxin_tlog::Head { chain_hash: lianxin_types::Digest([9; 32]), ..known };
+    for head in [old, false_head] {
+        let (for_commit, for_message) = (forger(), forger());
+        let commit = jiwei.without_trace(move |tx| for_commit.commit(tx, channel, head, &[])).await;
+        assert_refused(&jiwei.commit(channel, &commit, fresh_id()).await, ReasonCode::BadHead);
+        let message = jiwei.without_trace(move |tx| for_message.message(tx, channel, head)).await;
+        assert_refused(&jiwei.send(channel, &[(fresh_id(), message)]).await[0], ReasonCode::BadHead);
+    }
+
+    // Without effect: the honest ones go on.
+    assert_eq!(jiwei.log(channel, Sequence(0)).await.len(), before);
+    let mls = jiwei.encrypt(channel, "照常").await;
+    jiwei.send(channel, &[(fresh_id(), mls)]).await.remove(0).expect("accepted");
+    for member in [&jiwei, &shenji] {
+        member.read(channel).await;
+    }
+    let (mine, yours) = (jiwei.view(channel).await, shenji.view(channel).await);
+    assert_eq!((mine.head, mine.epoch_authenticator), (yours.head, yours.epoch_authenticator));
+    assert_recorded(zone, &[ReasonCode::InvalidMls, ReasonCode::BadHead]).await;
+}

@@ -1,6 +1,6 @@
 //! Coming back: a device whose group is lost or broken, with the same key; and everybody who may not.
 
-use lianxin_mls::CommitBundle;
+use lianxin_mls::{CommitBundle, ServedGroupInfo};
 use lianxin_profile::AuthenticatedData;
 use lianxin_proto::ReasonCode;
 use lianxin_sdk::Event;
@@ -242,4 +242,85 @@ async fn who_was_leaving_when_another_came_back_asks_again_by_itself() {
     }
     assert_together(channel, &[&jiwei, &shenji]).await;
     weijian.close().await.expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_group_info_is_noticed_and_replaced_by_a_member_and_the_way_back_is_good_again() {
+    let zone = Zone::start().await;
+    let ([jiwei, shenji, weijian], channel) = three(&zone).await;
+    let stranger = RawDevice::open(&zone, "waibu", "app-1").await;
+    let fourth = RawDevice::open(&zone, "shenji", "app-2").await;
+    let of = |department, name| {
+        let app = zone.app(department, name);
+        Forger::new(&app.mls_certificate, &app.mls_key)
+    };
+    let old_epoch = shenji.group_info(channel).await;
+
+    // The gateway sees that a key is missing, and cannot see that it is a wrong one.
+    fourth.publish(fourth.key_packages(1).await).await.expect("published");
+    let package = jiwei.claim(channel, &fourth.uri).await.expect("claimed").remove(0);
+    let good = jiwei.invite_bundle(channel, &package).await;
+    let forger = of("jiwei", "app-1");
+    let with = |key| {
+        let group_info = forger.with_extensions(&good.group_info, forge::external_pub(key));
+        CommitBundle { group_info, ..good.clone() }
+    };
+    let answer = jiwei.commit(channel, &with(None), fresh_id()).await;
+    assert_refused("no external_pub", &answer, ReasonCode::InvalidGroupInfo);
+    jiwei.commit(channel, &with(Some([9; 32])), fresh_id()).await.expect("only a member can tell");
+    for member in [&jiwei, &shenji, &weijian] {
+        member.read(channel).await;
+    }
+    let judge = async |member: &RawDevice| {
+        let (group_info, _) = member.served(channel).await;
+        member.work(move |tx, mls, _| mls.check_group_info(tx, channel, &group_info)).await
+    };
+    let fault = lianxin_profile::ProfileError::InvalidGroupInfo { fault: "its external_pub is another" };
+    assert_eq!(judge(&shenji).await, ServedGroupInfo::Wrong { fault });
+    weijian.lose(channel).await;
+    let astray = weijian.rejoin_bundle(channel).await;
+
+    let ours = shenji.group_info(channel).await;
+    let answer = stranger.replace(channel, ours.clone(), fresh_id()).await;
+    assert_refused("a stranger", &answer, ReasonCode::ChannelNotAvailable);
+    let answer = jiwei.replace(channel, ours.clone(), fresh_id()).await;
+    assert_refused("signed by another", &answer, ReasonCode::InvalidGroupInfo);
+    let answer = shenji.replace(channel, old_epoch, fresh_id()).await;
+    assert_refused("of an epoch that is over", &answer, ReasonCode::WrongEpoch);
+    let forger = of("shenji", "app-1");
+    let without = forger.with_extensions(&ours, forge::external_pub(None)).into();
+    let answer = shenji.replace(channel, without, fresh_id()).await;
+    assert_refused("without external_pub", &answer, ReasonCode::InvalidGroupInfo);
+    let known = shenji.view(channel).await.head;
+    for (what, head) in [
+        ("a false head", Head { chain_hash: Digest([9; 32]), ..known }),
+        ("a head before the epoch", lianxin_tlog::chain_start(&channel)),
+    ] {
+        let group_info = forger.with_extensions(&ours, forge::other_head(head)).into();
+        assert_refused(what, &shenji.replace(channel, group_info, fresh_id()).await, ReasonCode::BadHead);
+    }
+    let id = fresh_id();
+    let done = shenji.replace(channel, ours.clone(), id).await.expect("a member may");
+    let again = shenji.replace(channel, ours.clone(), id).await.expect("the same again");
+    assert_eq!((done.sequence, done.leaf_hash), (Sequence(0), again.leaf_hash));
+    assert_eq!(jiwei.served(channel).await.0, ours);
+    assert_eq!(judge(&jiwei).await, ServedGroupInfo::Right);
+
+    // What was made by the wrong one would have broken the group for all; the head in it says so.
+    let answer = weijian.commit(channel, &astray, fresh_id()).await;
+    assert_refused("made by the wrong one", &answer, ReasonCode::BadHead);
+    weijian.discard(channel).await;
+    weijian.rejoin(channel).await;
+    fourth.join_and_read(channel).await;
+    for member in [&jiwei, &shenji] {
+        member.read(channel).await;
+    }
+    assert_together(channel, &[&jiwei, &shenji, &weijian, &fourth]).await;
+    drop((jiwei, shenji, weijian, stranger, fourth));
+    let bodies = zone.close().await.shared_bodies();
+    assert_eq!(bodies.iter().filter(|body| body["event"] == "group-info-replaced").count(), 1);
+    for reason in ["CHANNEL_NOT_AVAILABLE", "INVALID_GROUP_INFO", "WRONG_EPOCH", "BAD_HEAD"] {
+        let found = bodies.iter().any(|body| body["action"] == "replace-group-info" && body["reason"] == reason);
+        assert!(found, "{reason} has no audit record");
+    }
 }

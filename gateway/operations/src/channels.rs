@@ -385,45 +385,6 @@ impl Operations {
         .await?
     }
 
-    /// Puts another GroupInfo of the current epoch in the place of the one that is served.
-    ///
-    /// # Errors
-    /// [`Refusal`] as listed at `Channels.ReplaceGroupInfo` in the contract.
-    pub async fn replace_group_info(
-        &self,
-        caller: &Caller,
-        id: IdempotencyId,
-        channel: ChannelId,
-        group_info: Bytes,
-    ) -> Result<Receipt, Refusal> {
-        const ACTION: &str = "replace-group-info";
-        let bytes_hash = Digest::sha256(&group_info);
-        let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
-        let done = self.replace(caller, scope, channel, group_info).await;
-        self.answer(caller, ACTION, channel, done).await
-    }
-
-    async fn replace(
-        &self,
-        caller: &Caller,
-        scope: Idempotency,
-        channel: ChannelId,
-        group_info: Bytes,
-    ) -> Result<Receipt, Refusal> {
-        if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
-        }
-        let facts = self.facts(caller, channel).await?;
-        let permit = self.guard.engine.replace_group_info(&self.request(caller, facts.as_ref()))?;
-        let version = permit.policy_version();
-        let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
-        let effect = blocking(move || channels.verify_group_info(&guard.federation(), &permit, group_info)).await??;
-        let event = AuditEvent::GroupInfoReplaced { epoch: effect.epoch() };
-        let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), None, version)?;
-        let accepted = self.guard.commit(unit(None, Some(scope), vec![effect.into_effect()], audit)).await?;
-        Ok(Receipt::of(&accepted, version))
-    }
-
     /// A page of the caller's channels behind `after`, ascending by id, and whether more follow.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod claim_rate;
 mod counts;
 mod directory;
 mod gate;
+mod group_info;
 mod guard;
 mod key_packages;
 mod messages;

@@ -1,0 +1,220 @@
+//! The answer that never came: accepted, durable, and the connection gone before the caller could read it. The caller repeats
+//! the same bytes under the same id, and gets the receipt that it should have had.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use lianxin_connection::Connection;
+use lianxin_proto::Receipt;
+use lianxin_proto::channels::{Commit, Leave};
+use lianxin_proto::messages::{Event, Send};
+use lianxin_trust::Endpoint;
+use lianxin_types::{ChannelId, Clock as _, IdempotencyId, Sequence, SystemClock};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::raw::{RawDevice, fresh_id};
+use crate::talk::soon;
+use crate::zone::{Zone, connect_to};
+
+/// What a line does with what comes back from the gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// Requests go through, answers do not.
+    Held,
+    Cut,
+}
+
+/// A wire between a device and the gateway that lets only requests through when it is told to.
+struct Line {
+    address: SocketAddr,
+    flow: watch::Sender<Flow>,
+}
+
+impl Line {
+    async fn to(gateway: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (flow, state) = watch::channel(Flow::Open);
+        tokio::spawn(async move {
+            // Until the line is dropped, or nobody calls any more.
+            while let Ok((device, _)) = listener.accept().await {
+                let upstream = TcpStream::connect(gateway).await.expect("the gateway listens");
+                tokio::spawn(carry(device, upstream, state.clone()));
+            }
+        });
+        Self { address, flow }
+    }
+
+    fn set(&self, flow: Flow) {
+        self.flow.send_replace(flow);
+    }
+}
+
+async fn carry(device: TcpStream, gateway: TcpStream, mut state: watch::Receiver<Flow>) {
+    let ((mut from_device, mut to_device), (mut from_gateway, mut to_gateway)) =
+        (device.into_split(), gateway.into_split());
+    let mut ended = state.clone();
+    let up = async { tokio::io::copy(&mut from_device, &mut to_gateway).await.map(|_| ()) };
+    let down = async {
+        let mut bytes = vec![0; 16 * 1024];
+        loop {
+            let count = from_gateway.read(&mut bytes).await?;
+            if count == 0 || state.wait_for(|flow| *flow != Flow::Held).await.is_err() {
+                return Ok::<_, std::io::Error>(());
+            }
+            to_device.write_all(&bytes[..count]).await?;
+        }
+    };
+    // Whatever ends first ends both directions: the sockets close with this task.
+    tokio::select! {
+        _ = up => {}
+        _ = down => {}
+        _ = ended.wait_for(|flow| *flow == Flow::Cut) => {}
+    }
+}
+
+/// A device on a line, its channel, and somebody who watches the log.
+struct Stage {
+    zone: Zone,
+    jiwei: RawDevice,
+    shenji: RawDevice,
+    channel: ChannelId,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let zone = Zone::start().await;
+        let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
+        let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+        let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
+        jiwei.add(channel, &shenji).await;
+        Self { zone, jiwei, shenji, channel }
+    }
+
+    async fn log(&self) -> Vec<Event> {
+        self.jiwei.log(self.channel, Sequence(0)).await
+    }
+
+    /// Asks over a line that swallows the answer, waits until the event is in the log, cuts the line, and gives the event.
+    async fn ask_in_vain<T: std::fmt::Debug>(&self, ask: impl AsyncFnOnce(Connection) -> T) -> Event {
+        let before = self.log().await.len();
+        let line = Line::to(self.zone.address()).await;
+        let app = self.zone.app("shenji", "app-1");
+        let endpoint = Endpoint { host: "127.0.0.1".into(), port: line.address.port() };
+        let connection = connect_to(&self.zone.minted, &app.tls_certificate, &app.tls_key, endpoint).await;
+        let connection = connection.expect("connects");
+        line.set(Flow::Held);
+        let accepted = async {
+            while self.log().await.len() == before {
+                SystemClock.sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            answer = ask(connection) => panic!("the line lets no answer through: {answer:?}"),
+            () = soon("the event", accepted) => line.set(Flow::Cut),
+        }
+        self.log().await.pop().expect("it was accepted")
+    }
+
+    /// The repeat got the receipt of this event, however often it is asked for, and there is no second event.
+    async fn assert_same(&self, event: &Event, repeats: [Receipt; 2]) {
+        for receipt in repeats {
+            assert_eq!(
+                (receipt.sequence, receipt.leaf_index, receipt.leaf_hash),
+                (event.sequence, event.leaf_index, event.leaf_hash)
+            );
+        }
+        assert_eq!(self.log().await.last().map(|last| last.sequence), Some(event.sequence), "no duplicate");
+        for member in [&self.jiwei, &self.shenji] {
+            member.read(self.channel).await;
+        }
+    }
+
+    async fn assert_no_fork(&self) {
+        for (from, to) in [(&self.jiwei, &self.shenji), (&self.shenji, &self.jiwei)] {
+            let mls = from.encrypt(self.channel, "还在一起").await;
+            from.send(self.channel, &[(fresh_id(), mls)]).await.remove(0).expect("accepted");
+            from.read(self.channel).await;
+            to.read(self.channel).await;
+        }
+        let (mine, yours) = (self.jiwei.view(self.channel).await, self.shenji.view(self.channel).await);
+        assert_eq!((mine.epoch, mine.epoch_authenticator), (yours.epoch, yours.epoch_authenticator));
+        assert_eq!((mine.head, mine.members), (yours.head, yours.members));
+    }
+
+    async fn call_commit(
+        &self,
+        connection: Connection,
+        id: IdempotencyId,
+        bundle: &lianxin_mls::CommitBundle,
+    ) -> String {
+        let (commit, group_info) = (Bytes::from(bundle.commit.clone()), Bytes::from(bundle.group_info.clone()));
+        let commit = Commit { id, channel: self.channel, commit, welcome: None, group_info };
+        format!("{:?}", connection.commit(commit).await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_answer_was_lost_is_in_the_log_once() {
+    let stage = Stage::set().await;
+    let (id, mls) = (fresh_id(), stage.shenji.encrypt(stage.channel, "收到了吗").await);
+    let (channel, bytes) = (stage.channel, mls.clone());
+    let event = stage.ask_in_vain(async move |connection| {
+        let (sender, mut outcomes) = connection.send_stream();
+        sender.send(Send { id, channel, mls: bytes }).await.expect("sent");
+        format!("{:?}", outcomes.next().await)
+    });
+    let event = event.await;
+    assert_eq!(event.idempotency_id, id);
+    let again = [(id, mls.clone()), (id, mls)];
+    let answers = stage.shenji.send(channel, &again).await;
+    let [Ok(first), Ok(second)] = answers[..] else { panic!("{answers:?}") };
+    stage.assert_same(&event, [first, second]).await;
+    stage.assert_no_fork().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_was_lost_begins_one_epoch() {
+    let stage = Stage::set().await;
+    let weijian = RawDevice::open(&stage.zone, "weijian", "app-1").await;
+    stage.jiwei.add(stage.channel, &weijian).await;
+    stage.shenji.read(stage.channel).await;
+    let (id, bundle) = (fresh_id(), stage.shenji.removal(stage.channel, &weijian.uri).await);
+    let event = stage.ask_in_vain(async |connection| stage.call_commit(connection, id, &bundle).await).await;
+    let first = stage.shenji.commit(stage.channel, &bundle, id).await.expect("the same again");
+    let second = stage.shenji.commit(stage.channel, &bundle, id).await.expect("and again");
+    stage.assert_same(&event, [first, second]).await;
+    stage.assert_no_fork().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_whose_answer_was_lost_is_gone_once() {
+    let stage = Stage::set().await;
+    stage.shenji.lose(stage.channel).await;
+    let (id, bundle) = (fresh_id(), stage.shenji.rejoin_bundle(stage.channel).await);
+    let event = stage.ask_in_vain(async |connection| stage.call_commit(connection, id, &bundle).await).await;
+    let first = stage.shenji.commit(stage.channel, &bundle, id).await.expect("the same again");
+    let second = stage.shenji.commit(stage.channel, &bundle, id).await.expect("and again");
+    stage.assert_same(&event, [first, second]).await;
+    stage.assert_no_fork().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leave_whose_answer_was_lost_waits_once() {
+    let stage = Stage::set().await;
+    let (id, channel) = (fresh_id(), stage.channel);
+    let proposal = stage.shenji.leave_proposal(channel).await;
+    let bytes = proposal.clone();
+    let event = stage.ask_in_vain(async move |connection| {
+        format!("{:?}", connection.leave(Leave { id, channel, proposal: bytes }).await)
+    });
+    let event = event.await;
+    let again = async || {
+        let leave = Leave { id, channel, proposal: proposal.clone() };
+        stage.shenji.connection.leave(leave).await.expect("the same again")
+    };
+    stage.assert_same(&event, [again().await, again().await]).await;
+}
