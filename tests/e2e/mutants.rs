@@ -239,6 +239,8 @@ struct Live {
     start: [Bytes; 2],
     /// Commit, Welcome, GroupInfo.
     bundle: [Bytes; 3],
+    /// Another GroupInfo of the epoch.
+    group_info: Bytes,
     message: Bytes,
     proposal: Bytes,
     package: Bytes,
@@ -248,12 +250,14 @@ impl Live {
     async fn new(attacker: &RawDevice, invited: &RawDevice) -> Self {
         let start = attacker.start(ChannelId(fresh_id().0), &["jiwei"], crate::talk::label()).await;
         let channel = attacker.channel(&["jiwei"]).await;
-        invited.publish(invited.key_packages(1).await).await.expect("published");
+        // A last resort: what is claimed again and again and hardly ever used would come to its limit.
+        invited.publish_last_resort().await;
         let claimed = attacker.claim(channel, &invited.uri).await.expect("claimed").remove(0);
         let message = attacker.encrypt(channel, "原文").await;
         // Who has proposed to leave can do nothing else, so that is in a channel of its own.
         let leaving = attacker.channel(&["jiwei"]).await;
         let proposal = attacker.leave_proposal(leaving).await;
+        let group_info = attacker.group_info(channel).await;
         let bundle = attacker.invite_bundle(channel, &claimed).await;
         Self {
             channel,
@@ -261,6 +265,7 @@ impl Live {
             invited: invited.uri.clone(),
             start: [start.group_info.clone().into(), start.ratchet_tree.clone().into()],
             bundle: [bundle.commit.clone().into(), bundle.welcome.clone().into(), bundle.group_info.clone().into()],
+            group_info,
             message,
             proposal,
             package: attacker.key_packages(1).await.remove(0),
@@ -295,6 +300,7 @@ fn calls_of_channels(live: &Live) -> Vec<Call> {
     let leave = channels::Leave { id, channel: live.leaving, proposal: live.proposal.clone() };
     let report = channels::Report { id, channel, report: Bytes::from_static(&[1; REPORT_BYTES]) };
     let allow = channels::AllowCommitter { id, channel, committer: live.invited.clone() };
+    let replace = channels::ReplaceGroupInfo { id, channel, group_info: live.group_info.clone() };
     let tree = channels::GetWelcomeTree { channel, sequence: Sequence(1) };
     let bundle = live.bundle.each_ref();
     vec![
@@ -308,6 +314,11 @@ fn calls_of_channels(live: &Live) -> Vec<Call> {
             "/lianxin.channels.v1.Channels/GetGroupInfo",
             channels::GetGroupInfo { channel },
             &[],
+        ),
+        call::<channels_v1::ReplaceGroupInfoRequest>(
+            "/lianxin.channels.v1.Channels/ReplaceGroupInfo",
+            replace,
+            &[&live.group_info],
         ),
         call::<channels_v1::ListRequest>(
             "/lianxin.channels.v1.Channels/List",
