@@ -95,7 +95,7 @@ fn removal_key_age(extensions: &Extensions<GroupContext>, zone: &Zone) -> Option
 /// extensions, and a removal key of the zone out of the trust bundle, in use or of before.
 ///
 /// # Errors
-/// [`ContextError`]; `Suite`, `GroupId`, `UnknownZone` from here, the rest as [`read_extensions`].
+/// [`ContextError`]: of every kind that is about a context as it stands.
 pub fn read_context(context: &GroupContext, federation: &Federation) -> Result<ChannelContext, ContextError> {
     let channel = stored_context(context)?;
     let zone = channel.zone();
