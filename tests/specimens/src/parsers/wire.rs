@@ -40,6 +40,13 @@ pub(super) const PARSERS: &[Parser] = &[
     read!("channels_create_response", channels_v1::CreateResponse => Receipt, vec![receipt().into()]),
     read!("channels_commit_request", channels_v1::CommitRequest => channels::Commit, commits()),
     read!("channels_commit_response", channels_v1::CommitResponse => Receipt, vec![receipt().into()]),
+    read!("channels_replace_group_info_request", channels_v1::ReplaceGroupInfoRequest => channels::ReplaceGroupInfo, {
+        let group_info = stock().start_info.clone().into();
+        vec![channels::ReplaceGroupInfo { id: ID, channel: CHANNEL, group_info }.into()]
+    }),
+    read!("channels_replace_group_info_response", channels_v1::ReplaceGroupInfoResponse => Receipt, {
+        vec![receipt().into()]
+    }),
     read!("channels_leave_request", channels_v1::LeaveRequest => channels::Leave, {
         vec![channels::Leave { id: ID, channel: CHANNEL, proposal: stock().proposals[0].clone().into() }.into()]
     }),

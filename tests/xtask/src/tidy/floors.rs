@@ -246,6 +246,7 @@ mod tests {
             "lianxin-e2e",
             "lianxin-load",
             "lianxin-specimens",
+            "lianxin-differential",
         ];
         assert_eq!(may, edges);
     }
