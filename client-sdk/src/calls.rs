@@ -139,7 +139,14 @@ impl Drive {
         receipt: Receipt,
     ) -> Result<(), ClientError> {
         let (id, kind) = (intent.id, intent.kind);
-        self.shared.transaction(move |tx, _| changes::accepted(tx, channel, &intent)).await?;
+        let (federation, device, start) = (self.shared.federation(), self.shared.device.clone(), receipt);
+        let stored = self.shared.transaction(move |tx, mls| {
+            if intent.kind == IntentKind::Create {
+                changes::started(tx, mls, &federation, device, channel, &intent, &start)?;
+            }
+            changes::accepted(tx, channel, &intent)
+        });
+        stored.await?;
         match kind {
             IntentKind::Create => {
                 self.follow(channel).await?;

@@ -1,9 +1,12 @@
 //! Changes of a channel that wait for the gateway (creation, commit, leave), inside a transaction. The staged MLS state and
 //! the bytes for the gateway are stored together; nothing is merged before its own bytes come back in the log.
 
+use lianxin_connection::Receipt;
 use lianxin_keystore::Transaction;
-use lianxin_mls::{CommitBundle, Mls, MlsError, StartBundle};
-use lianxin_types::{ChannelId, IdempotencyId};
+use lianxin_mls::{CommitBundle, LogEvent, Mls, MlsError, StartBundle};
+use lianxin_tlog::EventKind;
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DeviceUri, IdempotencyId, Sequence};
 
 use crate::ClientError;
 use crate::rows::{INTENT, Intent, IntentKind};
@@ -107,6 +110,33 @@ pub(crate) fn put_report(
     report: Vec<u8>,
 ) -> Result<(), ClientError> {
     put(tx, channel, &Intent { id, kind: IntentKind::Report, accepted: false, parts: vec![report] })
+}
+
+/// Takes the start of an own channel in: its place follows from the receipt and the own bytes, so that the application can
+/// send before the event itself comes back. A receipt that lies shows as a head that nobody else has.
+pub(crate) fn started(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    sender: DeviceUri,
+    channel: ChannelId,
+    intent: &Intent,
+    receipt: &Receipt,
+) -> Result<(), ClientError> {
+    let is_waiting = mls.channel(tx, channel)?.is_some_and(|view| view.head.sequence == Sequence(0));
+    let Some(group_info) = intent.parts.first().filter(|_| is_waiting) else { return Ok(()) };
+    let event = LogEvent {
+        channel,
+        sequence: receipt.sequence,
+        kind: EventKind::Start,
+        sender,
+        gateway_time: receipt.gateway_time,
+        expiry: receipt.expiry,
+        mls: group_info.clone(),
+        idempotency_id: intent.id,
+    };
+    mls.process(tx, federation, &event)?;
+    Ok(())
 }
 
 /// The gateway has accepted. A creation, a report and a leave are done with that; a commit waits for its echo.

@@ -257,3 +257,14 @@ async fn raw_history_by(
         Err(other) => panic!("{other:?}"),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creator_sends_before_its_own_start_has_come_back() {
+    let zone = Zone::start().await;
+    let jiwei = zone.client("jiwei", "app-1").await;
+    for round in 0..10 {
+        let channel = create(&jiwei, &["jiwei"]).await;
+        let receipt = soon("a receipt", channel.send(format!("第{round}个频道"))).await.expect("accepted at once");
+        assert_eq!(receipt.sequence, Sequence(2));
+    }
+}

@@ -9,6 +9,7 @@ mod conversation;
 mod coverage;
 mod crash;
 mod effort;
+mod flood;
 mod forge;
 mod full_disk;
 mod handshakes;
