@@ -63,7 +63,7 @@ impl Throttle {
     }
 }
 
-/// A count for each key. Keys whose count is whole are forgotten; at most [`KEYS_MAX`] are told apart, and beyond it new ones
+/// A count for each key. Keys whose count is whole are forgotten; at most 4,096 are told apart, and beyond it new ones
 /// share one count.
 #[derive(Debug)]
 pub struct Throttles<K> {
