@@ -226,6 +226,8 @@ async fn a_reader_that_does_not_read_is_ended_with_its_reason_and_holds_nobody_u
     // From its cursor it gets everything.
     let events = caught_up(&slow, channel).await;
     assert_eq!(events, 121, "its own commit and the messages");
+    drop((writer, slow, control, unread, honest));
+    crate::refusals::assert_recorded(zone, &[ReasonCode::TooSlow]).await;
 }
 
 /// Events of a channel up to the head.

@@ -7,16 +7,18 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use lianxin_certs_dev::read_signing_key;
 use lianxin_keystore::{MlsStorage, Transaction};
-use lianxin_mls::CommitBundle;
+use lianxin_mls::{CommitBundle, StartBundle};
 use lianxin_profile::{
-    AuthenticatedData, CIPHERSUITE, capabilities, head_extension, parse_group_info, parse_tree, read_head,
-    x509_credential,
+    AuthenticatedData, CIPHERSUITE, ChannelContext, NamedDepartment, capabilities, group_context_extensions,
+    head_extension, parse_group_info, parse_tree, read_head, x509_credential,
 };
 use lianxin_tlog::Head;
-use lianxin_types::ChannelId;
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, Digest, ZoneId};
 use openmls::prelude::{
-    CredentialWithKey, GroupId, KeyPackage, LeafNodeParameters, Lifetime, MlsGroup, MlsGroupJoinConfig,
-    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, Proposal, ProtocolVersion,
+    CredentialWithKey, GroupId, KeyPackage, LeafNodeParameters, Lifetime, MlsGroup, MlsGroupCreateConfig,
+    MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY,
+    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, Proposal, ProtocolVersion,
 };
 use openmls_rust_crypto::{OpenMlsRustCrypto, RustCrypto};
 use openmls_traits::OpenMlsProvider;
@@ -68,6 +70,37 @@ impl Forger {
             .build(CIPHERSUITE, &provider, &Pen(&self.key), self.credential());
         let package = built.expect("openmls makes it").into_key_package();
         MlsMessageOut::from(package).to_bytes().expect("bytes")
+    }
+
+    /// A group with this device alone, for a channel that names these departments, whoever this device is.
+    pub(crate) fn start(
+        &self,
+        federation: &Federation,
+        channel: ChannelId,
+        zone: &ZoneId,
+        departments: &[&str],
+    ) -> StartBundle {
+        let removal_key = federation.bundle().bundle.zone(zone).expect("in the bundle").removal_key;
+        let named = crate::talk::departments(departments).into_iter().map(NamedDepartment::without_policy).collect();
+        let (label, slot_key) = (crate::talk::label(), [7; 32]);
+        let context = ChannelContext::new(channel, zone.clone(), label, named, Digest::ZERO, slot_key);
+        let config = MlsGroupCreateConfig::builder()
+            .ciphersuite(CIPHERSUITE)
+            .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+            .capabilities(capabilities())
+            .with_group_context_extensions(group_context_extensions(&context.expect("sound"), &removal_key))
+            .build();
+        let provider = OpenMlsRustCrypto::default();
+        let id = GroupId::from_slice(&[&channel.0[..], &[0; 4]].concat());
+        let group = MlsGroup::new_with_group_id(&provider, &Pen(&self.key), &config, id, self.credential());
+        let group = group.expect("openmls makes it");
+        let head = head_extension(&lianxin_tlog::chain_start(&channel));
+        let info =
+            group.export_group_info_with_additional_extensions(provider.crypto(), &Pen(&self.key), false, [head]);
+        StartBundle {
+            group_info: info.expect("openmls makes it").to_bytes().expect("bytes"),
+            ratchet_tree: group.export_ratchet_tree().tls_serialize_detached().expect("bytes"),
+        }
     }
 
     /// An external commit as openmls makes it: it takes out the leaf with this key, if there is one.

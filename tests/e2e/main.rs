@@ -5,6 +5,7 @@
 
 mod attacks;
 mod closing;
+mod codes;
 mod conversation;
 mod coverage;
 mod crash;

@@ -17,7 +17,7 @@ use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Event, Frame, History, InboxItem, Receive, Send};
 use lianxin_proto::{Problem, Receipt};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DeviceUri, IdempotencyId, Label, Random, Sequence, SystemClock, SystemRandom};
+use lianxin_types::{ChannelId, DeviceUri, IdempotencyId, Label, Random, Sequence, SystemClock, SystemRandom, ZoneId};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -32,7 +32,7 @@ pub(crate) struct RawDevice {
     pub(crate) uri: DeviceUri,
     keystore: Keystore,
     mls: Arc<Mls>,
-    federation: Arc<Federation>,
+    pub(crate) federation: Arc<Federation>,
 }
 
 #[derive(Debug)]
@@ -112,12 +112,11 @@ impl RawDevice {
     }
 
     pub(crate) async fn start(&self, channel: ChannelId, names: &[&str], label: Label) -> StartBundle {
-        let new = NewChannel {
-            channel,
-            zone: "cn-zj-1".parse().expect("well formed"),
-            label,
-            departments: departments(names),
-        };
+        self.start_in(channel, "cn-zj-1".parse().expect("well formed"), names, label).await
+    }
+
+    pub(crate) async fn start_in(&self, channel: ChannelId, zone: ZoneId, names: &[&str], label: Label) -> StartBundle {
+        let new = NewChannel { channel, zone, label, departments: departments(names) };
         self.work(move |tx, mls, federation| mls.create(tx, federation, &new)).await
     }
 

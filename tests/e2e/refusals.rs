@@ -16,7 +16,7 @@ pub(crate) fn assert_refused(answer: &Answer, expect: ReasonCode) {
 }
 
 /// Every code in `codes` has a record of a refusal in what the gateway left.
-async fn assert_recorded(zone: Zone, codes: &[ReasonCode]) {
+pub(crate) async fn assert_recorded(zone: Zone, codes: &[ReasonCode]) {
     let bodies = zone.close().await.shared_bodies();
     for code in codes {
         let found = bodies.iter().any(|body| {

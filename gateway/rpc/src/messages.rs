@@ -109,7 +109,7 @@ impl SendStream {
                 Ok(()) if batch.is_last => return,
                 Ok(()) => {}
                 Err(Lost::Gone) => return,
-                Err(Lost::Stalled) => return self.answers.cut_off(None).await,
+                Err(Lost::Stalled) => return self.answers.cut_off(&self.caller, "send", None).await,
             }
         }
         self.answers.end(None, &Refusal::ShuttingDown);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lianxin_operations::Refusal;
+use lianxin_operations::{Caller, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use crate::Face;
@@ -75,11 +75,13 @@ impl<T> Reader<T> {
         }
     }
 
-    /// Ends a stream whose client does not read: what waits is given up, and the connection goes unless the client takes
-    /// the last word.
-    pub(crate) async fn cut_off(&self, last_piece: Option<T>) {
+    /// Ends a stream whose client does not read, and records it: what waits is given up, and the connection goes unless the
+    /// client takes the last word.
+    pub(crate) async fn cut_off(&self, caller: &Caller, action: &'static str, last_piece: Option<T>) {
         self.face.operations().stream_cut_off();
         self.outbox.cut(last_piece, to_status(&Refusal::TooSlow));
+        // It is said whether it can be recorded or not: the stream is over either way.
+        let _recorded = self.face.operations().refused(caller, action, Refusal::TooSlow).await;
         tokio::select! {
             () = self.outbox.gone() => {}
             () = self.face.operations().pause(LAST_WORD_WITHIN) => self.closing.cancel(),

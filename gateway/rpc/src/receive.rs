@@ -77,7 +77,9 @@ impl ReceiveStream {
         let closed = |refusal| Frame::Closed { channel: None, reason: to_problem(refusal) }.into();
         match ended {
             End::Lost(Lost::Gone) => {}
-            End::Lost(Lost::Stalled) => self.frames.cut_off(Some(closed(&Refusal::TooSlow))).await,
+            End::Lost(Lost::Stalled) => {
+                self.frames.cut_off(&self.caller, "receive", Some(closed(&Refusal::TooSlow))).await;
+            }
             End::Refused(refusal) => self.frames.end(Some(closed(&refusal)), &refusal),
         }
     }
