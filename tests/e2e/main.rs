@@ -32,5 +32,6 @@ mod reports;
 mod rotation;
 mod support_bundle;
 mod talk;
+mod unread;
 mod wire;
 mod zone;

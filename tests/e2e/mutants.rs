@@ -4,12 +4,12 @@
 //! 250 mutants by default, 10,000 in a long run (`LIANXIN_TEST_LONG=1 cargo test -p lianxin-e2e mutants`). The seed
 //! (`LIANXIN_TEST_SEED`) decides which call is mutated how; the MLS bytes are drawn anew. A failure shows the request's bytes.
 //!
-//! What cannot be read as protobuf at all is answered by gRPC itself, with INTERNAL and no Problem, before any room of ours
-//! sees it; it is counted apart and held against our own reading of the same bytes.
+//! What cannot be read as protobuf at all is refused as MALFORMED like the rest; it is also counted apart and held against our
+//! own reading of the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use lianxin_mutation::{MlsKind, Mutator, Piece, mls, protobuf};
 use lianxin_profile::REPORT_BYTES;
 use lianxin_proto::channels::{self, v1 as channels_v1};
@@ -19,53 +19,14 @@ use lianxin_proto::messages::{self, v1 as messages_v1};
 use lianxin_proto::{Problem, ReasonCode};
 use lianxin_types::{ChannelId, DeviceUri, Sequence};
 use prost::Message as _;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
 use crate::coverage::methods_of_the_contract;
 use crate::effort::{seed, share};
 use crate::raw::{RawDevice, fresh_id};
 use crate::talk::soon;
-use crate::wire;
+use crate::wire::{self, AsItIs};
 use crate::zone::Zone;
-
-/// Bytes as they are, in both directions.
-#[derive(Debug, Clone, Copy)]
-struct AsItIs;
-
-impl Codec for AsItIs {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for AsItIs {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for AsItIs {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
 
 /// One call that can be mutated.
 struct Call {
@@ -147,16 +108,14 @@ impl Tally {
                 return true;
             }
             Ok(Some(problem)) => problem,
-            Err(status) => match Problem::from_status(&status) {
-                Some(problem) => problem,
-                None => {
-                    assert!(!(call.reads)(bytes), "{status:?}: {}", shown());
-                    assert_eq!(status.code(), tonic::Code::Internal, "{}", shown());
-                    self.unread += 1;
-                    return false;
-                }
-            },
+            Err(status) => {
+                Problem::from_status(&status).unwrap_or_else(|| panic!("{status:?} has no Problem: {}", shown()))
+            }
         };
+        if !(call.reads)(bytes) {
+            assert_eq!((problem.code, &*problem.field), (ReasonCode::Malformed, "request"), "{}", shown());
+            self.unread += 1;
+        }
         assert_ne!(problem.code, ReasonCode::Internal, "{}", shown());
         *self.refused.entry(problem.code).or_default() += 1;
         false

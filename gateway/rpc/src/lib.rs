@@ -14,6 +14,7 @@ mod reader;
 mod receive;
 mod status;
 mod stop;
+mod unread;
 
 use lianxin_operations::Operations;
 use lianxin_proto::channels::v1::channels_server::ChannelsServer;
@@ -23,6 +24,7 @@ use lianxin_proto::messages::v1::messages_server::MessagesServer;
 
 pub use peer::Peer;
 pub use reader::Patience;
+pub use unread::Answering;
 
 /// The face of one gateway. Cheap to clone.
 #[derive(Clone)]
@@ -42,22 +44,26 @@ impl Face {
     }
 
     /// The channels service.
-    pub fn channels(&self) -> ChannelsServer<Self> {
-        ChannelsServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    pub fn channels(&self) -> Answering<ChannelsServer<Self>> {
+        let service = ChannelsServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Answering::new(self.clone(), service)
     }
 
     /// The messages service.
-    pub fn messages(&self) -> MessagesServer<Self> {
-        MessagesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    pub fn messages(&self) -> Answering<MessagesServer<Self>> {
+        let service = MessagesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Answering::new(self.clone(), service)
     }
 
     /// The key packages service.
-    pub fn key_packages(&self) -> KeyPackagesServer<Self> {
-        KeyPackagesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    pub fn key_packages(&self) -> Answering<KeyPackagesServer<Self>> {
+        let service = KeyPackagesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Answering::new(self.clone(), service)
     }
 
     /// The directory service.
-    pub fn directory(&self) -> DirectoryServer<Self> {
-        DirectoryServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX)
+    pub fn directory(&self) -> Answering<DirectoryServer<Self>> {
+        let service = DirectoryServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Answering::new(self.clone(), service)
     }
 }

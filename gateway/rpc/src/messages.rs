@@ -13,6 +13,7 @@ use crate::outbox::{self, Room};
 use crate::reader::{Lost, Reader};
 use crate::status::{from_parse_error, to_problem, to_status};
 use crate::stop::stopped;
+use crate::unread;
 
 #[tonic::async_trait]
 impl v1::messages_server::Messages for Face {
@@ -54,20 +55,30 @@ impl v1::messages_server::Messages for Face {
 /// What a client has sent by now.
 struct Batch {
     requests: Vec<v1::SendRequest>,
+    /// What ends the stream behind these.
+    end: Option<End>,
+}
+
+enum End {
     /// The client has ended its half of the stream, or the connection is gone.
-    is_last: bool,
+    Gone,
+    /// What came next cannot be read.
+    Unread(Refusal),
 }
 
 /// Waits for one request and takes what else has arrived, at most what may be without an answer.
 async fn ready(requests: &mut Streaming<v1::SendRequest>) -> Batch {
-    let mut batch = Batch { requests: Vec::new(), is_last: false };
+    let mut batch = Batch { requests: Vec::new(), end: None };
     let mut next = Some(requests.message().await);
     while let Some(received) = next {
-        let Ok(Some(request)) = received else {
-            batch.is_last = true;
+        match received {
+            Ok(Some(request)) => batch.requests.push(request),
+            Ok(None) => batch.end = Some(End::Gone),
+            Err(status) => batch.end = Some(unread::refusal_of(&status).map_or(End::Gone, End::Unread)),
+        }
+        if batch.end.is_some() {
             break;
-        };
-        batch.requests.push(request);
+        }
         if batch.requests.len() == LIMITS.stream_sends_in_flight_max {
             break;
         }
@@ -105,9 +116,13 @@ impl SendStream {
                 answered = self.answer(batch.requests) => answered,
                 () = face.gave_up(&mut stopping) => break,
             };
-            match answered {
-                Ok(()) if batch.is_last => return,
-                Ok(()) => {}
+            match answered.map(|()| batch.end) {
+                Ok(None) => {}
+                Ok(Some(End::Gone)) => return,
+                Ok(Some(End::Unread(refusal))) => {
+                    let refusal = face.operations().refused(&self.caller, unread::ACTION, refusal).await;
+                    return self.answers.end(None, &refusal);
+                }
                 Err(Lost::Gone) => return,
                 Err(Lost::Stalled) => return self.answers.cut_off(&self.caller, "send", None).await,
             }

@@ -24,7 +24,14 @@ impl Face {
     /// # Errors
     /// The refusal of a certificate that does not hold any more; INTERNAL if the composition handed in no peer.
     pub(crate) fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        let peer = request.extensions().get::<Peer>();
+        self.caller_behind(request.extensions().get::<Peer>())
+    }
+
+    /// The caller at the other end of a connection.
+    ///
+    /// # Errors
+    /// As [`Face::caller`].
+    pub(crate) fn caller_behind(&self, peer: Option<&Peer>) -> Result<Caller, Status> {
         let identified = match peer {
             Some(peer) => self.operations.identify(&peer.chain),
             None => Err(Refusal::Internal),

@@ -15,6 +15,7 @@ use crate::outbox::{Outgoing, Room};
 use crate::reader::{Lost, Reader};
 use crate::status::{from_parse_error, to_problem, to_status};
 use crate::stop::stopped;
+use crate::unread;
 
 /// Frames that wait for a slow client before the gateway stops reading for it.
 const FRAMES: Room = Room { pieces_max: 16, bytes_max: LIMITS.frame_bytes_max };
@@ -102,7 +103,10 @@ impl ReceiveStream {
                 () = stopped(&mut stopping) => return Err(Refusal::ShuttingDown.into()),
                 () = self.frames.gone() => return Err(Lost::Gone.into()),
                 request = asked.recv() => match request {
-                    Some(request) => self.ask(request).await?,
+                    Some(Ok(request)) => self.ask(request).await?,
+                    Some(Err(refusal)) => {
+                        return Err(self.face.operations().refused(&self.caller, unread::ACTION, refusal).await.into());
+                    }
                     None => return Err(Lost::Gone.into()),
                 },
                 delivery = self.receiver.next() => {
@@ -140,9 +144,18 @@ impl ReceiveStream {
     }
 }
 
-async fn read(mut requests: Streaming<v1::ReceiveRequest>, queue: mpsc::Sender<v1::ReceiveRequest>) {
-    while let Ok(Some(request)) = requests.message().await {
-        if queue.send(request).await.is_err() {
+/// Hands on what the client asks, and at its end a refusal if the stream ends with what cannot be read.
+async fn read(mut requests: Streaming<v1::ReceiveRequest>, queue: mpsc::Sender<Result<v1::ReceiveRequest, Refusal>>) {
+    loop {
+        let (asked, is_last) = match requests.message().await {
+            Ok(Some(request)) => (Ok(request), false),
+            Ok(None) => return,
+            Err(status) => match unread::refusal_of(&status) {
+                Some(refusal) => (Err(refusal), true),
+                None => return,
+            },
+        };
+        if queue.send(asked).await.is_err() || is_last {
             return;
         }
     }
