@@ -128,7 +128,7 @@ async fn a_claim_is_for_one_channel_and_a_department_hoards_none() {
     let bodies = zone.close().await.shared_bodies();
     assert_in(&bodies, &[("commit", "KEY_PACKAGE_NOT_CLAIMED"), ("claim-key-packages", "LIMIT_REACHED")]);
     // By rate: counted per device and minute, the first at once (PROTOCOL 8).
-    let is_counted = |body: &Value| body["event"] == "refused-before-caller" && body["reason"] == "RESOURCE_EXHAUSTED";
+    let is_counted = |body: &Value| body["event"] == "calls-counted" && body["caller_department"] == "shenji";
     assert!(bodies.iter().any(is_counted), "{bodies:#?}");
 }
 

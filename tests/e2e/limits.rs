@@ -147,7 +147,7 @@ async fn a_device_has_sixteen_streams_each_way_over_all_its_connections_and_not_
     drop((sending, connections, other));
     let bodies = zone.close().await.shared_bodies();
     let refused = bodies.iter().filter(|body| body["reason"] == "RESOURCE_EXHAUSTED");
-    assert!(refused.clone().count() > 0 && refused.clone().all(|body| body["event"] == "refused-before-caller"));
+    assert!(refused.clone().count() > 0 && refused.clone().all(|body| body["event"] == "calls-counted"));
 }
 
 type Receiving = (ReceiveControl, FrameStream);

@@ -16,7 +16,7 @@ pub(crate) fn assert_refused(answer: &Answer, expect: ReasonCode) {
 }
 
 /// Every code in `codes` has a record of a refusal in what the gateway left.
-pub(crate) async fn assert_recorded(zone: Zone, codes: &[ReasonCode]) {
+pub(crate) async fn assert_recorded(zone: Zone, codes: &[ReasonCode]) -> Vec<serde_json::Value> {
     let bodies = zone.close().await.shared_bodies();
     for code in codes {
         let found = bodies.iter().any(|body| {
@@ -25,6 +25,7 @@ pub(crate) async fn assert_recorded(zone: Zone, codes: &[ReasonCode]) {
         });
         assert!(found, "{code:?} has no audit record");
     }
+    bodies
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +84,13 @@ async fn a_repeat_gets_the_same_receipt_and_other_bytes_or_another_id_get_none()
     let created = jiwei.create(&start, id).await.expect("created");
     assert_eq!(jiwei.create(&start, id).await.expect("the same again").leaf_index, created.leaf_index);
     assert_refused(&jiwei.create(&start, fresh_id()).await, ReasonCode::ChannelExists);
-    assert_recorded(zone, &[ReasonCode::IdReused, ReasonCode::Duplicate, ReasonCode::ChannelExists]).await;
+    let bodies = assert_recorded(zone, &[ReasonCode::IdReused, ReasonCode::Duplicate, ReasonCode::ChannelExists]).await;
+    let repeats: Vec<_> = bodies.iter().filter(|body| body["event"] == "calls-counted").collect();
+    assert!(!repeats.is_empty(), "repeats are counted, for the device that repeats");
+    assert!(
+        repeats.iter().all(|body| body["reason"] == "repeat" && body["caller_department"] == "jiwei"),
+        "{repeats:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -132,7 +132,17 @@ pub enum AuditEvent {
         /// The reason code's name.
         reason: &'static str,
     },
-    /// Callers that did not get as far as having a name, or repeats, were refused: counted per minute.
+    /// Calls of a known caller that have no record each: refused for coming too often, or repeats of what was accepted. Counted
+    /// per minute. The record's caller is the device; without one it is of several that are told apart no more.
+    CallsCounted {
+        /// The reason code's name, or `repeat`.
+        reason: &'static str,
+        /// Minutes since 1970.
+        minute: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Callers that did not get as far as having a name were refused: counted per minute.
     RefusedBeforeCaller {
         /// Salted hash of the network address, so that counts can be joined within a process and not beyond.
         source: Digest,
@@ -203,7 +213,7 @@ impl AuditEvent {
             | Self::ChannelsListed
             | Self::KeyPackagesCounted
             | Self::TrustRead => EventFamily::Read,
-            Self::Refused { .. } | Self::RefusedBeforeCaller { .. } => EventFamily::Refusal,
+            Self::Refused { .. } | Self::CallsCounted { .. } | Self::RefusedBeforeCaller { .. } => EventFamily::Refusal,
             Self::ReceiveOpened | Self::InboxConfirmed { .. } | Self::SessionOpened { .. } => EventFamily::Session,
             Self::GatewayStarted { .. } | Self::Reloaded { .. } | Self::ReloadRefused { .. } | Self::GatewayStopped => {
                 EventFamily::Gateway
@@ -236,6 +246,7 @@ impl AuditEvent {
             Self::InboxConfirmed { .. } => "inbox-confirmed",
             Self::SessionOpened { .. } => "session-opened",
             Self::Refused { .. } => "refused",
+            Self::CallsCounted { .. } => "calls-counted",
             Self::RefusedBeforeCaller { .. } => "refused-before-caller",
             Self::GatewayStarted { .. } => "gateway-started",
             Self::Reloaded { .. } => "reloaded",
@@ -274,6 +285,9 @@ impl AuditEvent {
             Self::InboxConfirmed { items } => json!({"items": items}),
             Self::SessionOpened { protocol_version } => json!({"protocol_version": protocol_version}),
             Self::Refused { action, reason } => json!({"action": action, "reason": reason}),
+            Self::CallsCounted { reason, minute, count } => {
+                json!({"reason": reason, "minute": minute, "count": count})
+            }
             Self::RefusedBeforeCaller { source, reason, minute, count } => {
                 json!({"source": source.to_hex(), "reason": reason, "minute": minute, "count": count})
             }

@@ -1,11 +1,11 @@
-//! Refusals before a caller is known, counted per source, reason and minute (PROTOCOL 8): an attacker who knocks a million
-//! times gets a handful of records, and none of them is missing.
+//! Refusals before a caller is known, and refusals by rate, counted per source or device, reason and minute (PROTOCOL 8): an
+//! attacker who knocks a million times gets a handful of records, and none of them is missing.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use lianxin_audit::AuditEvent;
-use lianxin_types::{Digest, Random, Timestamp, labelled_sha256};
+use lianxin_types::{DeviceUri, Digest, Random, Timestamp, labelled_sha256};
 use tokio::sync::Notify;
 
 /// Counters. A source is stored as a salted hash, the salt is drawn at start.
@@ -19,7 +19,24 @@ pub(crate) struct RefusalCounts {
 struct Counts {
     minutes: BTreeMap<Key, u64>,
     /// The first of its kind in its minute, to be recorded at once. No longer than `minutes`.
-    firsts: Vec<AuditEvent>,
+    firsts: Vec<Counted>,
+}
+
+/// Who is refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Who<'a> {
+    /// A network address or a certificate.
+    Source(&'a [u8]),
+    /// A device whose certificate holds.
+    Caller(&'a DeviceUri),
+}
+
+/// A count to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) event: AuditEvent,
+    /// Whose record it is.
+    pub(crate) caller: Option<DeviceUri>,
 }
 
 /// How much of the refusal counts to write.
@@ -31,9 +48,39 @@ pub(crate) enum Flush {
     Everything,
 }
 
-type Key = (u64, Digest, &'static str);
+type Key = (u64, Counter, &'static str);
 
-/// Different (minute, source, reason) that are told apart; beyond it sources are counted together.
+/// Whom a count is of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Counter {
+    Source(Digest),
+    /// `None` counts devices together.
+    Device(Option<DeviceUri>),
+}
+
+impl Counter {
+    fn counted(&self, reason: &'static str, minute: u64, count: u64) -> Counted {
+        match self {
+            Self::Source(source) => Counted {
+                event: AuditEvent::RefusedBeforeCaller { source: *source, reason, minute, count },
+                caller: None,
+            },
+            Self::Device(caller) => {
+                Counted { event: AuditEvent::CallsCounted { reason, minute, count }, caller: caller.clone() }
+            }
+        }
+    }
+
+    /// Together with all others of its sort.
+    fn together(&self) -> Self {
+        match self {
+            Self::Source(_) => Self::Source(Digest::ZERO),
+            Self::Device(_) => Self::Device(None),
+        }
+    }
+}
+
+/// Different (minute, source or device, reason) that are told apart; beyond it they are counted together.
 const KEYS_MAX: usize = 4_096;
 
 impl RefusalCounts {
@@ -41,18 +88,23 @@ impl RefusalCounts {
         Self { salt: random.array(), counts: Mutex::default(), wake: Notify::new() }
     }
 
-    /// Counts one refusal of whoever `source` names: a network address, a certificate, an identity. Never waits.
-    pub(crate) fn count(&self, source: &[u8], reason: &'static str, now: Timestamp) {
+    /// Counts one refusal. Never waits.
+    pub(crate) fn count(&self, who: Who<'_>, reason: &'static str, now: Timestamp) {
         let minute = now.seconds() / 60;
-        let mut source = labelled_sha256("lianxin/source/v1", &[&self.salt, source]);
+        let counter = match who {
+            Who::Source(source) => Counter::Source(labelled_sha256("lianxin/source/v1", &[&self.salt, source])),
+            Who::Caller(device) => Counter::Device(Some(device.clone())),
+        };
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.minutes.len() >= KEYS_MAX && !counts.minutes.contains_key(&(minute, source, reason)) {
-            source = Digest::ZERO;
+        let mut key = (minute, counter, reason);
+        if counts.minutes.len() >= KEYS_MAX && !counts.minutes.contains_key(&key) {
+            key.1 = key.1.together();
         }
-        let count = counts.minutes.entry((minute, source, reason)).or_insert(0);
+        let first = key.1.counted(reason, minute, 1);
+        let count = counts.minutes.entry(key).or_insert(0);
         *count += 1;
         if *count == 1 {
-            counts.firsts.push(AuditEvent::RefusedBeforeCaller { source, reason, minute, count: 1 });
+            counts.firsts.push(first);
             self.wake.notify_one();
         }
     }
@@ -63,20 +115,20 @@ impl RefusalCounts {
     }
 
     /// Takes out what is to be recorded: firsts, and a count for every minute that is over and had more than its first.
-    pub(crate) fn take(&self, now: Timestamp, flush: Flush) -> Vec<AuditEvent> {
+    pub(crate) fn take(&self, now: Timestamp, flush: Flush) -> Vec<Counted> {
         let minute_now = now.seconds() / 60;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let taken: Vec<Key> = counts
             .minutes
             .keys()
             .filter(|(minute, ..)| flush == Flush::Everything || *minute < minute_now)
-            .copied()
+            .cloned()
             .collect();
         let mut events = std::mem::take(&mut counts.firsts);
         for key in taken {
-            let (minute, source, reason) = key;
             if let Some(count) = counts.minutes.remove(&key).filter(|count| *count > 1) {
-                events.push(AuditEvent::RefusedBeforeCaller { source, reason, minute, count });
+                let (minute, counter, reason) = key;
+                events.push(counter.counted(reason, minute, count));
             }
         }
         events
@@ -88,8 +140,8 @@ mod tests {
     use super::*;
     use lianxin_types::SystemRandom;
 
-    fn counted(events: Vec<AuditEvent>) -> Vec<(&'static str, u64, u64)> {
-        let figures = |event| match event {
+    fn counted(events: Vec<Counted>) -> Vec<(&'static str, u64, u64)> {
+        let figures = |counted: Counted| match counted.event {
             AuditEvent::RefusedBeforeCaller { reason, minute, count, .. } => (reason, minute, count),
             other => panic!("{other:?}"),
         };
@@ -100,11 +152,11 @@ mod tests {
     fn the_first_is_recorded_at_once_and_the_rest_as_a_count() {
         let counts = RefusalCounts::new(&SystemRandom);
         let now = Timestamp::from_seconds(600);
-        counts.count(b"here", "expired", now);
-        counts.count(b"here", "expired", now);
-        counts.count(b"here", "revoked", now);
+        counts.count(Who::Source(b"here"), "expired", now);
+        counts.count(Who::Source(b"here"), "expired", now);
+        counts.count(Who::Source(b"here"), "revoked", now);
         assert_eq!(counted(counts.take(now, Flush::FinishedMinutes)), [("expired", 10, 1), ("revoked", 10, 1)]);
-        counts.count(b"here", "expired", now);
+        counts.count(Who::Source(b"here"), "expired", now);
         assert_eq!(counted(counts.take(now, Flush::FinishedMinutes)), []);
         let later = Timestamp::from_seconds(660);
         assert_eq!(counted(counts.take(later, Flush::FinishedMinutes)), [("expired", 10, 3)]);
@@ -115,11 +167,36 @@ mod tests {
     fn a_flood_of_sources_has_a_bound_and_loses_no_count() {
         let counts = RefusalCounts::new(&SystemRandom);
         for number in 0..10_000u32 {
-            counts.count(&number.to_be_bytes(), "unknown", Timestamp(0));
+            counts.count(Who::Source(&number.to_be_bytes()), "unknown", Timestamp(0));
         }
         let events = counted(counts.take(Timestamp(0), Flush::Everything));
         assert!(events.len() <= KEYS_MAX + 2, "{}", events.len());
         let merged = events.iter().map(|(_, _, count)| *count).max();
         assert_eq!(merged, Some(10_000 - KEYS_MAX as u64));
+    }
+
+    #[test]
+    fn a_devices_count_is_a_record_of_that_device() {
+        let counts = RefusalCounts::new(&SystemRandom);
+        let device: DeviceUri = "lianxin://jiwei/app/a/1".parse().expect("well formed");
+        counts.count(Who::Caller(&device), "often", Timestamp(0));
+        counts.count(Who::Caller(&device), "often", Timestamp(0));
+        let of = |count| AuditEvent::CallsCounted { reason: "often", minute: 0, count };
+        let all = counts.take(Timestamp(0), Flush::Everything);
+        let expect = [1, 2].map(|count| Counted { event: of(count), caller: Some(device.clone()) });
+        assert_eq!(all, expect);
+    }
+
+    #[test]
+    fn more_devices_than_are_told_apart_are_counted_together() {
+        let counts = RefusalCounts::new(&SystemRandom);
+        for number in 0..KEYS_MAX + 10 {
+            let device: DeviceUri = format!("lianxin://jiwei/app/a/{number}").parse().expect("well formed");
+            counts.count(Who::Caller(&device), "often", Timestamp(0));
+        }
+        let all = counts.take(Timestamp(0), Flush::Everything);
+        let together: Vec<_> = all.iter().filter(|counted| counted.caller.is_none()).collect();
+        let of = |count| AuditEvent::CallsCounted { reason: "often", minute: 0, count };
+        assert_eq!(together.iter().map(|counted| &counted.event).collect::<Vec<_>>(), [&of(1), &of(10)]);
     }
 }

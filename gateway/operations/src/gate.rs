@@ -8,11 +8,11 @@ use lianxin_delivery::{Channels, DeliveryFigures, Fanout, RemovalKey};
 use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
 use lianxin_store::{Accepted, ZoneStore};
-use lianxin_types::{Clock, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
+use lianxin_types::{Clock, DeviceUri, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
 use tokio_util::task::TaskTracker;
 
 use crate::claim_rate::ClaimRates;
-use crate::counts::{Flush, RefusalCounts};
+use crate::counts::{Counted, Flush, RefusalCounts, Who};
 use crate::guard::{Guard, plain};
 use crate::pace::Pace;
 use crate::pressure::{Level, Pressure};
@@ -149,7 +149,7 @@ impl Operations {
     /// (PROTOCOL 8), by [`Operations::record_counts`].
     pub fn connection_refused(&self, source: std::net::IpAddr, reason: &'static str) {
         self.guard.statistics.handshake_refusal(reason);
-        self.guard.counts.count(source.to_string().as_bytes(), reason, self.guard.now());
+        self.guard.counts.count(Who::Source(source.to_string().as_bytes()), reason, self.guard.now());
     }
 
     /// Records what is counted, firsts at once and finished minutes now and then, until it is dropped. Run it as one owned
@@ -166,8 +166,8 @@ impl Operations {
     }
 
     async fn flush_counts(&self, flush: Flush) {
-        for event in self.guard.counts.take(self.guard.now(), flush) {
-            self.record_own(event).await;
+        for Counted { event, caller } in self.guard.counts.take(self.guard.now(), flush) {
+            self.record_of(event, caller.as_ref()).await;
         }
     }
 
@@ -211,7 +211,11 @@ impl Operations {
     }
 
     pub(crate) async fn record_own(&self, event: AuditEvent) {
-        let Ok(audit) = self.guard.record(&event, None, None, None, 0) else { return };
+        self.record_of(event, None).await;
+    }
+
+    async fn record_of(&self, event: AuditEvent, caller: Option<&DeviceUri>) {
+        let Ok(audit) = self.guard.record(&event, caller, None, None, 0) else { return };
         if self.guard.commit(plain(audit)).await.is_err() {
             tracing::error!(event = event.name(), "audit record of the gateway itself was not accepted");
         }

@@ -15,7 +15,7 @@ use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Timestamp, Writer};
 use tokio_util::task::TaskTracker;
 
 use crate::claim_rate::ClaimRates;
-use crate::counts::RefusalCounts;
+use crate::counts::{RefusalCounts, Who};
 use crate::pace::Pace;
 use crate::pressure::{Entered, Pressure};
 use crate::refusal::Refusal;
@@ -63,7 +63,7 @@ impl Guard {
             let refusal = Refusal::from(error);
             self.statistics.refusal(refusal.name());
             let certificate = chain.first().map_or(&[][..], Vec::as_slice);
-            self.counts.count(certificate, refusal.name(), self.now());
+            self.counts.count(Who::Source(certificate), refusal.name(), self.now());
             refusal
         })
     }
@@ -107,7 +107,7 @@ impl Guard {
     ) -> Refusal {
         if refusal == Refusal::ResourceExhausted {
             self.statistics.refusal(refusal.name());
-            self.counts.count(caller.as_str().as_bytes(), refusal.name(), self.now());
+            self.counts.count(Who::Caller(caller), refusal.name(), self.now());
             return refusal;
         }
         tracing::info!(caller = ?caller, action, reason = refusal.name(), "refused");
@@ -153,13 +153,13 @@ impl Guard {
         let caller = unit.idempotency.as_ref().map(|call| call.device.clone());
         match caller {
             Some(caller) => self.commit_for(&caller, unit).await,
-            None => self.outcome(self.store.commit_many(vec![unit]).await),
+            None => only(self.store.commit_many(vec![unit]).await),
         }
     }
 
     /// Commits one unit on the account of this caller's department.
     pub(crate) async fn commit_for(&self, caller: &DeviceUri, unit: Unit) -> Result<Accepted, Refusal> {
-        self.outcome(self.commit_many(caller, vec![unit]).await)
+        only(self.commit_many(caller, vec![unit]).await)
     }
 
     /// Commits units on the account of this caller's department, in order, as many as its share of the queue takes; the
@@ -174,23 +174,14 @@ impl Guard {
             let work = Some((self.store.commit_many(units), entered));
             Committing { work, tasks: self.tasks.clone() }.done().await
         };
+        // Repeats write nothing, so they are counted per device and minute (PROTOCOL 8).
+        for _ in outcomes.iter().filter(|outcome| matches!(outcome, Ok(Accepted { is_repeat: true, .. }))) {
+            self.counts.count(Who::Caller(caller), "repeat", self.now());
+        }
         self.statistics.shed(all - count);
         let over = Refused::LimitReached { what: "queued units", limit: count as u64 };
         outcomes.resize(all, Err(over));
         outcomes
-    }
-
-    fn outcome(&self, mut outcomes: Vec<Outcome>) -> Result<Accepted, Refusal> {
-        let outcome: Outcome = outcomes.pop().unwrap_or(Err(Refused::Unavailable));
-        self.note_repeat(outcome).map_err(Refusal::from)
-    }
-
-    /// Repeats write nothing, so they are counted per device and minute (PROTOCOL 8).
-    pub(crate) fn note_repeat(&self, outcome: Outcome) -> Outcome {
-        if let Ok(Accepted { is_repeat: true, .. }) = outcome {
-            self.counts.count(b"a repeat that the committer found", "repeat", self.now());
-        }
-        outcome
     }
 
     /// What this id got before: looked up before any policy or epoch check (PROTOCOL 7).
@@ -198,12 +189,17 @@ impl Guard {
         match self.store.repeat(scope)? {
             None => Ok(None),
             Some(Ok(accepted)) => {
-                self.counts.count(scope.device.as_str().as_bytes(), "repeat", self.now());
+                self.counts.count(Who::Caller(&scope.device), "repeat", self.now());
                 Ok(Some(accepted))
             }
             Some(Err(refused)) => Err(refused.into()),
         }
     }
+}
+
+/// The outcome of the one unit that was committed.
+fn only(mut outcomes: Vec<Outcome>) -> Result<Accepted, Refusal> {
+    outcomes.pop().unwrap_or(Err(Refused::Unavailable)).map_err(Refusal::from)
 }
 
 /// Units that are with the committer, on a department's account. The account is charged until the committer is done, also

@@ -254,7 +254,6 @@ impl Sender {
                 Ok(outcome) => outcome,
                 Err(policy_version) => {
                     let outcome = outcomes.next().unwrap_or(Err(Refused::Unavailable));
-                    let outcome = self.operations.guard.note_repeat(outcome);
                     outcome.map(|accepted| self.accept(&accepted, policy_version)).map_err(Refusal::from)
                 }
             });

@@ -60,6 +60,7 @@ fn every_event() -> Vec<AuditEvent> {
         AuditEvent::InboxConfirmed { items: 1 },
         AuditEvent::SessionOpened { protocol_version: 1 },
         AuditEvent::Refused { action: "send", reason: "WRONG_EPOCH" },
+        AuditEvent::CallsCounted { reason: "RESOURCE_EXHAUSTED", minute: 5, count: 2 },
         AuditEvent::RefusedBeforeCaller { source: Digest([1; 32]), reason: "expired", minute: 5, count: 2 },
         AuditEvent::GatewayStarted {
             version: "0.1.0",
