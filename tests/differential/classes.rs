@@ -1,16 +1,13 @@
 //! The mutants of one handshake, each with the name of its class.
 
-use ed25519_dalek::SigningKey;
 use lianxin_mutation::{Content, Frame, MlsKind, Piece, Seeded, mls};
 
-use crate::signing::sign_again;
+use crate::signing::{Signer, sign_again};
 
 /// What mutants may be made of.
 pub(crate) struct Stock<'a> {
-    /// The sender's key.
-    pub(crate) key: &'a SigningKey,
-    /// The group context of the epoch in which the handshake is sent.
-    pub(crate) context: &'a [u8],
+    /// The sender.
+    pub(crate) signer: Signer<'a>,
     /// An older handshake of the same channel.
     pub(crate) older: Option<&'a [u8]>,
     /// Leaves of the group.
@@ -31,7 +28,7 @@ pub(crate) fn mutants(bytes: &[u8], stock: &Stock<'_>, random: &mut Seeded) -> V
         // What is behind the signature or is one itself does not become another thing by signing.
         let beyond = ["signature", "confirmation_tag", "membership_tag", "version", "wire_format"];
         let signable = !beyond.iter().any(|name| class.ends_with(name));
-        if signable && sign_again(&mut signed, stock.key, stock.context).is_some() {
+        if signable && sign_again(&mut signed, &stock.signer).is_some() {
             made.push((format!("{class}, signed again"), signed.encode()));
         }
     }

@@ -13,8 +13,23 @@ use crate::second::{Second, Seen};
 /// Which call a handshake comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// A member's commit.
     Commit,
+    /// A commit from outside the group, by which a member comes back.
+    Rejoin,
+    /// A member's proposal to leave.
     Proposal,
+    /// A Remove that the gateway asks for.
+    Removal,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Commit, Self::Rejoin, Self::Proposal, Self::Removal];
+
+    /// The kind of which `word` is the name.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| format!("{kind:?}") == word)
+    }
 }
 
 /// A handshake, who sends it, and when.
@@ -46,6 +61,12 @@ impl Judges {
         let judges = Self { federation: Arc::clone(federation), first, second };
         judges.compare(None);
         judges
+    }
+
+    /// Both know what the federation has become.
+    pub(crate) fn learn(&mut self, federation: &Arc<Federation>) {
+        self.federation = Arc::clone(federation);
+        self.second.learn(federation);
     }
 
     /// Asks both; changes nothing.
@@ -81,11 +102,12 @@ impl Judges {
     fn first(&self, handshake: &Handshake) -> Result<GroupState, String> {
         let Handshake { kind, caller, bytes, now } = handshake;
         let judged = catch_unwind(AssertUnwindSafe(|| match kind {
-            Kind::Commit => {
+            Kind::Commit | Kind::Rejoin => {
                 let verified = self.first.verify_commit(&self.federation, caller, bytes, *now);
                 verified.map(|verified| verified.next).map_err(text)
             }
             Kind::Proposal => self.first.verify_leave(caller, bytes).map(|verified| verified.next).map_err(text),
+            Kind::Removal => self.first.verify_removal(bytes).map_err(text),
         }));
         judged.unwrap_or_else(|_| Err("PANIC".to_owned()))
     }

@@ -1,6 +1,7 @@
 //! Two judges of every handshake: ours (openmls's `PublicGroup` and the rules of the gateway) and mls-rs's `ExternalGroup`.
 //!
-//! Channels are made at random by the real SDK engine: invitations, removals, members that leave and commits of that. Each
+//! Channels are made at random by the real SDK engine: invitations, removals, members that leave and commits of that, members
+//! that come back from outside, Removes of the gateway for a revoked certificate, and moves to another removal key. Each
 //! handshake is given to both judges as it is, and then mutated in every field: bits flipped, vectors emptied, proposals
 //! dropped and doubled, another sender, another epoch, another path, authenticated data of another message. A second round
 //! signs the mutants again with the keys of the device that made the handshake, so that what stands behind the signatures is
@@ -17,7 +18,7 @@
 //! LIANXIN_BLESS=1 cargo test -p lianxin-differential two_judges      # writes what is new into the table, to be explained
 //! ```
 //!
-//! 2 channels of 6 changes by default, 20 of 20 in a long run. The seed decides who does what and which bit flips; keys are
+//! 2 channels of 10 changes by default, 20 of 20 in a long run. The seed decides who does what and which bit flips; keys are
 //! drawn anew, so it is the file that replays a verdict exactly.
 //!
 //! What this does not show:
@@ -29,8 +30,7 @@
 //! - Certificates are judged by our own `trust` on both sides: mls-rs leaves them to its caller. So are the rules of the
 //!   profile that RFC 9420 does not have (who may propose what, the context, counts); where these alone refuse, the table
 //!   says so.
-//! - Commits from outside the group, Removes of the gateway, updates by proposal, pre-shared keys and reinitialisation: the
-//!   engine here makes none of them.
+//! - Updates by proposal, pre-shared keys and reinitialisation: the engine here makes none of them.
 //! - A replayed file ages: openmls holds the lifetimes in it against the system's clock, so after at most 84 days ours refuses.
 
 mod classes;

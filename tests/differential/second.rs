@@ -1,6 +1,7 @@
 //! The second judge: mls-rs.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lianxin_trust::{Federation, Usage};
 use lianxin_types::Timestamp;
@@ -22,6 +23,7 @@ type Configured = WithIdentityProvider<Identities, WithCryptoProvider<RustCrypto
 #[derive(Clone)]
 pub(crate) struct Second {
     group: ExternalGroup<Configured>,
+    identities: Identities,
 }
 
 /// What both judges can say of a group.
@@ -41,20 +43,21 @@ impl Second {
         tree: &[u8],
         now: Timestamp,
     ) -> Result<Self, String> {
-        let identities = Identities { federation: Arc::clone(federation), now };
+        let identities = Identities { known: Arc::new(Mutex::new(Known::of(federation, now))) };
         let client: ExternalClient<Configured> = ExternalClient::builder()
             .extension_types([ExtensionType::new(0xF0A1), ExtensionType::new(0xF0A2)])
             .crypto_provider(RustCryptoProvider::default())
-            .identity_provider(identities)
+            .identity_provider(identities.clone())
             .build();
         let tree = ExportedTree::from_bytes(tree).map_err(text)?;
         let info = MlsMessage::from_bytes(info).map_err(text)?;
         let group = client.observe_group(info, Some(tree), Some(MlsTime::from(now.seconds()))).map_err(text)?;
-        Ok(Self { group })
+        Ok(Self { group, identities })
     }
 
     /// The group behind a commit or with a proposal.
     pub(crate) fn judge(&self, bytes: &[u8], now: Timestamp) -> Result<Self, String> {
+        self.identities.known().now = now;
         let mut next = self.clone();
         let message = MlsMessage::from_bytes(bytes).map_err(text)?;
         let taken = next.group.process_incoming_message_with_time(message, MlsTime::from(now.seconds()));
@@ -62,6 +65,10 @@ impl Second {
             ExternalReceivedMessage::Commit(_) | ExternalReceivedMessage::Proposal(_) => Ok(next),
             other => Err(format!("no handshake: {}", text(other).chars().take(40).collect::<String>())),
         }
+    }
+
+    pub(crate) fn learn(&self, federation: &Arc<Federation>) {
+        self.identities.known().federation = Arc::clone(federation);
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -83,8 +90,22 @@ fn text(error: impl std::fmt::Debug) -> String {
 /// Certificates as our profile wants them; mls-rs asks its caller.
 #[derive(Clone)]
 struct Identities {
+    known: Arc<Mutex<Known>>,
+}
+
+struct Known {
     federation: Arc<Federation>,
+    /// Of the handshake that is judged: mls-rs does not hand it on everywhere.
     now: Timestamp,
+    /// Whom the certificates name that were valid once. mls-rs asks again for every leaf that is there, also for one whose
+    /// certificate is revoked by now and that is to be removed.
+    named: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Known {
+    fn of(federation: &Arc<Federation>, now: Timestamp) -> Self {
+        Self { federation: Arc::clone(federation), now, named: HashMap::new() }
+    }
 }
 
 #[derive(Debug)]
@@ -93,14 +114,29 @@ struct NotOurs;
 impl IntoAnyError for NotOurs {}
 
 impl Identities {
-    fn uri(&self, identity: &SigningIdentity) -> Result<Vec<u8>, NotOurs> {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The certificate holds, and for this key.
+    fn valid(&self, identity: &SigningIdentity) -> Result<Vec<u8>, NotOurs> {
         let Credential::X509(chain) = &identity.credential else { return Err(NotOurs) };
         let chain: Vec<&[u8]> = chain.iter().map(|one| &one[..]).collect();
-        let found = self.federation.identify(&chain, Usage::Mls, self.now).map_err(|_| NotOurs)?;
-        match found.public_key == identity.signature_key.to_vec() {
-            true => Ok(found.uri.as_str().as_bytes().to_vec()),
-            false => Err(NotOurs),
+        let mut known = self.known();
+        let found = known.federation.identify(&chain, Usage::Mls, known.now).map_err(|_| NotOurs)?;
+        if found.public_key != identity.signature_key.to_vec() {
+            return Err(NotOurs);
         }
+        let name = found.uri.as_str().as_bytes().to_vec();
+        known.named.insert(chain.concat(), name.clone());
+        Ok(name)
+    }
+
+    fn name(&self, identity: &SigningIdentity) -> Result<Vec<u8>, NotOurs> {
+        let Credential::X509(chain) = &identity.credential else { return Err(NotOurs) };
+        let bytes: Vec<u8> = chain.iter().flat_map(|one| one.to_vec()).collect();
+        let known = self.known().named.get(&bytes).cloned();
+        known.map_or_else(|| self.valid(identity), Ok)
     }
 }
 
@@ -113,7 +149,7 @@ impl IdentityProvider for Identities {
         _time: Option<MlsTime>,
         _context: MemberValidationContext<'_>,
     ) -> Result<(), NotOurs> {
-        self.uri(identity).map(drop)
+        self.valid(identity).map(drop)
     }
 
     fn validate_external_sender(
@@ -126,7 +162,7 @@ impl IdentityProvider for Identities {
     }
 
     fn identity(&self, identity: &SigningIdentity, _extensions: &ExtensionList) -> Result<Vec<u8>, NotOurs> {
-        self.uri(identity)
+        self.name(identity)
     }
 
     fn valid_successor(
@@ -135,7 +171,7 @@ impl IdentityProvider for Identities {
         after: &SigningIdentity,
         _extensions: &ExtensionList,
     ) -> Result<bool, NotOurs> {
-        Ok(self.uri(before)? == self.uri(after)? && before.signature_key == after.signature_key)
+        Ok(self.name(before)? == self.valid(after)? && before.signature_key == after.signature_key)
     }
 
     fn supported_types(&self) -> Vec<CredentialType> {

@@ -10,12 +10,27 @@ fn sign(key: &SigningKey, label: &str, content: Vec<u8>) -> Vec<u8> {
     key.sign(&[label.encode(), content.encode()].concat()).to_bytes().to_vec()
 }
 
-/// Signs every part of a handshake again that `key` may sign: the leaf in its path, then the message.
-pub(crate) fn sign_again(message: &mut Piece, key: &SigningKey, context: &[u8]) -> Option<()> {
+/// Who signs a handshake, and for what.
+pub(crate) struct Signer<'a> {
+    pub(crate) key: &'a SigningKey,
+    /// The group context of the epoch in which it is sent.
+    pub(crate) context: &'a [u8],
+    /// The leaf that a path is for, where the message itself does not say so.
+    pub(crate) leaf: u32,
+}
+
+/// Sender types that sign without the group context: an external sender, and a proposal of who is no member yet (RFC 9420
+/// section 6.1).
+const WITHOUT_CONTEXT: [u8; 2] = [2, 3];
+
+/// Signs every part of a handshake again that `signer` may sign: the leaf in its path, then the message.
+pub(crate) fn sign_again(message: &mut Piece, signer: &Signer<'_>) -> Option<()> {
+    let Signer { key, context, leaf } = *signer;
     let Content::Pieces(pieces) = &mut message.content else { return None };
     let [version, format, public] = &mut pieces[..] else { return None };
     let group = child(public, "group_id")?.encode();
-    let sender = child(public, "sender_index")?.encode();
+    let sender = child(public, "sender_index").map_or(leaf.to_be_bytes().to_vec(), |index| index.encode());
+    let with_context = child(public, "sender_type")?.encode().iter().all(|kind| !WITHOUT_CONTEXT.contains(kind));
     if let Some(leaf) = find(public, &["commit", "path", "update_path", "leaf_node"]) {
         let mut content = until(leaf, "leaf_signature")?;
         content.extend(group);
@@ -25,7 +40,9 @@ pub(crate) fn sign_again(message: &mut Piece, key: &SigningKey, context: &[u8]) 
     }
     let mut content = [version.encode(), format.encode()].concat();
     content.extend(until(public, "signature")?);
-    content.extend(context);
+    if with_context {
+        content.extend(context);
+    }
     let signature = sign(key, "FramedContentTBS", content);
     child(public, "signature")?.content = Content::Bytes(signature);
     Some(())

@@ -12,7 +12,7 @@ fn two_judges_agree_on_every_handshake_and_differ_on_mutants_only_where_it_is_ex
     for number in 0..share(2, 20) {
         let mut random = Seeded::of_case(seed(), "channel", number as u64);
         let mut history = History::start(6);
-        for _ in 0..share(6, 20) {
+        for _ in 0..share(10, 20) {
             history.go_on(&mut random, &mut seen);
         }
         unknown.append(&mut history.unknown);

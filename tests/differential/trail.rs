@@ -17,20 +17,17 @@ pub(crate) struct Trail {
 
 impl Trail {
     pub(crate) fn start(roots: &RootKeys, federation: &Federation, info: &[u8], tree: &[u8], now: Timestamp) -> Self {
-        let mut lines = String::new();
-        for (name, bytes) in [
-            ("roots", roots.to_json().as_bytes()),
-            ("bundle", &federation.bundle().note[..]),
-            ("info", info),
-            ("tree", tree),
-        ] {
-            writeln!(lines, "{name} {}", hex::encode(bytes)).expect("text");
-        }
-        for list in federation.revocation_lists() {
-            writeln!(lines, "list {}", hex::encode(list)).expect("text");
-        }
-        writeln!(lines, "now {}", now.0).expect("text");
-        Self { lines }
+        let mut trail = Self { lines: format!("roots {}\n", hex::encode(roots.to_json())) };
+        trail.learned(federation);
+        writeln!(trail.lines, "info {}\ntree {}\nnow {}", hex::encode(info), hex::encode(tree), now.0).expect("text");
+        trail
+    }
+
+    /// What the federation has become.
+    pub(crate) fn learned(&mut self, federation: &Federation) {
+        let lists: Vec<String> = federation.revocation_lists().map(hex::encode).collect();
+        let bundle = hex::encode(&federation.bundle().note);
+        writeln!(self.lines, "federation {bundle} {}", lists.join(" ")).expect("text");
     }
 
     pub(crate) fn accepted(&mut self, handshake: &Handshake) {
@@ -54,28 +51,36 @@ fn line(word: &str, handshake: &Handshake) -> String {
 
 /// Judges a kept file again.
 pub(crate) fn replay(text: &str) -> Verdicts {
-    let all = |name: &str| {
-        let lines = text.lines().filter_map(move |line| line.split_once(' '));
-        lines.filter(|(word, _)| *word == name).map(|(_, rest)| rest.to_owned()).collect::<Vec<_>>()
+    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+    let only = |name: &str| {
+        let found = lines.iter().find(|(word, _)| *word == name);
+        found.unwrap_or_else(|| panic!("there is no {name}")).1
     };
-    let bytes = |name: &str| hex::decode(&all(name)[0]).expect("hexadecimal");
-    let roots = RootKeys::from_json(&String::from_utf8(bytes("roots")).expect("text")).expect("root keys");
-    let bundle = verify_bundle(&roots, &bytes("bundle")).expect("a signed bundle");
-    let lists = all("list").iter().map(|list| hex::decode(list).expect("hexadecimal")).collect();
-    let federation = Arc::new(Federation::new(bundle, lists).expect("a federation"));
-    let now = Timestamp(all("now")[0].parse().expect("a number"));
-    let mut judges = Judges::start(&federation, &bytes("info"), &bytes("tree"), now);
-    for accepted in all("accepted") {
-        judges.accept(&handshake(&accepted), None);
+    let bytes = |text: &str| hex::decode(text).expect("hexadecimal");
+    let roots = RootKeys::from_json(&String::from_utf8(bytes(only("roots"))).expect("text")).expect("root keys");
+    let federation = |line: &str| {
+        let mut parts = line.split_whitespace().map(bytes);
+        let bundle = verify_bundle(&roots, &parts.next().expect("a bundle")).expect("a signed bundle");
+        Arc::new(Federation::new(bundle, parts.collect()).expect("a federation"))
+    };
+    let now = Timestamp(only("now").parse().expect("a number"));
+    let first = federation(only("federation"));
+    let mut judges = Judges::start(&first, &bytes(only("info")), &bytes(only("tree")), now);
+    for (word, rest) in &lines {
+        match *word {
+            "federation" => judges.learn(&federation(rest)),
+            "accepted" => judges.accept(&handshake(rest), None),
+            _ => {}
+        }
     }
-    judges.judge(&handshake(&all("judged")[0]))
+    judges.judge(&handshake(only("judged")))
 }
 
 fn handshake(line: &str) -> Handshake {
     let words: Vec<&str> = line.split(' ').collect();
     let [kind, caller, now, bytes] = words[..] else { panic!("four words are expected: {line}") };
     Handshake {
-        kind: if kind == "Commit" { Kind::Commit } else { Kind::Proposal },
+        kind: Kind::named(kind).expect("a kind"),
         caller: caller.parse().expect("well formed"),
         bytes: hex::decode(bytes).expect("hexadecimal"),
         now: Timestamp(now.parse().expect("a number")),

@@ -203,7 +203,11 @@ impl GroupState {
     }
 
     /// Verifies a Remove by the zone's removal key and makes the state in which it waits.
-    fn verify_removal(&self, proposal: &[u8]) -> Result<Self, DeliveryError> {
+    ///
+    /// # Errors
+    /// As [`GroupState::verify_commit`]; [`DeliveryError::SenderMismatch`] for another key's,
+    /// [`ProfileError::ProposalNotAllowed`] for any other proposal.
+    pub fn verify_removal(&self, proposal: &[u8]) -> Result<Self, DeliveryError> {
         let frame = self.frame(proposal, HandshakeKind::Proposal)?;
         if !is_removal_sender(&frame.sender) {
             return Err(DeliveryError::SenderMismatch);

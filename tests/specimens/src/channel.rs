@@ -6,7 +6,7 @@ use lianxin_mls::{CommitBundle, Invitation, LogEvent, NewChannel, StartBundle};
 use lianxin_profile::CommitSummary;
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_types::{
-    ChannelId, Classification, Clock as _, DepartmentId, Digest, Label, Random, SystemClock, SystemRandom,
+    ChannelId, Classification, Clock as _, DepartmentId, DeviceUri, Digest, Label, Random, SystemClock, SystemRandom,
 };
 
 use crate::{Device, fresh_id, office};
@@ -46,9 +46,9 @@ impl Channel {
         let id = new.channel;
         let start = creator.run(move |mls, tx, federation| mls.create(tx, federation, &new))?;
         let now = SystemClock.now();
-        let (state, _) = GroupState::start(office().federation(), &start.group_info, &start.ratchet_tree, now)?;
+        let (state, _) = GroupState::start(&office().federation(), &start.group_info, &start.ratchet_tree, now)?;
         let mut channel = Self { id, state, log: Vec::new(), head: chain_start(&id), start };
-        channel.append(EventKind::Start, creator, channel.start.group_info.clone());
+        channel.append(EventKind::Start, &creator.uri, channel.start.group_info.clone());
         channel.feed(creator)?;
         Ok(channel)
     }
@@ -59,9 +59,9 @@ impl Channel {
     /// If they refuse.
     pub fn commit(&mut self, sender: &Device, bundle: &CommitBundle) -> Result<CommitSummary> {
         let now = SystemClock.now();
-        let verified = self.state.verify_commit(office().federation(), &sender.uri, &bundle.commit, now)?;
+        let verified = self.state.verify_commit(&office().federation(), &sender.uri, &bundle.commit, now)?;
         self.state = verified.next;
-        self.append(EventKind::Commit, sender, bundle.commit.clone());
+        self.append(EventKind::Commit, &sender.uri, bundle.commit.clone());
         Ok(verified.summary)
     }
 
@@ -71,8 +71,23 @@ impl Channel {
     /// If the rules refuse.
     pub fn leave(&mut self, sender: &Device, proposal: Vec<u8>) -> Result<()> {
         self.state = self.state.verify_leave(&sender.uri, &proposal)?.next;
-        self.append(EventKind::Proposal, sender, proposal);
+        self.append(EventKind::Proposal, &sender.uri, proposal);
         Ok(())
+    }
+
+    /// The same for a Remove that the zone's gateway asks for.
+    ///
+    /// # Errors
+    /// If the rules refuse.
+    pub fn removal(&mut self, gateway: &DeviceUri, proposal: Vec<u8>) -> Result<()> {
+        self.state = self.state.verify_removal(&proposal)?;
+        self.append(EventKind::Proposal, gateway, proposal);
+        Ok(())
+    }
+
+    /// The head of the log.
+    pub fn head(&self) -> Head {
+        self.head
     }
 
     /// `inviter` adds `newcomers`, `members` read it, the newcomers join. Gives the bundle.
@@ -119,12 +134,12 @@ impl Channel {
         })
     }
 
-    fn append(&mut self, kind: EventKind, sender: &Device, mls: Vec<u8>) {
+    fn append(&mut self, kind: EventKind, sender: &DeviceUri, mls: Vec<u8>) {
         let event = LogEvent {
             channel: self.id,
             sequence: self.head.sequence.next(),
             kind,
-            sender: sender.uri.clone(),
+            sender: sender.clone(),
             gateway_time: SystemClock.now(),
             expiry: None,
             mls,

@@ -17,6 +17,7 @@ use crate::office;
 pub struct Device {
     /// Who it is.
     pub uri: DeviceUri,
+    name: String,
     identity: MlsIdentity,
     keystore: Keystore,
     engine: Arc<Mls>,
@@ -45,6 +46,7 @@ impl Device {
         let engine = Mls::new(identity.clone(), app.uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom));
         Self {
             uri: app.uri,
+            name,
             identity,
             keystore: keystore.expect("a new folder"),
             engine: Arc::new(engine.expect("its certificate and key fit together")),
@@ -64,8 +66,18 @@ impl Device {
         &self,
         work: impl FnOnce(&Mls, &Transaction<'_>, &Federation) -> Result<T, MlsError> + Send + 'static,
     ) -> Result<T, MlsError> {
-        let (engine, federation) = (Arc::clone(&self.engine), Arc::clone(office().federation()));
+        let (engine, federation) = (Arc::clone(&self.engine), office().federation());
         self.keystore.transaction_blocking(move |tx| work(&engine, tx, &federation))
+    }
+
+    /// Its department revokes its certificates; both ends know at once.
+    ///
+    /// # Panics
+    /// If the department's list cannot be written.
+    pub fn revoke(&self) {
+        let revoked = office().minted().revoke_app(self.uri.department().as_str(), &self.name);
+        revoked.expect("a writable temporary folder");
+        office().reload();
     }
 
     /// One key package for one use.

@@ -1,6 +1,6 @@
 //! One minted federation for the whole program.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lianxin_certs_dev::{FederationPlan, Minted, mint};
 use lianxin_trust::Federation;
@@ -10,7 +10,7 @@ use lianxin_types::SystemClock;
 #[derive(Debug)]
 pub struct Office {
     minted: Minted,
-    federation: Arc<Federation>,
+    federation: Mutex<Arc<Federation>>,
     folder: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ pub fn office() -> &'static Office {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock);
         let minted = minted.expect("a writable temporary folder is all that it takes");
-        let federation = Arc::new(minted.federation().expect("it was minted a moment ago"));
+        let federation = Mutex::new(Arc::new(minted.federation().expect("it was minted a moment ago")));
         Office { minted, federation, folder }
     })
 }
@@ -35,9 +35,18 @@ impl Office {
         &self.minted
     }
 
-    /// The federation as both ends see it.
-    pub fn federation(&self) -> &Arc<Federation> {
-        &self.federation
+    /// The federation as both ends see it now.
+    pub fn federation(&self) -> Arc<Federation> {
+        Arc::clone(&self.federation.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Both ends see what was minted since.
+    ///
+    /// # Panics
+    /// If what was minted does not verify.
+    pub fn reload(&self) {
+        let federation = Arc::new(self.minted.federation().expect("it was minted a moment ago"));
+        *self.federation.lock().unwrap_or_else(PoisonError::into_inner) = federation;
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {

@@ -116,7 +116,7 @@ fn welcome(bytes: &[u8]) -> Depth {
 }
 
 fn key_package(bytes: &[u8]) -> Depth {
-    let checked = check_key_package(office().federation(), &RustCrypto::default(), bytes, SystemClock.now());
+    let checked = check_key_package(&office().federation(), &RustCrypto::default(), bytes, SystemClock.now());
     match checked {
         Ok(_) => Depth::Accepted,
         Err(lianxin_profile::ProfileError::InvalidMls { .. }) => Depth::Unread,
@@ -126,7 +126,7 @@ fn key_package(bytes: &[u8]) -> Depth {
 
 fn start(info: &[u8], tree: &[u8]) -> Depth {
     let read = parse_group_info(info).and_then(|_| parse_tree(tree));
-    Depth::of(read, |_| GroupState::start(office().federation(), info, tree, SystemClock.now()))
+    Depth::of(read, |_| GroupState::start(&office().federation(), info, tree, SystemClock.now()))
 }
 
 /// A handshake of a waiting member for the channel as it is.
@@ -135,7 +135,7 @@ fn judgement(bytes: &[u8]) -> Depth {
     let judge = |_| {
         let mut refused = Err(());
         for (_, sender) in &stock().waiting {
-            let commit = state.verify_commit(office().federation(), sender, bytes, SystemClock.now());
+            let commit = state.verify_commit(&office().federation(), sender, bytes, SystemClock.now());
             let accepted = commit.is_ok() || state.verify_leave(sender, bytes).is_ok();
             refused = refused.or(accepted.then_some(()).ok_or(()));
         }
@@ -158,6 +158,6 @@ fn credential(bytes: &[u8]) -> Depth {
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
         let identity = office().federation().identify(&chain, lianxin_trust::Usage::Mls, SystemClock.now());
         let key = identity.as_ref().map_or_else(|_| vec![0; 32], |identity| identity.public_key.clone());
-        check_leaf(office().federation(), &credential, &key, SystemClock.now(), Validity::MustBeValid)
+        check_leaf(&office().federation(), &credential, &key, SystemClock.now(), Validity::MustBeValid)
     })
 }

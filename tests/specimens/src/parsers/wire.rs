@@ -117,7 +117,8 @@ pub(super) const PARSERS: &[Parser] = &[
     read!("directory_hello_response", directory_v1::HelloResponse => directory::HelloAnswer, vec![hello().into()]),
     read!("directory_get_trust_response", directory_v1::GetTrustResponse => directory::Trust, {
         let trust_bundle = office().federation().bundle().note.clone().into();
-        let lists = office().federation().revocation_lists();
+        let federation = office().federation();
+        let lists = federation.revocation_lists();
         let revocation_lists = lists.map(Bytes::copy_from_slice).collect();
         vec![directory::Trust { trust_bundle, revocation_lists }.into()]
     }),
