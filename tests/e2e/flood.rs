@@ -194,8 +194,12 @@ impl Flooder {
             }
             let (_, streams) = &mut open[0];
             let Some((_, frames)) = streams.first_mut() else { continue };
-            while let Some(Ok(_)) = soon("the end of a stream that was not read", frames.next()).await {}
-            self.refused();
+            while self.goes_on() {
+                let Some(Ok(_)) = soon("the end of a stream that was not read", frames.next()).await else {
+                    self.refused();
+                    break;
+                };
+            }
         }
     }
 }
