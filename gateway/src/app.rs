@@ -109,8 +109,8 @@ impl Gateway {
             tasks.spawn(crate::metrics::serve(page, sources));
         }
         let (drain_sender, drain) = watch::channel(Duration::from_secs(config.drain_seconds_max));
-        let Strength { stall_duration_max, call_duration_max, .. } = config.strength;
-        let patience = Patience { stall_duration_max };
+        let Strength { stall_duration_max, message_duration_max, call_duration_max, .. } = config.strength;
+        let patience = Patience { stall_duration_max, message_duration_max };
         let incoming = listener.incoming();
         let parts = ReloadParts { operations: operations.clone(), tls, drain: drain_sender, clock: Arc::clone(&clock) };
         let (reloader, reload) = Reloader::new(config.clone(), contents, predecessors, parts);

@@ -27,6 +27,8 @@ pub struct Strength {
     pub connection_duration_max: Duration,
     /// A call with one answer, its request's way included, is given up after so long.
     pub call_duration_max: Duration,
+    /// A message that a client has begun to send must be there after so long.
+    pub message_duration_max: Duration,
     /// A stream is ended when its client has taken nothing for so long.
     pub stall_duration_max: Duration,
     /// Units that may wait for the committer; one department has a quarter at most.
@@ -46,6 +48,7 @@ pub(crate) struct Section {
     idle_seconds_max: u64,
     connection_seconds_max: u64,
     call_seconds_max: u64,
+    message_seconds_max: u64,
     stall_seconds_max: u64,
     queue_units_max: usize,
     queue_mebibytes_max: usize,
@@ -62,6 +65,7 @@ impl Default for Section {
             idle_seconds_max: bounds.idle_duration_max.as_secs(),
             connection_seconds_max: bounds.connection_duration_max.as_secs(),
             call_seconds_max: 30,
+            message_seconds_max: 20,
             stall_seconds_max: 120,
             queue_units_max: zone.queue_units_max,
             queue_mebibytes_max: zone.queue_bytes_max / MEBIBYTE,
@@ -114,6 +118,7 @@ impl Section {
             idle_duration_max: seconds("strength.idle_seconds_max", self.idle_seconds_max)?,
             connection_duration_max: seconds("strength.connection_seconds_max", self.connection_seconds_max)?,
             call_duration_max: seconds("strength.call_seconds_max", self.call_seconds_max)?,
+            message_duration_max: seconds("strength.message_seconds_max", self.message_seconds_max)?,
             stall_duration_max: seconds("strength.stall_seconds_max", self.stall_seconds_max)?,
             queue_units_max: self.queue_units_max,
             queue_bytes_max: self.queue_mebibytes_max * MEBIBYTE,
@@ -158,6 +163,7 @@ mod tests {
         assert_eq!(key(Section { queue_mebibytes_max: 7, ..good }), "strength.queue_mebibytes_max");
         assert_eq!(key(Section { idle_seconds_max: 0, ..good }), "strength.idle_seconds_max");
         assert_eq!(key(Section { call_seconds_max: SECONDS_BOUND + 1, ..good }), "strength.call_seconds_max");
+        assert_eq!(key(Section { message_seconds_max: 0, ..good }), "strength.message_seconds_max");
         let strength = good.check().expect("the defaults are good");
         let connections_max = Bounds::default().connections_max as u64;
         let descriptors = Descriptors { connections_max, store: 0, others: 0, allowed: connections_max };

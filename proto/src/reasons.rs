@@ -164,9 +164,9 @@ pub const ROWS: &[ReasonRow] = &[
         R::TooSlow,
         Code::ResourceExhausted,
         Yes,
-        "the client took nothing of what was sent for too long",
-        "open the stream again from the own cursor and read faster",
-        "客户端长时间未读取数据；请从本地游标重新打开流并及时读取",
+        "the client took nothing of what was sent, or did not finish what it began to send, for too long",
+        "open the stream again from the own cursor, read faster, and send again what has no answer",
+        "客户端长时间未读取数据，或已开始发送的消息迟迟未发完；请从本地游标重新打开流、及时读取，并重发未获答复的内容",
     ),
     row(
         R::DiskFull,

@@ -20,14 +20,14 @@ use crate::wire;
 use crate::zone::Zone;
 
 /// Two departments that talk while somebody attacks.
-struct Honest {
+pub(crate) struct Honest {
     sender: Channel,
     reader: Channel,
     _clients: [lianxin_sdk::Client; 2],
 }
 
 impl Honest {
-    async fn at(zone: &Zone) -> Self {
+    pub(crate) async fn at(zone: &Zone) -> Self {
         let clients = [zone.client("shenji", "app-1").await, zone.client("weijian", "app-1").await];
         let sender = create(&clients[0], &["shenji", "weijian"]).await;
         let reader = join(&sender, &clients[1]).await;
@@ -35,7 +35,7 @@ impl Honest {
     }
 
     /// Every message arrives.
-    async fn talk(&self, count: usize) {
+    pub(crate) async fn talk(&self, count: usize) {
         for number in 0..count {
             send(&self.sender, format!("第{number}条")).await;
         }

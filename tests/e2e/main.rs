@@ -30,6 +30,7 @@ mod reload;
 mod removals;
 mod reports;
 mod rotation;
+mod slow;
 mod support_bundle;
 mod talk;
 mod unread;

@@ -177,6 +177,11 @@ impl Operations {
         self.guard.tasks.wait().await;
     }
 
+    /// The gateway's clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.guard.clock)
+    }
+
     /// Waits, by the gateway's clock.
     pub async fn pause(&self, duration: Duration) {
         self.guard.clock.sleep(duration).await;

@@ -14,6 +14,7 @@ mod reader;
 mod receive;
 mod status;
 mod stop;
+mod unfinished;
 mod unread;
 
 use lianxin_operations::Operations;

@@ -14,6 +14,8 @@ use crate::status::to_status;
 pub struct Patience {
     /// A stream is ended when something has waited so long for its client and nothing was taken.
     pub stall_duration_max: Duration,
+    /// A message that a client has begun to send must be there after so long.
+    pub message_duration_max: Duration,
 }
 
 /// The outbox of one stream and what ends its connection.
@@ -32,8 +34,8 @@ pub(crate) enum Lost {
     Stalled,
 }
 
-/// A client that did not read has so long to take the last word, then its connection ends: what HTTP/2 holds for it goes
-/// with the connection alone.
+/// A client that did not read has so long to take the last word, or as long as for anything else where that is less, then
+/// its connection ends: what HTTP/2 holds for it goes with the connection alone.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(10);
 
 impl<T> Reader<T> {
@@ -82,9 +84,10 @@ impl<T> Reader<T> {
         self.outbox.cut(last_piece, to_status(&Refusal::TooSlow));
         // It is said whether it can be recorded or not: the stream is over either way.
         let _recorded = self.face.operations().refused(caller, action, Refusal::TooSlow).await;
+        let within = self.face.patience.stall_duration_max.min(LAST_WORD_WITHIN);
         tokio::select! {
             () = self.outbox.gone() => {}
-            () = self.face.operations().pause(LAST_WORD_WITHIN) => self.closing.cancel(),
+            () = self.face.operations().pause(within) => self.closing.cancel(),
         }
     }
 }

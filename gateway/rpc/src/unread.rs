@@ -1,5 +1,6 @@
-//! Requests that never became a message: bytes that are no protobuf, a message over the gateway's own bound. tonic answers
-//! them before any handler runs, with a bare status; here they become refusals like all others, by name and on record.
+//! Requests that never became a message: bytes that are no protobuf, a message over the gateway's own bound, one that was
+//! begun and not finished. tonic answers them before any handler runs, with a bare status; here they become refusals like
+//! all others, by name and on record.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -15,6 +16,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use crate::status::to_status;
+use crate::unfinished::{TimelyBody, Unfinished};
 use crate::{Face, Peer, REQUEST_BYTES_MAX};
 
 /// The word in the records for a request of which nothing more is known.
@@ -23,7 +25,10 @@ pub(crate) const ACTION: &str = "unread-request";
 /// The refusal that a status stands for which tonic made while it read a request. `None` for what a handler answered, and
 /// for a connection that broke while it was read: there is nobody to refuse.
 pub(crate) fn refusal_of(status: &Status) -> Option<Refusal> {
-    if !status.details().is_empty() || status.source().is_some() {
+    if let Some(source) = status.source() {
+        return source.is::<Unfinished>().then_some(Refusal::TooSlow);
+    }
+    if !status.details().is_empty() {
         return None;
     }
     match status.code() {
@@ -66,7 +71,8 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (face, peer) = (self.face.clone(), request.extensions().get::<Peer>().cloned());
-        let answered = self.service.call(request);
+        let (clock, within) = (face.operations().clock(), face.patience.message_duration_max);
+        let answered = self.service.call(request.map(|body| Body::new(TimelyBody::new(body, clock, within))));
         Box::pin(async move {
             let answer = answered.await?;
             match answer.extensions().get::<Status>().and_then(refusal_of) {
@@ -94,6 +100,8 @@ impl Face {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -105,6 +113,8 @@ mod tests {
         assert_eq!(refusal_of(&to_status(&Refusal::Duplicate)), None);
         let broken = Status::from_error(Box::new(std::io::Error::other("connection lost")));
         assert_eq!(refusal_of(&broken), None);
+        let late = Status::from_error(Box::new(Unfinished { within: Duration::from_secs(1) }));
+        assert_eq!(refusal_of(&late), Some(Refusal::TooSlow));
         assert_eq!(refusal_of(&Status::cancelled("timeout")), None);
         assert_eq!(refusal_of(&Status::unimplemented("no such call")), None);
     }

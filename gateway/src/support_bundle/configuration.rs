@@ -47,6 +47,7 @@ const KEYS: &[(&str, Shown)] = &[
     ("strength.idle_seconds_max", Plain),
     ("strength.connection_seconds_max", Plain),
     ("strength.call_seconds_max", Plain),
+    ("strength.message_seconds_max", Plain),
     ("strength.stall_seconds_max", Plain),
 ];
 
