@@ -161,3 +161,61 @@ impl SendStream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::{Buf as _, BufMut as _, BytesMut};
+    use http_body::Frame;
+    use tonic::codec::{DecodeBuf, Decoder};
+
+    use super::*;
+
+    /// Everything that the client has sent, at once.
+    struct Arrived(Option<Bytes>);
+
+    impl http_body::Body for Arrived {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+        }
+    }
+
+    /// Whose messages are all an id.
+    struct Ids;
+
+    impl Decoder for Ids {
+        type Item = v1::SendRequest;
+        type Error = Status;
+
+        fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<v1::SendRequest>, Status> {
+            let idempotency_id = buffer.copy_to_bytes(buffer.remaining());
+            Ok(Some(v1::SendRequest { idempotency_id, ..v1::SendRequest::default() }))
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_taken_than_may_be_without_an_answer_and_nothing_of_it_is_lost() {
+        let bound = LIMITS.stream_sends_in_flight_max;
+        let mut arrived = BytesMut::new();
+        for number in 0..2 * bound as u32 + 3 {
+            arrived.put_slice(&[0, 0, 0, 0, 4]);
+            arrived.put_u32(number);
+        }
+        let mut requests = Streaming::new_request(Ids, Arrived(Some(arrived.freeze())), None, None);
+        let mut next = 0;
+        for expected in [bound, bound, 3] {
+            let batch = ready(&mut requests).await;
+            assert_eq!(batch.requests.len(), expected);
+            assert_eq!(batch.end.is_some(), expected < bound, "the client's end comes behind all of it");
+            for request in batch.requests {
+                assert_eq!(request.idempotency_id, u32::to_be_bytes(next).as_slice());
+                next += 1;
+            }
+        }
+    }
+}

@@ -177,11 +177,7 @@ mod tests {
         }
         assert!(!patient.is_closed(), "a call that has its answer is not given up");
         let flooding = line();
-        let mut given_up = 0;
-        while !flooding.is_closed() {
-            drop(flooding.call_begins());
-            given_up += 1;
-        }
+        let given_up = (0..1_000).take_while(|_| !flooding.is_closed()).map(|_| drop(flooding.call_begins())).count();
         assert!((65..=100).contains(&given_up), "{given_up}");
         assert_eq!(flooding.cause(), Some(&RefusalReason::ResetFlood));
     }
