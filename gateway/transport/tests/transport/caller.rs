@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use lianxin_types::{Clock as _, SystemClock};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ResolvesClientCert};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -65,10 +67,17 @@ impl Caller {
     }
 }
 
+/// Far above what a loaded machine needs, so that only a hang fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits until the gateway ends the connection.
 pub(crate) async fn end_of(mut tls: TlsStream<TcpStream>) -> End {
     let mut byte = [0];
-    match tls.read(&mut byte).await {
+    let read = tokio::select! {
+        read = tls.read(&mut byte) => read,
+        () = SystemClock.sleep(PATIENCE) => panic!("the connection is let in and stays"),
+    };
+    match read {
         Ok(0) => End::Closed,
         Ok(_) => unreachable!("nobody wrote anything"),
         Err(error) => End::of(&error),
