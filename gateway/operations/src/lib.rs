@@ -21,6 +21,7 @@ mod refusal;
 mod reload;
 mod removals;
 mod reports;
+mod run;
 mod statistics;
 mod streams;
 mod watch;

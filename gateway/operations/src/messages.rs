@@ -9,13 +9,14 @@ use lianxin_delivery::{NewMessage, prepare_message};
 use lianxin_identity::Caller;
 use lianxin_policy::{Generation, Lease, Permit, SendMessage};
 use lianxin_store::{Accepted, ChannelHead, Idempotency, Refused, StoredEvent, Unit};
-use lianxin_types::{ChannelId, Digest, IdempotencyId, LIMITS, Sequence, Timestamp};
+use lianxin_types::{ChannelId, Digest, Epoch, IdempotencyId, LIMITS, Sequence, Timestamp};
 
 use crate::channels::Facts;
 use crate::gate::{Operations, Receipt};
 use crate::guard::{blocking, unit};
 use crate::pressure::Level;
 use crate::refusal::Refusal;
+use crate::run::{Judged, Run};
 use crate::statistics::OpenStream;
 use crate::streams::{Direction, StreamPlace};
 use crate::watch::{Opening, Watch};
@@ -68,8 +69,18 @@ struct Standing {
 
 /// A message on its way through one batch.
 enum Step {
-    Ready { unit: Box<Unit>, policy_version: u64 },
+    Ready { unit: Box<Unit>, policy_version: u64, epoch: Epoch },
     Done(Result<Receipt, Refusal>),
+}
+
+impl Step {
+    const fn judged(&self) -> Judged {
+        match self {
+            Self::Ready { epoch, .. } => Judged::Ready(*epoch),
+            Self::Done(Err(refusal)) if refusal.holds_back() => Judged::HeldBack,
+            Self::Done(_) => Judged::Answered,
+        }
+    }
 }
 
 const ACTION: &str = "send";
@@ -137,20 +148,34 @@ impl Sender {
         self.watch.ended().await
     }
 
-    /// Sends what is ready, in order, with one durability point. Each message is answered, in the order given.
+    /// Sends what is ready, in order, with one durability point (one more where a channel's epoch moves meanwhile). Each
+    /// message is answered, in the order given.
     ///
     /// After a refusal that may be tried again, later messages of that channel are answered
     /// [`Refusal::BehindRefused`] until the refused one comes again under its id.
     pub async fn send(&mut self, batch: Vec<Outgoing>) -> Vec<Sent> {
-        let mut ids = Vec::with_capacity(batch.len());
-        let mut steps = Vec::with_capacity(batch.len());
+        let mut sent = Vec::with_capacity(batch.len());
+        let mut run = Run::default();
         for message in batch {
-            ids.push((message.id, message.channel));
-            steps.push(self.prepare(message).await);
+            let mut step = self.prepare(&message).await;
+            if !run.takes(&message.channel, step.judged()) {
+                sent.extend(self.finish(std::mem::take(&mut run)).await);
+                // What is behind a refusal looks otherwise now.
+                step = self.prepare(&message).await;
+            }
+            if let Step::Done(Err(refusal)) = &step {
+                self.hold_back(message.channel, message.id, refusal);
+            }
+            run.push(message.id, message.channel, step.judged(), step);
         }
-        let steps = self.commit(steps).await;
-        let mut sent = Vec::with_capacity(steps.len());
-        for ((id, channel), outcome) in ids.into_iter().zip(steps) {
+        sent.extend(self.finish(run).await);
+        sent
+    }
+
+    async fn finish(&mut self, run: Run<Step>) -> Vec<Sent> {
+        let outcomes = self.commit(run.steps).await;
+        let mut sent = Vec::with_capacity(outcomes.len());
+        for ((id, channel), outcome) in run.messages.into_iter().zip(outcomes) {
             let outcome = self.settle(id, channel, outcome).await;
             sent.push(Sent { id, outcome });
         }
@@ -158,7 +183,7 @@ impl Sender {
     }
 
     /// Lease, frame and head of one message. A refusal is final only after the repeat has been looked up.
-    async fn prepare(&mut self, message: Outgoing) -> Step {
+    async fn prepare(&mut self, message: &Outgoing) -> Step {
         let mls_hash = Digest::sha256(&message.mls);
         let scope = Idempotency {
             device: self.caller.uri.clone(),
@@ -167,14 +192,11 @@ impl Sender {
             id: message.id,
             bytes_hash: mls_hash,
         };
-        match self.try_prepare(&message, mls_hash, scope.clone()).await {
-            Ok((unit, policy_version)) => Step::Ready { unit: Box::new(unit), policy_version },
+        match self.try_prepare(message, mls_hash, scope.clone()).await {
+            Ok((unit, policy_version, epoch)) => Step::Ready { unit: Box::new(unit), policy_version, epoch },
             Err(refusal) => match self.operations.guard.repeat(&scope) {
                 Ok(Some(accepted)) => Step::Done(Ok(Receipt::of(&accepted, 0))),
-                Ok(None) => {
-                    self.hold_back(message.channel, message.id, &refusal);
-                    Step::Done(Err(refusal))
-                }
+                Ok(None) => Step::Done(Err(refusal)),
                 Err(other) => Step::Done(Err(other)),
             },
         }
@@ -185,7 +207,7 @@ impl Sender {
         message: &Outgoing,
         mls_hash: Digest,
         scope: Idempotency,
-    ) -> Result<(Unit, u64), Refusal> {
+    ) -> Result<(Unit, u64, Epoch), Refusal> {
         if self.refused.get(&message.channel).is_some_and(|refused| *refused != message.id) {
             return Err(Refusal::BehindRefused);
         }
@@ -197,7 +219,7 @@ impl Sender {
         let event = AuditEvent::MessageAccepted { epoch: head.epoch, bytes: message.mls.len() };
         let version = permit.policy_version();
         let audit = guard.record(&event, Some(permit.caller()), Some(message.channel), None, version)?;
-        Ok((unit(Some(write), Some(scope), Vec::new(), audit), version))
+        Ok((unit(Some(write), Some(scope), Vec::new(), audit), version, head.epoch))
     }
 
     /// A permit from the channel's lease; a new lease if what it stands on has moved (PROTOCOL 6).
@@ -236,7 +258,7 @@ impl Sender {
         let mut pending = Vec::with_capacity(steps.len());
         for step in steps {
             match step {
-                Step::Ready { unit, policy_version } => {
+                Step::Ready { unit, policy_version, .. } => {
                     units.push(*unit);
                     pending.push(Err(policy_version));
                 }
