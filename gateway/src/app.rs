@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::error::ServeError;
 use crate::metrics::Sources;
+use crate::readiness::Readiness;
 use crate::reload::{PSEUDONYM_KEY, ReloadHandle, ReloadParts, Reloader};
 use crate::strength::Strength;
 use crate::telemetry::LogFilter;
@@ -32,6 +33,8 @@ pub struct Gateway {
     incoming: Incoming,
     address: SocketAddr,
     tasks: JoinSet<()>,
+    readiness: Readiness,
+    stopping: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
     drain: watch::Receiver<Duration>,
     patience: Patience,
@@ -95,17 +98,18 @@ impl Gateway {
         let tls = Arc::new(tls);
         let listener = listen(config, descriptors, Arc::clone(&tls), Arc::clone(&clock), operations.clone()).await?;
         let address = listener.address();
+        let (stopping, stopped) = watch::channel(false);
+        let readiness = Readiness {
+            operations: operations.clone(),
+            store: Arc::clone(&store),
+            listener: listener.figures(),
+            clock: Arc::clone(&clock),
+            stopping: stopped,
+        };
         if let Some(address) = config.metrics {
             let page = tokio::net::TcpListener::bind(address).await;
             let page = page.map_err(|source| ServeError::Metrics { address, source })?;
-            let sources = Sources {
-                operations: operations.clone(),
-                store: Arc::clone(&store),
-                listener: listener.figures(),
-                clock: Arc::clone(&clock),
-                folder: config.store.clone(),
-                started,
-            };
+            let sources = Sources { readiness: readiness.clone(), folder: config.store.clone(), started };
             tasks.spawn(crate::metrics::serve(page, sources));
         }
         let (drain_sender, drain) = watch::channel(Duration::from_secs(config.drain_seconds_max));
@@ -120,6 +124,8 @@ impl Gateway {
             incoming,
             address,
             tasks,
+            readiness,
+            stopping,
             clock,
             drain,
             patience,
@@ -157,15 +163,17 @@ impl Gateway {
     /// [`ServeError::Server`] if the RPC server fails.
     pub async fn serve(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
         self.tasks.spawn(self.reloader.run());
-        let (stopping, stopped) = watch::channel(false);
         let (health_reporter, health) = tonic_health::server::health_reporter();
-        health_reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        // Nobody is told that a gateway serves before it was looked at.
+        health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        let stopping = self.stopping;
+        self.tasks.spawn(self.readiness.tell(health_reporter));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(lianxin_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|fault| ServeError::Reflection { fault: fault.to_string() })?;
-        let face = Face::new(self.operations.clone(), self.patience, stopped);
+        let face = Face::new(self.operations.clone(), self.patience, stopping.subscribe());
         let server = tonic::transport::Server::builder()
             .max_concurrent_streams(Some(LIMITS.connection_streams_max))
             .initial_stream_window_size(Some(1024 * 1024))
@@ -192,7 +200,6 @@ impl Gateway {
             async move {
                 stop.await;
                 tracing::info!("stopping: streams end, open calls may finish");
-                health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
                 stopping.send_replace(true);
             }
         };

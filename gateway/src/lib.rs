@@ -8,6 +8,7 @@ mod config;
 mod descriptors;
 mod error;
 mod metrics;
+mod readiness;
 mod reload;
 mod removal_key;
 mod secret;

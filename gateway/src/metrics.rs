@@ -1,5 +1,5 @@
-//! Metrics and readiness over plain HTTP on loopback: `/metrics`, `/healthz` (the process lives), `/readyz` (the zone takes
-//! writes). What is exported is one table, printed in `METRICS.md`; `alerts.yml` beside it has rules that name nothing else.
+//! Metrics and readiness over plain HTTP on loopback: `/metrics`, `/livez` and `/healthz` (the process lives), `/readyz` (it
+//! may be sent work, or why not). What is exported is one table, printed in `METRICS.md`; `alerts.yml` beside it has rules that name nothing else.
 
 #[cfg(test)]
 mod document;
@@ -17,10 +17,10 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use lianxin_store::ZoneStore;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::readiness::Readiness;
 pub(crate) use figures::Sources;
 pub(crate) use process::{DiskSpace, ProcessFigures};
 pub use table::{METRICS, MetricKind, MetricRow};
@@ -28,7 +28,7 @@ pub use table::{METRICS, MetricKind, MetricRow};
 /// Serves until the task is dropped. One connection at a time per scraper is plenty: at most eight are open.
 pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
     const CONNECTIONS_MAX: usize = 8;
-    let store = Arc::clone(&sources.store);
+    let readiness = sources.readiness.clone();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(sources));
     let registry = Arc::new(registry);
@@ -36,10 +36,10 @@ pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((socket, _)) = listener.accept().await else { continue };
-        let (registry, store) = (Arc::clone(&registry), Arc::clone(&store));
+        let (registry, readiness) = (Arc::clone(&registry), readiness.clone());
         tokio::spawn(async move {
             let answer = service_fn(|request| {
-                let answer = answer(&request, &registry, &*store);
+                let answer = answer(&request, &registry, &readiness);
                 async { Ok::<_, Infallible>(answer) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
@@ -52,7 +52,7 @@ pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
     }
 }
 
-fn answer(request: &Request<Incoming>, registry: &Registry, store: &dyn ZoneStore) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, registry: &Registry, readiness: &Readiness) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/metrics" => {
             let mut text = String::new();
@@ -61,10 +61,14 @@ fn answer(request: &Request<Incoming>, registry: &Registry, store: &dyn ZoneStor
                 Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n".into()),
             }
         }
-        "/healthz" => plain(StatusCode::OK, "ok\n".into()),
-        "/readyz" if store.health().is_writable => plain(StatusCode::OK, "ok\n".into()),
-        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "the zone takes no writes\n".into()),
-        _ => plain(StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz\n".into()),
+        // Whoever restarts what does not live asks here: nothing that a restart does not mend may be in the answer.
+        "/livez" | "/healthz" => plain(StatusCode::OK, "ok\n".into()),
+        "/readyz" => {
+            let found = readiness.read();
+            let status = if found.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            plain(status, found.page())
+        }
+        _ => plain(StatusCode::NOT_FOUND, "try /metrics, /livez, /readyz\n".into()),
     }
 }
 

@@ -124,7 +124,8 @@ async fn a_full_disk_is_refused_by_name_and_survived() {
     // Less free than the threshold: nothing is changed any more, and everybody is told why.
     disk.fill(Gateway::FREE_BYTES_MIN - Gateway::RESERVE_BYTES - 2 * 1024 * 1024);
     until("audit records only", &stage, "/metrics", "lianxin_disk_room 1").await;
-    assert!(page(&stage, "/readyz").await.starts_with("HTTP/1.1 503"));
+    let ready = page(&stage, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\nnot-ready disk-full: "), "{ready}");
     match soon("an answer", jiwei.create(crate::talk::label(), &crate::talk::departments(&["jiwei"]))).await {
         Err(ClientError::Refused(problem)) => {
             assert_eq!((problem.code, problem.try_again), (ReasonCode::DiskFull, true));
@@ -210,7 +211,7 @@ async fn a_write_that_fails_under_the_store_closes_the_zone_until_it_works_again
         let channel = channel.clone();
         async move { channel.send("满时").await }
     });
-    until("not ready", &stage, "/readyz", "HTTP/1.1 503").await;
+    until("not ready", &stage, "/readyz", "not-ready zone-unavailable: ").await;
     limit("unlimited");
     until("open again", &stage, "/readyz", "HTTP/1.1 200").await;
     let receipt = soon("the receipt", waiting).await.expect("runs on").expect("accepted in the end");

@@ -24,6 +24,7 @@ mod operation;
 mod quarantine;
 mod races;
 mod raw;
+mod readiness;
 mod refusals;
 mod rejoin;
 mod reload;

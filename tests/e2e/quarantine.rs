@@ -47,7 +47,9 @@ async fn a_damaged_zone_is_closed_until_it_is_restored_and_the_gateway_lives_on(
     // Alive, not ready; who calls is told that the zone cannot be had.
     stage.gateway.start_alive().await.expect("lives");
     let page = async |path: &'static str| stage.gateway.page(path).await.expect("alive");
-    assert!(page("/readyz").await.starts_with("HTTP/1.1 503"));
+    let ready = page("/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\nnot-ready zone-quarantined: "), "{ready}");
+    assert!(page("/livez").await.starts_with("HTTP/1.1 200"));
     let metrics = page("/metrics").await;
     assert!(metrics.contains("lianxin_zone_quarantined 1") && metrics.contains("lianxin_zone_writable 0"), "{metrics}");
     let app = stage.minted.app("jiwei", "app-2").expect("minted");

@@ -38,7 +38,12 @@ pub(crate) async fn tls(gateway: SocketAddr, certificate: &Path, key: &Path) -> 
 
 /// The generated client's channel on such a connection; broken, it is not opened again.
 pub(crate) async fn channel(zone: &Zone, certificate: &Path, key: &Path) -> Result<Channel, String> {
-    let stream = tls(zone.address(), certificate, key).await.map_err(|error| error.to_string())?;
+    channel_to(zone.address(), certificate, key).await
+}
+
+/// The same to a gateway at this address.
+pub(crate) async fn channel_to(gateway: SocketAddr, certificate: &Path, key: &Path) -> Result<Channel, String> {
+    let stream = tls(gateway, certificate, key).await.map_err(|error| error.to_string())?;
     let only = Arc::new(Mutex::new(Some(stream)));
     let connector = tower::service_fn(move |_: http::Uri| {
         let taken = only.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -9,6 +9,7 @@ use lianxin_transport::RefusalReason;
 use saphyr::{LoadableYamlNode as _, Yaml};
 
 use super::table::METRICS;
+use crate::readiness::Reason;
 
 const ALERTS: &str = include_str!("../../alerts.yml");
 
@@ -25,7 +26,8 @@ struct Alert {
 fn the_document_has_the_tables_of_the_code() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
     let found = std::fs::read_to_string(&path).expect("METRICS.md is there");
-    let wanted = with_section(&with_section(&found, "metrics", &metrics()), "alerts", &alert_table());
+    let sections = [("readiness", readiness()), ("metrics", metrics()), ("alerts", alert_table())];
+    let wanted = sections.iter().fold(found.clone(), |text, (name, table)| with_section(&text, name, table));
     if std::env::var_os("LIANXIN_BLESS").is_some() {
         std::fs::write(&path, &wanted).expect("the repository can be written");
         return;
@@ -86,6 +88,15 @@ fn a_rule_with_a_wrong_name_or_reason_is_seen() {
     let good =
         "sum by (reason) (rate(lianxin_refusals_total{reason=~\".+\", version!=\"x y\"}[5m] offset 1h)) > 2.5e-1";
     assert_eq!(unknown_in(good), Vec::<String>::new());
+}
+
+fn readiness() -> String {
+    let mut table = String::from("| reason | weight | meaning |\n|---|---|---|\n");
+    for reason in Reason::ALL {
+        let weight = if reason.is_against() { "not ready" } else { "warning" };
+        writeln!(table, "| `{}` | {weight} | {} |", reason.word(), reason.text()).expect("a string can be written");
+    }
+    table
 }
 
 fn metrics() -> String {

@@ -8,6 +8,7 @@ use lianxin_transport::RefusalReason;
 use lianxin_types::Timestamp;
 
 use super::figures::Figures;
+use crate::readiness::Reason;
 
 /// What kind of figure it is, in Prometheus' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,6 +246,24 @@ pub const METRICS: &[MetricRow] = &[
     ),
     row(
         Gauge,
+        "lianxin_ready",
+        "1 if the gateway may be sent work, as `/readyz` and the gRPC health service say.",
+        "可接收请求为 1，与 `/readyz` 及 gRPC 健康服务一致",
+        |figures| Number(u64::from(figures.ready.is_ready())),
+    ),
+    row(
+        Gauge,
+        "lianxin_readiness_reason",
+        "1 for each reason that `/readyz` names now (list below), also those that only warn.",
+        "`/readyz` 当前列出的每个原因为 1（见下表），含仅警告的原因",
+        |figures| {
+            let reasons = figures.ready.reasons();
+            Sample::Labelled(Reason::ALL.map(|reason| (reason.word(), u64::from(reasons.contains(&reason)))).into())
+        },
+    )
+    .by("reason"),
+    row(
+        Gauge,
         "lianxin_disk_room",
         "2: room for every unit, 1: for audit records only, 0: for none.",
         "磁盘余量：2 可写全部，1 只够审计记录，0 不可写",
@@ -352,7 +371,7 @@ pub const METRICS: &[MetricRow] = &[
         "lianxin_trust_bundle_expiry_timestamp",
         "When the trust bundle in force expires, seconds since 1970-01-01T00:00:00Z.",
         "生效的信任包的到期时刻（Unix 秒）",
-        |figures| moment(figures.bundle_expires),
+        |figures| moment(figures.ready.bundle_expires),
     )
     .in_unit("seconds"),
     row(
@@ -361,7 +380,7 @@ pub const METRICS: &[MetricRow] = &[
         "When the first of the revocation lists is due to be replaced, seconds since 1970-01-01T00:00:00Z; no sample \
          without lists.",
         "最早到期的吊销列表的到期时刻（Unix 秒）；没有列表则无样本",
-        |figures| figures.revocation_lists_expire.map_or(Sample::None, moment),
+        |figures| figures.ready.revocation_lists_expire.map_or(Sample::None, moment),
     )
     .in_unit("seconds"),
     row(
@@ -370,7 +389,7 @@ pub const METRICS: &[MetricRow] = &[
         "When the gateway's own certificate expires, seconds since 1970-01-01T00:00:00Z; no sample if the federation does \
          not accept it any more.",
         "网关自身证书的到期时刻（Unix 秒）；联邦不再接受该证书则无样本",
-        |figures| figures.certificate_expires.map_or(Sample::None, moment),
+        |figures| figures.ready.certificate_expires.map_or(Sample::None, moment),
     )
     .in_unit("seconds"),
     row(
