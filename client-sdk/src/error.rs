@@ -137,6 +137,15 @@ pub enum TrustError {
     /// An authority in it, or a revocation list.
     #[error("use the authorities and revocation lists")]
     Federation(#[from] FederationError),
+    /// This client was away for longer than the gateway keeps bundles: what lies between cannot be verified. A fresh
+    /// installation with a bundle of today, or the missing bundles, must come from the department.
+    #[error("go from trust bundle {have} to {found}: the gateway has none of those between")]
+    Gap {
+        /// Version in use.
+        have: u64,
+        /// Oldest version offered.
+        found: u64,
+    },
 }
 
 impl From<CallError> for ClientError {

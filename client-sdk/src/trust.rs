@@ -1,9 +1,9 @@
 //! The trust bundle and revocation lists: the newest that the client has seen, kept in its state (PROTOCOL 9).
 
-use lianxin_connection::Connection;
+use lianxin_connection::{Connection, GetTrust, Trust};
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
-use lianxin_trust::{Federation, FederationError, RootKeys, VerifiedBundle, verify_bundle};
+use lianxin_trust::{BundleError, Federation, FederationError, RootKeys, VerifiedBundle, verify_bundle};
 use lianxin_types::{DecodeError, Reader, Writer};
 
 use crate::config::Loaded;
@@ -90,45 +90,70 @@ fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
 
 /// Takes over what the gateway offers, if it is signed and follows what is in use; else tells the application.
 pub(crate) async fn refresh(shared: &Shared, roots: &RootKeys, connection: &Connection) -> Result<(), ClientError> {
-    let offered = connection.trust().await?;
-    let lists = offered.revocation_lists.iter().map(|list| list.to_vec()).collect();
-    match successor(&shared.federation(), roots, &offered.trust_bundle, lists) {
-        Ok(None) => Ok(()),
-        Ok(Some(federation)) => {
-            let federation = shared
-                .transaction(move |tx, _| {
-                    store(tx, &federation)?;
-                    Ok(federation)
-                })
-                .await?;
-            shared.replace_federation(federation);
-            Ok(())
-        }
-        Err(error) => {
-            tracing::warn!(%error, "trust bundle refused");
-            let event = Event::TrustRefused { reason: chain(&error) };
-            shared.transaction(move |tx, _: &Mls| keep(tx, &event)).await?;
-            shared.bells.ring(&News::Events);
-            Ok(())
+    // Ends: every turn but the last takes over a bundle with a higher version, and each is signed by the root keys.
+    loop {
+        let current = shared.federation();
+        let known_version = current.bundle().bundle.version;
+        let offered = connection.trust(GetTrust { known_version }).await?;
+        match successor(&current, roots, &offered) {
+            Ok(None) => return Ok(()),
+            Ok(Some(federation)) => {
+                let is_newest = federation.bundle().note == offered.trust_bundle;
+                let federation = shared
+                    .transaction(move |tx, _| {
+                        store(tx, &federation)?;
+                        Ok(federation)
+                    })
+                    .await?;
+                shared.replace_federation(federation);
+                if is_newest {
+                    return Ok(());
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "trust bundle refused");
+                let event = Event::TrustRefused { reason: chain(&error) };
+                shared.transaction(move |tx, _: &Mls| keep(tx, &event)).await?;
+                shared.bells.ring(&News::Events);
+                return Ok(());
+            }
         }
     }
 }
 
-/// The federation that follows; `None` if nothing is new.
-fn successor(
-    current: &Federation,
-    roots: &RootKeys,
-    note: &[u8],
-    lists: Vec<Vec<u8>>,
-) -> Result<Option<Federation>, TrustError> {
-    let bundle = verify_bundle(roots, note)?;
-    current.bundle().check_successor(&bundle)?;
+/// The federation that follows, through the earlier bundles one by one: with the newest bundle, or with the last of the
+/// earlier ones if more are between (the gateway gives a part at a time). `None` if nothing is new.
+fn successor(current: &Federation, roots: &RootKeys, offered: &Trust) -> Result<Option<Federation>, TrustError> {
+    let newest = verify_bundle(roots, &offered.trust_bundle)?;
+    let mut bundle = current.bundle().clone();
+    for note in &offered.earlier_bundles {
+        let next = verify_bundle(roots, note)?;
+        follows(&bundle, &next)?;
+        bundle = next;
+    }
     let held: Vec<Vec<u8>> = current.revocation_lists().map(<[u8]>::to_vec).collect();
-    let fresh: Vec<Vec<u8>> = lists.into_iter().filter(|list| !held.contains(list)).collect();
+    match follows(&bundle, &newest) {
+        Ok(()) => bundle = newest,
+        Err(TrustError::Gap { .. }) if bundle.bundle.version > current.bundle().bundle.version => {
+            // The lists are those of the newest bundle's authorities, and come with it.
+            return Ok(Some(with_lists(&bundle, held, Vec::new())?));
+        }
+        Err(error) => return Err(error),
+    }
+    let lists = offered.revocation_lists.iter().map(|list| list.to_vec());
+    let fresh: Vec<Vec<u8>> = lists.filter(|list| !held.contains(list)).collect();
     if bundle.digest == current.bundle().digest && fresh.is_empty() {
         return Ok(None);
     }
     Ok(Some(with_lists(&bundle, held, fresh)?))
+}
+
+/// As [`VerifiedBundle::check_successor`]; a bundle that only lacks those before it is told apart from one of another chain.
+fn follows(known: &VerifiedBundle, next: &VerifiedBundle) -> Result<(), TrustError> {
+    match known.check_successor(next) {
+        Err(BundleError::BrokenChain { have, found }) if found > have + 1 => Err(TrustError::Gap { have, found }),
+        judged => Ok(judged?),
+    }
 }
 
 #[cfg(test)]

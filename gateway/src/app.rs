@@ -68,7 +68,7 @@ impl Gateway {
         // The zone is ours now, and with it the file beside it.
         crate::trust::keep(config, &trust)?;
         let Trust { federation, predecessors, identity } = trust;
-        let callers = Arc::new(Callers::new(federation, Arc::clone(&clock)));
+        let callers = Arc::new(Callers::new(federation, predecessors.clone(), Arc::clone(&clock)));
         let fanout = Fanout::new();
         let operations = Operations::new(Parts {
             store: Arc::clone(&store),

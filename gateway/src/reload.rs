@@ -224,7 +224,7 @@ impl Reloader {
         // Before the federation that names it: whoever is told of that looks for members that must go.
         self.parts.operations.replace_removal_key(removal_key);
         if is_changed("trust.") {
-            self.parts.operations.replace_federation(federation).await;
+            self.parts.operations.replace_federation(federation, predecessors.clone()).await;
         }
         self.parts.drain.send_replace(Duration::from_secs(config.drain_seconds_max));
         if let Some(log) = &self.log

@@ -22,6 +22,10 @@ pub mod v1 {
 pub const CAPABILITIES_MAX: usize = 32;
 /// Longest capability, client name or limit name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Earlier trust bundles in one answer: more than a year of weekly ones.
+pub const EARLIER_BUNDLES_MAX: usize = 64;
+/// Bytes of them in one answer, but never less than one bundle.
+pub const EARLIER_BUNDLES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Oldest version of the protocol that this build still speaks.
 pub const PROTOCOL_VERSION_MIN: u32 = 1;
 
@@ -147,6 +151,25 @@ impl From<HelloAnswer> for v1::HelloResponse {
     }
 }
 
+/// Asks for the federation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GetTrust {
+    /// Version of the trust bundle that the caller has in use; 0 to be given the newest only.
+    pub known_version: u64,
+}
+
+impl From<v1::GetTrustRequest> for GetTrust {
+    fn from(wire: v1::GetTrustRequest) -> Self {
+        Self { known_version: wire.known_version }
+    }
+}
+
+impl From<GetTrust> for v1::GetTrustRequest {
+    fn from(wanted: GetTrust) -> Self {
+        Self { known_version: wanted.known_version }
+    }
+}
+
 /// The federation as signed. Nothing in it is verified here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
@@ -154,6 +177,9 @@ pub struct Trust {
     pub trust_bundle: Bytes,
     /// DER X.509 revocation lists, one for each department that has one.
     pub revocation_lists: Vec<Bytes>,
+    /// The signed notes of bundles between the one that the caller has and the newest, oldest first; at most
+    /// [`EARLIER_BUNDLES_MAX`].
+    pub earlier_bundles: Vec<Bytes>,
 }
 
 impl TryFrom<v1::GetTrustResponse> for Trust {
@@ -163,13 +189,22 @@ impl TryFrom<v1::GetTrustResponse> for Trust {
         if wire.trust_bundle.is_empty() {
             return Err(ParseError::Missing { field: "trust_bundle" });
         }
-        Ok(Self { trust_bundle: wire.trust_bundle, revocation_lists: wire.revocation_lists })
+        fields::at_most("earlier_bundles", wire.earlier_bundles.len(), EARLIER_BUNDLES_MAX)?;
+        Ok(Self {
+            trust_bundle: wire.trust_bundle,
+            revocation_lists: wire.revocation_lists,
+            earlier_bundles: wire.earlier_bundles,
+        })
     }
 }
 
 impl From<Trust> for v1::GetTrustResponse {
     fn from(trust: Trust) -> Self {
-        Self { trust_bundle: trust.trust_bundle, revocation_lists: trust.revocation_lists }
+        Self {
+            trust_bundle: trust.trust_bundle,
+            revocation_lists: trust.revocation_lists,
+            earlier_bundles: trust.earlier_bundles,
+        }
     }
 }
 
@@ -240,9 +275,15 @@ mod tests {
 
     #[test]
     fn trust_comes_back_from_the_wire_and_is_never_empty() {
-        let trust =
-            Trust { trust_bundle: Bytes::from_static(b"note"), revocation_lists: vec![Bytes::from_static(b"crl")] };
-        assert_eq!(Trust::try_from(v1::GetTrustResponse::from(trust.clone())), Ok(trust));
+        let trust = |count| Trust {
+            trust_bundle: Bytes::from_static(b"note"),
+            revocation_lists: vec![Bytes::from_static(b"crl")],
+            earlier_bundles: vec![Bytes::from_static(b"earlier"); count],
+        };
+        let parse = |trust: Trust| Trust::try_from(v1::GetTrustResponse::from(trust));
+        assert_eq!(parse(trust(64)), Ok(trust(64)));
+        let many = ParseError::TooLarge { field: "earlier_bundles", limit: 64, found: 65 };
+        assert_eq!(parse(trust(65)), Err(many));
         let empty = v1::GetTrustResponse::default();
         assert_eq!(Trust::try_from(empty), Err(ParseError::Missing { field: "trust_bundle" }));
     }

@@ -11,9 +11,9 @@ use lianxin_proto::channels::v1::channels_client::ChannelsClient;
 use lianxin_proto::channels::{
     AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, List, ReplaceGroupInfo, Report,
 };
-use lianxin_proto::directory::Hello;
 use lianxin_proto::directory::v1::GetTrustRequest;
 use lianxin_proto::directory::v1::directory_client::DirectoryClient;
+use lianxin_proto::directory::{GetTrust, Hello};
 use lianxin_proto::key_packages::v1::CountRequest;
 use lianxin_proto::key_packages::v1::key_packages_client::KeyPackagesClient;
 use lianxin_proto::key_packages::{Claim, Publish};
@@ -161,7 +161,7 @@ async fn refuse(zone: &Zone, connection: &Connection, method: &str) -> Refused {
         }
         "lianxin.directory.v1.Directory/GetTrust" => {
             if let Ok(channel) = wire_as_revoked(zone).await {
-                let answer = DirectoryClient::new(channel).get_trust(GetTrustRequest {}).await;
+                let answer = DirectoryClient::new(channel).get_trust(GetTrustRequest { known_version: 0 }).await;
                 assert!(
                     Problem::from_status(&answer.expect_err("no connection")).is_none(),
                     "refused by the handshake, not inside"
@@ -232,7 +232,7 @@ async fn every_accepted_call_leaves_one_audit_record() {
     soon("the group", connection.group_info(GetGroupInfo { channel })).await.expect("a member may read it");
     assert_eq!(soon("a page", connection.list(List { after: None })).await.expect("listed").channels.len(), 1);
     soon("a count", connection.count()).await.expect("one's own may be counted");
-    soon("the bundle", connection.trust()).await.expect("everybody in it may read it");
+    soon("the bundle", connection.trust(GetTrust { known_version: 0 })).await.expect("everybody in it may read it");
     let second = RawDevice::open(&zone, "jiwei", "app-2").await;
     jiwei.add(channel, &second).await;
     shenji.read(channel).await;

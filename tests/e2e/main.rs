@@ -19,6 +19,7 @@ mod limits;
 mod live;
 mod lost_replies;
 mod metrics;
+mod missed_bundles;
 mod mutants;
 mod operation;
 mod quarantine;

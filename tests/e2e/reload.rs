@@ -6,6 +6,7 @@ use lianxin_certs_dev::FederationPlan;
 use lianxin_connection::{ConnectError, Connection, RefusedReason};
 use lianxin_gateway::ReloadError;
 use lianxin_harness::{Stage, eventually};
+use lianxin_proto::directory::GetTrust;
 use lianxin_trust::Endpoint;
 use lianxin_types::{Clock as _, SystemClock};
 use rustls::pki_types::CertificateDer;
@@ -36,7 +37,7 @@ async fn connect(stage: &Stage, department: &str, app: &str) -> Result<Connectio
 
 /// The bundle's version and how many revocation lists are served.
 async fn trust(stage: &Stage, connection: &Connection) -> (u64, Vec<bytes::Bytes>) {
-    let trust = soon("the trust bundle", connection.trust()).await.expect("served");
+    let trust = soon("the trust bundle", connection.trust(GetTrust { known_version: 0 })).await.expect("served");
     let roots = stage.minted.roots().expect("minted");
     let bundle = lianxin_trust::verify_bundle(&roots, &trust.trust_bundle).expect("verifies");
     (bundle.bundle.version, trust.revocation_lists)
@@ -226,7 +227,7 @@ async fn a_bundle_several_versions_ahead_needs_the_ones_between() {
 
 async fn served_version(zone: &Zone) -> u64 {
     let connection = zone.connect(&zone.app("jiwei", "app-1")).await.expect("connects");
-    let trust = soon("the trust bundle", connection.trust()).await.expect("served");
+    let trust = soon("the trust bundle", connection.trust(GetTrust { known_version: 0 })).await.expect("served");
     let roots = zone.minted.roots().expect("minted");
     lianxin_trust::verify_bundle(&roots, &trust.trust_bundle).expect("verifies").bundle.version
 }

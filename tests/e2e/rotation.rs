@@ -126,7 +126,7 @@ async fn an_authority_is_rotated_members_renew_their_leaves_and_newcomers_accept
 }
 
 /// The configuration names the revocation lists of the authorities that the bundle names.
-fn rewrite_lists(zone: &Zone) {
+pub(crate) fn rewrite_lists(zone: &Zone) {
     let text = std::fs::read_to_string(zone.config_file()).expect("written");
     let lists = zone.minted.revocation_list_files().expect("minted");
     let lists: Vec<_> = lists.iter().map(|path| format!("{:?}", path.display().to_string())).collect();

@@ -6,7 +6,7 @@ use lianxin_proto::channels::{
     ChannelPage, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List, ReplaceGroupInfo,
 };
 use lianxin_proto::directory::v1::directory_client::DirectoryClient;
-use lianxin_proto::directory::{Hello, HelloAnswer, Trust, v1 as directory};
+use lianxin_proto::directory::{GetTrust, Hello, HelloAnswer, Trust, v1 as directory};
 use lianxin_proto::key_packages::v1::key_packages_client::KeyPackagesClient;
 use lianxin_proto::key_packages::{Claim, Claimed, Count, Publish, v1 as key_packages};
 use lianxin_proto::messages::v1::messages_client::MessagesClient;
@@ -42,6 +42,8 @@ macro_rules! calls {
 calls! {
     /// Exchanges versions; [`Connection::connect`] has done it.
     hello: DirectoryClient.hello(Hello => directory::HelloRequest) -> HelloAnswer;
+    /// The trust bundle and revocation lists in use, and the bundles that the caller has missed: as signed and not yet verified.
+    trust: DirectoryClient.get_trust(GetTrust => directory::GetTrustRequest) -> Trust;
     /// Starts a channel with the caller as its only member.
     create: ChannelsClient.create(Create => channels::CreateRequest) -> Receipt;
     /// Changes the group.
@@ -70,20 +72,6 @@ calls! {
 }
 
 impl Connection {
-    /// The trust bundle and revocation lists in use, as signed and not yet verified.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn trust(&self) -> Result<Trust, CallError> {
-        let client = DirectoryClient::new(self.channel.clone());
-        let mut client = client.max_decoding_message_size(ANSWER_BYTES_MAX);
-        self.bounded(async move {
-            let wire = client.get_trust(directory::GetTrustRequest {}).await?.into_inner();
-            Trust::try_from(wire).map_err(CallError::BadAnswer)
-        })
-        .await
-    }
-
     /// What is left of the caller's key packages.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint};
 use lianxin_connection::{CallError, ConnectError, Connection, GatewayFault, RefusedReason, Target, TlsIdentity};
 use lianxin_proto::directory::v1::directory_server::{Directory, DirectoryServer};
-use lianxin_proto::directory::{HelloAnswer, v1};
+use lianxin_proto::directory::{GetTrust, HelloAnswer, v1};
 use lianxin_proto::{Problem, ReasonCode};
 use lianxin_transport::{Bounds, Listener, ServerIdentity, ServerTls};
 use lianxin_trust::{CertificateError, Endpoint};
@@ -195,7 +195,7 @@ async fn an_old_client_and_a_wrong_zone_are_told_so() {
 async fn a_member_is_let_in_and_what_has_no_reason_is_unknown() {
     let house = House::gateway().await;
     let connection = house.connect(&house.app()).await.expect("let in");
-    let fault = connection.trust().await.expect_err("refused");
+    let fault = connection.trust(GetTrust { known_version: 0 }).await.expect_err("refused");
     assert!(matches!(fault, CallError::Unknown { .. }), "{fault:?}");
 
     // The service is not there at all, which is no refusal of the gateway's either.

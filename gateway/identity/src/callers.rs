@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use lianxin_trust::{CertificateError, Federation, Usage};
+use lianxin_trust::{CertificateError, Federation, Usage, VerifiedBundle};
 use lianxin_types::{Clock, DeviceUri, Timestamp};
 use tokio::sync::watch;
 
@@ -23,17 +23,20 @@ pub struct Caller {
 
 /// Names callers. Shared by the listener, which asks during the handshake, and the guard, which asks for every call.
 pub struct Callers {
-    federation: RwLock<Arc<Federation>>,
+    trust: RwLock<TrustInUse>,
     generation: AtomicU64,
     replaced: watch::Sender<()>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// A federation and the bundles that led to it, ascending; not all back to the first.
+type TrustInUse = (Arc<Federation>, Arc<[VerifiedBundle]>);
+
 impl Callers {
-    /// Callers by this federation.
-    pub fn new(federation: Federation, clock: Arc<dyn Clock>) -> Self {
+    /// Callers by this federation, to whose bundle `predecessors` led, ascending.
+    pub fn new(federation: Federation, predecessors: Vec<VerifiedBundle>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            federation: RwLock::new(Arc::new(federation)),
+            trust: RwLock::new((Arc::new(federation), predecessors.into())),
             generation: AtomicU64::new(1),
             replaced: watch::Sender::new(()),
             clock,
@@ -42,12 +45,20 @@ impl Callers {
 
     /// The federation in use.
     pub fn federation(&self) -> Arc<Federation> {
-        Arc::clone(&self.federation.read().unwrap_or_else(PoisonError::into_inner))
+        self.trust().0
+    }
+
+    /// The federation in use, and the bundles that led to its bundle, ascending: both of the same moment.
+    pub fn trust(&self) -> (Arc<Federation>, Arc<[VerifiedBundle]>) {
+        let (federation, predecessors) = &*self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(federation), Arc::clone(predecessors))
     }
 
     /// Uses another federation from now on; every lease and every cached answer ends, and every [`Vigil`] judges again.
-    pub fn replace(&self, federation: Federation) {
-        *self.federation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(federation);
+    /// `predecessors` as in [`Callers::new`].
+    pub fn replace(&self, federation: Federation, predecessors: Vec<VerifiedBundle>) {
+        let trust = (Arc::new(federation), predecessors.into());
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = trust;
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.replaced.send_replace(());
     }

@@ -27,7 +27,7 @@ mod streams;
 mod watch;
 
 pub use channels::{ChannelSummary, GroupInfoPage};
-pub use directory::{Agreement, Trust};
+pub use directory::{Agreement, EarlierBundles, Trust};
 pub use gate::{Operations, Parts, Receipt};
 pub use lianxin_delivery::{CommitBundle, Delivery, DeliveryFigures, Frame, RemovalKey};
 pub use lianxin_identity::Caller;

@@ -2,7 +2,7 @@
 
 use lianxin_audit::AuditEvent;
 use lianxin_delivery::RemovalKey;
-use lianxin_trust::Federation;
+use lianxin_trust::{Federation, VerifiedBundle};
 use lianxin_types::{Digest, Writer, labelled_sha256};
 
 use crate::gate::Operations;
@@ -83,9 +83,10 @@ impl Operations {
         self.channels.replace_removal_key(removal_key);
     }
 
-    /// Uses another federation from now on. It must follow the one in use, and be on record.
-    pub async fn replace_federation(&self, federation: Federation) {
-        self.guard.callers.replace(federation);
+    /// Uses another federation from now on, to which `predecessors` (ascending) led. It must follow the one in use, and be on
+    /// record.
+    pub async fn replace_federation(&self, federation: Federation, predecessors: Vec<VerifiedBundle>) {
+        self.guard.callers.replace(federation, predecessors);
         self.trust_changed().await;
     }
 

@@ -1,5 +1,6 @@
 //! `lianxin.directory.v1.Directory`.
 
+use lianxin_operations::EarlierBundles;
 use lianxin_proto::directory::{self, v1};
 use tonic::{Request, Response, Status};
 
@@ -30,8 +31,18 @@ impl v1::directory_server::Directory for Face {
     async fn get_trust(&self, request: Request<v1::GetTrustRequest>) -> Result<Response<v1::GetTrustResponse>, Status> {
         let caller = self.caller(&request)?;
         self.paced(&caller).await?;
-        let trust = self.operations().trust(&caller).await.map_err(|refusal| to_status(&refusal))?;
-        let answer = directory::Trust { trust_bundle: trust.trust_bundle, revocation_lists: trust.revocation_lists };
+        let directory::GetTrust { known_version } = request.into_inner().into();
+        let bounds = EarlierBundles {
+            after: known_version,
+            count_max: directory::EARLIER_BUNDLES_MAX,
+            bytes_max: directory::EARLIER_BUNDLES_BYTES_MAX,
+        };
+        let trust = self.operations().trust(&caller, bounds).await.map_err(|refusal| to_status(&refusal))?;
+        let answer = directory::Trust {
+            trust_bundle: trust.trust_bundle,
+            revocation_lists: trust.revocation_lists,
+            earlier_bundles: trust.earlier_bundles,
+        };
         Ok(Response::new(answer.into()))
     }
 }

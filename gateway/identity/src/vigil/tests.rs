@@ -42,7 +42,8 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let minted = mint(&FederationPlan::default(), &folder.path().join("f"), &SystemClock).expect("mints");
         let clock = Arc::new(SetClock(watch::Sender::new(SystemClock.now())));
-        let callers = Callers::new(minted.federation().expect("verifies"), Arc::clone(&clock) as Arc<dyn Clock>);
+        let time = Arc::clone(&clock) as Arc<dyn Clock>;
+        let callers = Callers::new(minted.federation().expect("verifies"), Vec::new(), time);
         Self { minted, clock, callers: Arc::new(callers), _folder: folder }
     }
 
@@ -58,7 +59,7 @@ impl World {
     }
 
     fn reload(&self) {
-        self.callers.replace(self.minted.federation().expect("verifies"));
+        self.callers.replace(self.minted.federation().expect("verifies"), Vec::new());
     }
 }
 

@@ -91,7 +91,7 @@ fn operations() -> (Operations, Caller) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let minted = mint(&FederationPlan::default(), &folder.path().join("f"), &SystemClock).expect("mints");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let callers = Arc::new(Callers::new(minted.federation().expect("verifies"), Arc::clone(&clock)));
+    let callers = Arc::new(Callers::new(minted.federation().expect("verifies"), Vec::new(), Arc::clone(&clock)));
     let file = minted.app("jiwei", "app-1").expect("minted").tls_certificate;
     let leaf = CertificateDer::from_pem_file(file).expect("PEM");
     let caller = callers.identify(&Arc::new(vec![leaf.to_vec()])).expect("a caller");

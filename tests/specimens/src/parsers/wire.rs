@@ -115,12 +115,16 @@ pub(super) const PARSERS: &[Parser] = &[
         vec![directory::Hello { protocol_version: 1, capabilities, client: "lianxin-test/1".into() }.into()]
     }),
     read!("directory_hello_response", directory_v1::HelloResponse => directory::HelloAnswer, vec![hello().into()]),
+    read!("directory_get_trust_request", directory_v1::GetTrustRequest => directory::GetTrust, {
+        vec![directory::GetTrust { known_version: 7 }.into()]
+    }),
     read!("directory_get_trust_response", directory_v1::GetTrustResponse => directory::Trust, {
         let trust_bundle = office().federation().bundle().note.clone().into();
         let federation = office().federation();
         let lists = federation.revocation_lists();
         let revocation_lists = lists.map(Bytes::copy_from_slice).collect();
-        vec![directory::Trust { trust_bundle, revocation_lists }.into()]
+        let earlier_bundles = vec![Bytes::from_static(b"an earlier note")];
+        vec![directory::Trust { trust_bundle, revocation_lists, earlier_bundles }.into()]
     }),
     Parser::new(
         "types_problem",
