@@ -22,6 +22,7 @@ mod metrics;
 mod missed_bundles;
 mod mutants;
 mod operation;
+mod order;
 mod quarantine;
 mod races;
 mod raw;
