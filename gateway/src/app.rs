@@ -66,7 +66,7 @@ impl Gateway {
         let descriptors = Descriptors::claim(config)?;
         let store = crate::store::open(config, &clock)?;
         // The zone is ours now, and with it the file beside it.
-        crate::trust::keep(config, &trust)?;
+        let kept = crate::trust::keep_at_start(config, &trust)?;
         let Trust { federation, predecessors, identity } = trust;
         let callers = Arc::new(Callers::new(federation, predecessors.clone(), Arc::clone(&clock)));
         let fanout = Fanout::new();
@@ -117,7 +117,7 @@ impl Gateway {
         let patience = Patience { stall_duration_max, message_duration_max };
         let incoming = listener.incoming();
         let parts = ReloadParts { operations: operations.clone(), tls, drain: drain_sender, clock: Arc::clone(&clock) };
-        let (reloader, reload) = Reloader::new(config.clone(), contents, predecessors, parts);
+        let (reloader, reload) = Reloader::new(config.clone(), contents, predecessors, kept, parts);
         Ok(Self {
             operations,
             store,

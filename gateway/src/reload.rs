@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::{Change, Config, ConfigError};
 use crate::error::ServeError;
 use crate::telemetry::LogFilter;
-use crate::trust::{Contents, Files, InForce, Trust};
+use crate::trust::{Contents, Files, InForce, Kept, Trust};
 
 /// Why a reload changed nothing.
 #[derive(Debug, Error)]
@@ -97,6 +97,7 @@ pub(crate) struct Reloader {
     config: Config,
     contents: Contents,
     predecessors: Vec<VerifiedBundle>,
+    kept: Kept,
     parts: ReloadParts,
     pub(crate) log: Option<LogFilter>,
     /// What was refused last, so that re-reading does not record the same refusal every minute.
@@ -128,10 +129,11 @@ impl Reloader {
         config: Config,
         contents: Contents,
         predecessors: Vec<VerifiedBundle>,
+        kept: Kept,
         parts: ReloadParts,
     ) -> (Self, ReloadHandle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        let reloader = Self { requests, config, contents, predecessors, parts, log: None, refused: None };
+        let reloader = Self { requests, config, contents, predecessors, kept, parts, log: None, refused: None };
         (reloader, ReloadHandle { requests: sender })
     }
 
@@ -169,6 +171,7 @@ impl Reloader {
 
     /// As [`Reloader::reload`] with the configuration that is in force, and only if a trust file has other bytes.
     async fn reread(&mut self) {
+        self.keep_what_was_not();
         let candidate = self.candidate(self.config.clone()).await;
         self.parts.operations.trust_reread();
         let done = match candidate {
@@ -181,6 +184,20 @@ impl Reloader {
         if told != self.refused {
             self.refuse(error).await;
             self.refused = told;
+        }
+    }
+
+    /// Keeps what a start on a full disk could not.
+    fn keep_what_was_not(&mut self) {
+        if self.kept == Kept::Yes {
+            return;
+        }
+        match crate::trust::keep(&self.config, &self.parts.operations.federation(), &self.predecessors) {
+            Ok(()) => {
+                self.kept = Kept::Yes;
+                tracing::info!("the trust in force is kept");
+            }
+            Err(error) => tracing::warn!(error = %told(&error), "the trust in force is not kept yet"),
         }
     }
 
@@ -208,7 +225,8 @@ impl Reloader {
         let is_changed = |start: &str| changed.iter().any(|key| key.starts_with(start));
         // What a restart would refuse is kept first: a bundle that was in force for a moment was in force.
         if is_changed("trust.") {
-            crate::trust::keep(&config, &trust)?;
+            crate::trust::keep(&config, &trust.federation, &trust.predecessors)?;
+            self.kept = Kept::Yes;
         }
         let in_force = TrustInForce::of(&trust.federation);
         let before = self.config.digest;

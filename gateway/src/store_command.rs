@@ -100,8 +100,9 @@ fn print_text(config: &Config, inspection: &Inspection) -> std::io::Result<()> {
     if inspection.findings_left_out > 0 {
         writeln!(out, "and {} more", inspection.findings_left_out)?;
     }
-    let Inspection { buckets, leaves, events, channels, state_rows, .. } = inspection;
+    let Inspection { fencing_number, buckets, leaves, events, channels, state_rows, .. } = inspection;
     writeln!(out, "zone      {} in {}", config.zone, config.store.display())?;
+    writeln!(out, "fencing   opened {fencing_number} times")?;
     writeln!(out, "read      {leaves} leaves in {buckets} buckets, {events} events of {channels} channels")?;
     match inspection.applied {
         Some(applied) => {
@@ -129,6 +130,7 @@ fn print_json(inspection: &Inspection) -> std::io::Result<()> {
     }
     let whole = serde_json::json!({
         "is_clean": inspection.is_clean(),
+        "fencing_number": inspection.fencing_number,
         "buckets": inspection.buckets,
         "leaves": inspection.leaves,
         "events": inspection.events,

@@ -3,6 +3,7 @@
 mod kept;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use lianxin_transport::ServerIdentity;
@@ -183,13 +184,44 @@ pub(crate) fn load(config: &Config, clock: &dyn Clock) -> Result<(Trust, Content
     Ok((trust, files.contents()))
 }
 
-/// Keeps what is in force from now on, for the next start.
+/// Keeps what is in force from now on, for the next start. Writes nothing if it is what is kept.
 ///
 /// # Errors
 /// [`ServeError::File`].
-pub(crate) fn keep(config: &Config, trust: &Trust) -> Result<(), ServeError> {
+pub(crate) fn keep(
+    config: &Config,
+    federation: &Federation,
+    predecessors: &[VerifiedBundle],
+) -> Result<(), ServeError> {
     let path = config.kept_trust();
-    kept::write(&path, &trust.federation, &trust.predecessors).map_err(|source| ServeError::File { path, source })
+    kept::write(&path, federation, predecessors).map_err(|source| ServeError::File { path, source })
+}
+
+/// Whether what is in force is kept. If not the disk is full, and it must be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Yes,
+    NotYet,
+}
+
+/// As [`keep`], at a start: a full disk does not keep a gateway from serving what can be served without writing. Until it
+/// is kept, a kill and a start with older files would go unnoticed, so it is said aloud and tried again.
+///
+/// # Errors
+/// [`ServeError::File`] for any other reason.
+pub(crate) fn keep_at_start(config: &Config, trust: &Trust) -> Result<Kept, ServeError> {
+    match keep(config, &trust.federation, &trust.predecessors) {
+        Err(ServeError::File { path, source }) if is_full(&source) => {
+            let path = path.display();
+            tracing::error!(%path, error = %source, "the disk is full: the trust in force is not kept yet");
+            Ok(Kept::NotYet)
+        }
+        kept => kept.map(|()| Kept::Yes),
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// A whole file.

@@ -51,6 +51,13 @@ impl SmallDisk {
         }
     }
 
+    /// Takes the last bytes, too, which no whole chunk fits.
+    fn fill_to_the_brim(&self) {
+        self.fill(0);
+        let mut filler = File::options().append(true).open(self.filler()).expect("it was filled");
+        while filler.write_all(&[0x55; 512]).is_ok() {}
+    }
+
     fn clean(&self) {
         std::fs::remove_file(self.filler()).expect("it was filled");
     }
@@ -174,6 +181,81 @@ async fn a_full_disk_is_refused_by_name_and_survived() {
     let refused = bodies.filter(|body| body.contains("DISK_FULL")).count();
     assert!(refused >= 1, "refusals were recorded while there was room for that");
     drop(disk);
+}
+
+/// A stage whose zone lies in the folder `zone` of a folder of its own, which is given, and that reads trust files anew every
+/// second.
+fn apart() -> (Stage, PathBuf) {
+    let stage = Stage::set_up(FederationPlan::default()).expect("minted");
+    let (config, folder) = (stage.gateway.config_file(), stage.folder().join("small"));
+    let text = std::fs::read_to_string(&config).expect("written");
+    let (zone, moved) = (stage.gateway.zone_folder(), folder.join("zone"));
+    let moved = text.replace(&zone.display().to_string(), &moved.display().to_string());
+    assert_ne!(moved, text);
+    std::fs::write(&config, moved.replace("[trust]", "[trust]\nreread_seconds = 1")).expect("written");
+    (stage, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_lives_and_serves_when_there_is_space() {
+    let (mut stage, folder) = apart();
+    // As above: without the right to mount there is nothing to be seen here.
+    let Some(disk) = SmallDisk::mount(&folder) else { return };
+    stage.gateway.start().await.expect("starts");
+    let jiwei = stage.client("jiwei", "app-1").await.expect("opens");
+    let ours = create(&jiwei, &["jiwei"]).await;
+    send(&ours, "之前").await;
+    // Somebody else takes the space, also what the zone had in reserve while it ran.
+    disk.fill(0);
+    until("no room at all", &stage, "/metrics", "lianxin_disk_room 0").await;
+    disk.fill_to_the_brim();
+    stage.gateway.stop().await.expect("stops in order");
+    disk.fill_to_the_brim();
+    stage.gateway.start_alive().await.expect("lives on a full disk");
+    let ready = page(&stage, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("not-ready "), "{ready}");
+    assert!(page(&stage, "/livez").await.starts_with("HTTP/1.1 200"));
+    disk.clean();
+    until("everything is written again", &stage, "/readyz", "HTTP/1.1 200").await;
+    send(&ours, "之后").await;
+    assert_eq!(texts(&own(&ours, 2).await), ["之前", "之后"]);
+    jiwei.close().await.expect("closes");
+    stage.gateway.stop().await.expect("stops in order");
+    check_store(&folder.join("zone"), stage.folder());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trust_in_force_is_kept_as_soon_as_there_is_space_for_it() {
+    let (mut stage, folder) = apart();
+    let minted = stage.minted.at(SystemClock.now());
+    // The zone has a disk of its own, and the file beside it has not.
+    let Some(disk) = SmallDisk::mount(&folder) else { return };
+    let Some(_of_the_zone) = SmallDisk::mount(&folder.join("zone")) else { return };
+    stage.gateway.start().await.expect("starts");
+    stage.gateway.stop().await.expect("stops in order");
+
+    // The same trust needs no space; a newer bundle does, and is in force all the same.
+    disk.fill_to_the_brim();
+    let log = stage.gateway.log_file();
+    let said = |wanted: &str| std::fs::read_to_string(&log).expect("there").contains(wanted);
+    stage.gateway.start().await.expect("the same trust");
+    stage.gateway.stop().await.expect("stops in order");
+    assert!(!said("is not kept yet"));
+    minted.succeed(|_| ()).expect("signed");
+    stage.gateway.start().await.expect("a newer bundle");
+    assert!(said("the trust in force is not kept yet"));
+    assert_eq!(stage.gateway.scrape("lianxin_trust_bundle_version").await.expect("exported"), 2);
+    disk.clean();
+    soon("the trust to be kept", async {
+        while !said("the trust in force is kept") {
+            SystemClock.sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    stage.gateway.stop().await.expect("stops in order");
+    std::fs::copy(minted.bundle_history_folder().join("1.note"), minted.bundle_file()).expect("copied");
+    let refused = stage.gateway.start().await.expect_err("an older bundle").to_string();
+    assert!(refused.contains("trust bundle 1 is older than 2"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

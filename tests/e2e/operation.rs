@@ -147,7 +147,20 @@ async fn the_store_is_checked_by_command_and_damage_is_named() {
     stage.gateway.stop().await.expect("stops in order");
     let (code, said) = check(&[]).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("everything is as it was written"), "{said}");
+    assert!(said.contains("everything is as it was written") && said.contains("opened 1 times"), "{said}");
+    // Without its number the next open would begin again at 1.
+    let fencing = stage.gateway.zone_folder().join("fencing");
+    let number = std::fs::read(&fencing).expect("there");
+    for (bytes, fault) in [(None, "missing"), (Some("one"), "not a number")] {
+        match bytes {
+            None => std::fs::remove_file(&fencing).expect("removed"),
+            Some(bytes) => std::fs::write(&fencing, bytes).expect("written"),
+        }
+        let (code, said) = check(&[]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("the zone's fencing number") && said.contains(fault), "{said}");
+    }
+    std::fs::write(&fencing, number).expect("written");
 
     let folder = stage.gateway.zone_folder();
     let buckets = std::fs::read_dir(folder.join("buckets")).expect("readable");
@@ -159,6 +172,7 @@ async fn the_store_is_checked_by_command_and_damage_is_named() {
         said.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
     assert_eq!((&lines[0]["bucket"], &lines[0]["fault"]), (&1.into(), &"must not be there".into()), "{said}");
     assert_eq!((&lines[1]["is_clean"], &lines[1]["findings"]), (&false.into(), &1.into()), "{said}");
+    assert_eq!(lines[1]["fencing_number"], 1, "{said}");
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -49,6 +49,7 @@ pub(super) fn read(path: &Path, roots: &RootKeys) -> Result<Option<Kept>, ServeE
 }
 
 /// Keeps `federation` and the newest of its predecessors (ascending), durably: after a crash the file is the old or the new.
+/// A file that says the same stays as it is, so that a start on a full disk needs no space for it.
 ///
 /// # Errors
 /// The system's.
@@ -56,10 +57,14 @@ pub(super) fn write(path: &Path, federation: &Federation, predecessors: &[Verifi
     let newest = &predecessors[predecessors.len().saturating_sub(PREDECESSORS_MAX)..];
     let notes: Vec<&[u8]> = newest.iter().chain([federation.bundle()]).map(|one| &one.note[..]).collect();
     let lists: Vec<&[u8]> = federation.revocation_lists().collect();
+    let bytes = encode(&notes, &lists);
+    if std::fs::read(path).is_ok_and(|kept| kept == bytes) {
+        return Ok(());
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let mut file = std::fs::File::create(&name)?;
-    file.write_all(&encode(&notes, &lists))?;
+    file.write_all(&bytes)?;
     file.sync_all()?;
     std::fs::rename(&name, path)?;
     match path.parent() {

@@ -25,6 +25,8 @@ const FINDINGS_MAX: usize = 1_000;
 /// What an inspection saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
+    /// Openings of the zone so far; 0 if the zone does not say.
+    pub fencing_number: u64,
     /// Buckets of the journal.
     pub buckets: usize,
     /// Audit leaves, each with its unit.
@@ -242,7 +244,7 @@ fn first_leaf<E: Engine>(engine: &E, bucket: Bucket) -> Result<u64, StoreError> 
 /// snapshot against its digest; and that the state is what the newest snapshot and the journal behind it give, apart from what is written lazily (cursors and group views put between events).
 pub fn inspect<E: Engine>(zone: &ZoneId, engine: E, watch: &mut dyn FnMut(InspectionProgress)) -> Inspection {
     let engine = Arc::new(engine);
-    let mut inspection = Inspection::default();
+    let mut inspection = Inspection { fencing_number: engine.fencing_number(), ..Inspection::default() };
     let buckets = match engine.buckets() {
         Ok(buckets) => buckets,
         Err(error) => {

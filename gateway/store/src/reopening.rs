@@ -1,5 +1,6 @@
 //! A zone that opens itself again after a fault: the fence costs some moments, never the process (PROTOCOL 10).
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -70,15 +71,15 @@ impl Reopening {
         Self::begin(zone, caps, Place::Open(store), opener)
     }
 
-    /// As [`Reopening::open`], but a zone that is quarantined is closed and looked at again now and then: it opens when the
-    /// operator has done what is to be done.
+    /// As [`Reopening::open`], but a zone that is quarantined, or whose disk is too full to open it, is closed and tried again
+    /// now and then: it opens when the operator has done what is to be done.
     ///
     /// # Errors
-    /// As [`Reopening::open`], apart from [`StoreError::Quarantined`].
+    /// As [`Reopening::open`], apart from [`StoreError::Quarantined`] and a [`StoreError::Io`] for want of space.
     pub fn open_or_wait(zone: ZoneId, caps: Caps, opener: Opener) -> Result<Self, StoreError> {
         let place = match opener() {
             Ok(store) => Place::Open(store),
-            Err(error @ StoreError::Quarantined { .. }) => {
+            Err(error) if waits_for_an_operator(&error) => {
                 tracing::error!(%zone, error = &error as &dyn std::error::Error, "zone is not served");
                 Place::Closed { health: Box::new(Health::closed(&error)), next: broadcast::Sender::new(1) }
             }
@@ -181,15 +182,21 @@ impl Shared {
         let Place::Closed { health, .. } = &mut *place else { return false };
         let was_quarantined = health.is_quarantined;
         health.is_quarantined = matches!(error, StoreError::Quarantined { .. });
-        if health.is_quarantined {
-            health.fault = Some(error.to_string());
-        }
+        health.fault = Some(error.to_string());
         was_quarantined && health.is_quarantined
     }
 
     fn install(&self, store: Arc<dyn ZoneStore>) {
         let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
         *place = Place::Open(store);
+    }
+}
+
+fn waits_for_an_operator(error: &StoreError) -> bool {
+    match error {
+        StoreError::Quarantined { .. } => true,
+        StoreError::Io { source, .. } => matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
+        _ => false,
     }
 }
 

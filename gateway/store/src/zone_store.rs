@@ -400,6 +400,14 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The clock is before the zone's last record; the zone stays closed until it is not.
+    #[error("open zone: the clock is before the last record")]
+    ClockBehind {
+        /// What the clock says.
+        now: Timestamp,
+        /// When the last record was accepted.
+        last: Timestamp,
+    },
     /// The disk or the engine failed.
     #[error("{operation} on {path}")]
     Io {

@@ -12,7 +12,7 @@ use lianxin_store::{
 use lianxin_types::ZoneId;
 
 use crate::database::Database;
-use crate::folder::{Finished, entries, finished, hold, io_error};
+use crate::folder::{Finished, entries, finished, hold, io_error, read_number};
 use crate::segments::SegmentFolder;
 use crate::shelf::bucket_name;
 
@@ -47,7 +47,27 @@ pub fn check(
             findings.push((bucket, format!("file {}", file.display()), Fault::ForeignFile));
         }
     }
+    let fencing_number = match read_number(&folder.join("fencing")) {
+        Ok(Some(number)) => number,
+        // The next open would begin again at 1, and what is fenced by an earlier number would not be fenced any more.
+        Ok(None) => {
+            if !buckets.is_empty() {
+                findings.push((None, "the zone's fencing number".to_owned(), Fault::Missing));
+            }
+            0
+        }
+        Err(StoreError::Damaged { .. }) => {
+            findings.push((
+                None,
+                "the zone's fencing number".to_owned(),
+                Fault::Unreadable { cause: "not a number".to_owned() },
+            ));
+            0
+        }
+        Err(error) => return Err(error),
+    };
     let copies = Copies {
+        fencing_number,
         folder: folder.to_owned(),
         buckets: buckets.into_iter().map(|(bucket, _)| bucket).collect(),
         segments: SegmentFolder::at(folder.join("segments")),
@@ -91,6 +111,7 @@ struct Open {
 /// The zone, read through copies of its databases: the state, and the bucket that was asked for last.
 struct Copies {
     folder: PathBuf,
+    fencing_number: u64,
     buckets: Vec<Bucket>,
     /// Files that are read where they are.
     segments: SegmentFolder,
@@ -166,7 +187,7 @@ impl Engine for Copies {
     }
 
     fn fencing_number(&self) -> u64 {
-        0
+        self.fencing_number
     }
 
     fn buckets(&self) -> Result<Vec<Bucket>, StoreError> {

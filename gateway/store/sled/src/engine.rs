@@ -8,7 +8,7 @@ use lianxin_store::{
     Bucket, Caps, Durability, Engine, Opener, Progress, Reopening, Room, Row, Segment, SegmentFill, Space, StoreError,
     Visitor, Zone, ZoneOptions, ZoneStore,
 };
-use lianxin_types::{Clock, ZoneId};
+use lianxin_types::{Clock, LIMITS, Timestamp, ZoneId};
 
 use crate::database::Database;
 use crate::disk::Disk;
@@ -77,7 +77,8 @@ pub fn open_bounded(
 /// repairs by cutting off what it cannot read, so without the mark the next opening could find a journal that looks sound.
 ///
 /// # Errors
-/// As [`open`], apart from [`StoreError::Damaged`] and [`StoreError::Quarantined`].
+/// As [`open`], apart from [`StoreError::Damaged`], [`StoreError::Quarantined`] and a [`StoreError::Io`] for want of space; [`StoreError::ClockBehind`] by more than
+/// the tolerated skew (PROTOCOL 12). Whenever it opens itself again it asks the same, and stays closed meanwhile.
 pub fn keep_open(
     folder: &Path,
     zone: ZoneId,
@@ -86,11 +87,21 @@ pub fn keep_open(
     options: ZoneOptions,
     space: SpaceBounds,
 ) -> Result<Arc<dyn ZoneStore>, StoreError> {
-    let open = opener(folder, zone.clone(), clock, Arc::clone(&disk), options, space);
+    let open = opener(folder, zone.clone(), Arc::clone(&clock), Arc::clone(&disk), options, space);
     let folder = folder.to_owned();
-    let guarded = move || open().map_err(|error| quarantine(&folder, error, &*disk));
+    let guarded = move || {
+        let store = open().map_err(|error| quarantine(&folder, error, &*disk))?;
+        check_clock(clock.now(), store.health().last_time)?;
+        Ok(store)
+    };
     let caps = Caps { durability: Durability::LocalSync };
     Ok(Arc::new(Reopening::open_or_wait(zone, caps, Box::new(guarded))?))
+}
+
+/// A clock that went back would date records before those that they follow, let expired certificates in and keep what should
+/// go. Asked at each open, since a zone that was closed for a while opens itself.
+fn check_clock(now: Timestamp, last: Timestamp) -> Result<(), StoreError> {
+    if now.plus(LIMITS.clock_skew_max) < last { Err(StoreError::ClockBehind { now, last }) } else { Ok(()) }
 }
 
 fn opener(

@@ -284,7 +284,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn read_number(path: &Path) -> Result<Option<u64>, StoreError> {
+pub(crate) fn read_number(path: &Path) -> Result<Option<u64>, StoreError> {
     match fs::read_to_string(path) {
         Ok(text) => {
             text.trim().parse().map(Some).map_err(|_| StoreError::Damaged { what: "number in the zone folder" })

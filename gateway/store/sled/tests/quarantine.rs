@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lianxin_store::conformance::{ManualClock, channel, check_audit, commit, device, message, start};
 use lianxin_store::{Refused, StoreError, ZoneOptions, ZoneStore};
 use lianxin_store_sled::{RealDisk, SpaceBounds, keep_open, open_with};
+use lianxin_types::{Clock as _, LIMITS};
 use tempfile::TempDir;
 
 const OPTIONS: fn() -> ZoneOptions = || ZoneOptions { bucket_records_max: 4, ..ZoneOptions::default() };
@@ -32,9 +34,12 @@ impl Place {
     }
 
     fn kept_open(&self) -> Arc<dyn ZoneStore> {
+        self.kept_open_at(ManualClock::new()).expect("open, or closed and kept")
+    }
+
+    fn kept_open_at(&self, clock: Arc<ManualClock>) -> Result<Arc<dyn ZoneStore>, StoreError> {
         let (zone, disk) = ("hangzhou".parse().expect("well formed"), Arc::new(RealDisk));
-        let opened = keep_open(&self.folder(), zone, ManualClock::new(), disk, OPTIONS(), SpaceBounds::NONE);
-        opened.expect("open, or closed and kept")
+        keep_open(&self.folder(), zone, clock, disk, OPTIONS(), SpaceBounds::NONE)
     }
 
     fn bucket(&self, number: u64) -> PathBuf {
@@ -147,4 +152,34 @@ fn what_is_no_damage_is_no_quarantine() {
     let store = place.kept_open();
     assert!(store.health().is_writable, "a lost state is computed again");
     assert!(!place.folder().join("quarantine").exists());
+}
+
+#[test]
+fn a_clock_before_the_last_record_opens_no_zone_also_when_it_opens_itself() {
+    let place = Place::written();
+    let clock = ManualClock::new();
+    let last = clock.now();
+    let behind = last.minus(LIMITS.clock_skew_max + Duration::from_secs(1));
+    clock.set(behind);
+    match place.kept_open_at(Arc::clone(&clock)).err() {
+        Some(StoreError::ClockBehind { now, last: found }) => assert_eq!((now, found), (behind, last)),
+        other => panic!("{other:?}"),
+    }
+    // Closed when it was started, and mended while the clock is wrong: it does not open before that is right.
+    let mark = place.folder().join("quarantine");
+    fs::write(&mark, "damaged").expect("a temporary folder");
+    let store = place.kept_open_at(Arc::clone(&clock)).expect("closed and kept");
+    assert!(store.health().is_quarantined);
+    fs::remove_file(&mark).expect("there");
+    while store.health().is_quarantined {
+        std::thread::yield_now();
+    }
+    let health = store.health();
+    assert!(!health.is_writable && health.fault.is_some_and(|fault| fault.contains("clock")));
+    clock.set(last.minus(LIMITS.clock_skew_max));
+    while !store.health().is_writable {
+        std::thread::yield_now();
+    }
+    commit(&*store, message(channel(1), &device(1), 0, b"next")).expect("a member");
+    assert_eq!(check_audit(&*store, &[channel(1)]), 12);
 }
