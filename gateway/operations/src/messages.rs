@@ -245,12 +245,12 @@ impl Sender {
         Ok((permit, expiry))
     }
 
-    /// Rises with the federation and with the channel's epoch and waiting proposals, that is with its membership.
     fn generation(&self, channel: ChannelId) -> Result<Generation, Refusal> {
         let guard = &self.operations.guard;
-        let membership =
-            guard.store.head(&channel)?.map_or(0, |head| head.epoch_sequence.max(head.proposal_sequence).0);
-        Ok(Generation(guard.callers.generation().wrapping_shl(40).wrapping_add(membership)))
+        let head = guard.store.head(&channel)?;
+        let (epoch, proposal) =
+            head.map_or_else(Default::default, |head| (head.epoch_sequence, head.proposal_sequence));
+        Ok(generation_at(guard.callers.generation(), epoch, proposal))
     }
 
     async fn commit(&self, steps: Vec<Step>) -> Vec<Result<Receipt, Refusal>> {
@@ -321,6 +321,34 @@ impl Sender {
         }
         if *refusal != Refusal::BehindRefused && self.refused.len() < LIMITS.device_channels_max {
             self.refused.entry(channel).or_insert(id);
+        }
+    }
+}
+
+/// Rises with the federation, and with the channel's epoch and waiting proposals, that is with its membership: by the places
+/// in the log where the epoch began and where the last proposal lies.
+fn generation_at(federation: u64, epoch: Sequence, proposal: Sequence) -> Generation {
+    Generation(federation.wrapping_shl(40).wrapping_add(epoch.max(proposal).0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_judged_again_after_every_change_that_it_stands_on() {
+        let none = Sequence(0);
+        let history = [
+            ("before the channel is there", generation_at(1, none, none)),
+            ("it starts", generation_at(1, Sequence(1), none)),
+            ("somebody wants to leave", generation_at(1, Sequence(1), Sequence(7))),
+            ("somebody else, too", generation_at(1, Sequence(1), Sequence(9))),
+            ("a commit takes them out", generation_at(1, Sequence(10), none)),
+            ("the federation is replaced", generation_at(2, Sequence(10), none)),
+            ("the next commit", generation_at(2, Sequence(11), none)),
+        ];
+        for pair in history.windows(2) {
+            assert!(pair[0].1 < pair[1].1, "{} and then {}", pair[0].0, pair[1].0);
         }
     }
 }
