@@ -101,7 +101,8 @@ impl Channel {
         let id = shared.id();
         let settled = shared.waiters.register(id);
         let wake = shared.ask_later(Task::Send(channel));
-        let stored = shared.enqueue(move |tx, mls| outbox::put(tx, mls, channel, id, body)).await?;
+        let federation = shared.federation();
+        let stored = shared.enqueue(move |tx, mls| outbox::put(tx, mls, &federation, channel, id, body)).await?;
         drop(turn);
         stored.end().await?;
         drop(wake);

@@ -4,6 +4,7 @@
 use lianxin_connection::LogEntry;
 use lianxin_keystore::Transaction;
 use lianxin_mls::{Mls, MlsError};
+use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, Reader, Writer};
 
 use crate::ClientError;
@@ -24,6 +25,7 @@ pub(crate) type Failures = Vec<(IdempotencyId, Failure)>;
 pub(crate) fn put(
     tx: &Transaction<'_>,
     mls: &Mls,
+    federation: &Federation,
     channel: ChannelId,
     id: IdempotencyId,
     body: Vec<u8>,
@@ -34,9 +36,9 @@ pub(crate) fn put(
         return Err(ClientError::OutboxFull);
     }
     let mut row = OutboxRow { id, epoch: Epoch(0), mls: Vec::new(), accepted: false, body };
-    match encrypt(tx, mls, channel, &mut row) {
+    match encrypt(tx, mls, federation, channel, &mut row) {
         // A row without ciphertext: it is encrypted when the proposals that wait have been committed.
-        Ok(()) | Err(MlsError::ProposalsPending) => {}
+        Ok(()) | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. }) => {}
         Err(MlsError::NotMember | MlsError::Leaving) => return Err(ClientError::NotMember),
         Err(error) => return Err(error.into()),
     }
@@ -61,7 +63,12 @@ fn next_position(tx: &Transaction<'_>, channel: ChannelId) -> Result<u64, Client
 /// Encrypts everything for the epoch that has just begun. Whatever of the old epoch the gateway accepted stands before the
 /// commit in the log and is settled by now, and nothing more of it can be accepted: so a second ciphertext cannot make a
 /// second message.
-pub(crate) fn encrypt_again(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId) -> Result<Failures, ClientError> {
+pub(crate) fn encrypt_again(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    channel: ChannelId,
+) -> Result<Failures, ClientError> {
     let mut failures = Failures::new();
     let mut after = 0;
     loop {
@@ -70,8 +77,8 @@ pub(crate) fn encrypt_again(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId)
         after = *last;
         for (position, mut row) in page.into_iter().filter(|(_, row)| !row.accepted) {
             row.mls.clear();
-            match encrypt(tx, mls, channel, &mut row) {
-                Ok(()) | Err(MlsError::ProposalsPending) => {
+            match encrypt(tx, mls, federation, channel, &mut row) {
+                Ok(()) | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. }) => {
                     tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?;
                 }
                 Err(MlsError::NotMember | MlsError::Leaving | MlsError::Broken) => {
@@ -84,8 +91,14 @@ pub(crate) fn encrypt_again(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId)
     }
 }
 
-fn encrypt(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, row: &mut OutboxRow) -> Result<(), MlsError> {
-    let encrypted = mls.encrypt(tx, channel, row.id, &row.body)?;
+fn encrypt(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    channel: ChannelId,
+    row: &mut OutboxRow,
+) -> Result<(), MlsError> {
+    let encrypted = mls.encrypt(tx, federation, channel, row.id, &row.body)?;
     row.mls = encrypted.mls;
     row.epoch = encrypted.epoch;
     Ok(())

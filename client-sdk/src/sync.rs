@@ -114,7 +114,7 @@ pub(crate) fn apply(
         match processed {
             Ok(processed) => {
                 report(tx, mls, &log_event, event, &processed, &mut applied)?;
-                effect(tx, mls, event, processed, &mut applied)?;
+                effect(tx, mls, federation, event, processed, &mut applied)?;
             }
             Err(MlsError::Gap { found, .. }) => {
                 applied.gap = Some(found);
@@ -148,6 +148,7 @@ pub(crate) fn apply(
 fn effect(
     tx: &Transaction<'_>,
     mls: &Mls,
+    federation: &Federation,
     event: &LogEntry,
     processed: Processed,
     applied: &mut Applied,
@@ -190,7 +191,7 @@ fn effect(
                 keep(tx, &Event::Removed { channel, by })?;
             } else {
                 applied.settled.extend(left.map(|id| (id, Err(Failure::Superseded))));
-                fail(applied, outbox::encrypt_again(tx, mls, channel)?);
+                fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
             }
         }
         Processed::Rejoined { epoch, device, own_commit, discarded_own_commit, discarded_own_leave } => {
@@ -204,7 +205,7 @@ fn effect(
                 changes::put_leave(tx, channel, id_of_another_leave(event), mls.leave(tx, channel))?;
                 applied.change_staged = true;
             }
-            fail(applied, outbox::encrypt_again(tx, mls, channel)?);
+            fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
         }
         Processed::LeaveProposed { device } => keep(tx, &Event::LeaveProposed { channel, device })?,
         Processed::CommitReported { reporter, commit, reason } => {

@@ -56,7 +56,15 @@ impl Gateway {
     /// # Errors
     /// [`ServeError`]: the configuration's files, the zone, or a listener.
     pub async fn open(config: &Config) -> Result<Self, ServeError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self::open_by(config, Arc::new(SystemClock)).await
+    }
+
+    /// The same by another clock, for a test that is about time. Every judgement of a validity and every time in log and
+    /// audit is by this one.
+    ///
+    /// # Errors
+    /// As [`Gateway::open`].
+    pub async fn open_by(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
         let started = clock.now();
         let (trust, mut contents) = crate::trust::load(config, &*clock)?;
         let removal_key = crate::removal_key::load(config, &trust.federation, clock.now())?;

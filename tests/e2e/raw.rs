@@ -296,7 +296,8 @@ impl RawDevice {
 
     pub(crate) async fn encrypt(&self, channel: ChannelId, body: &str) -> Bytes {
         let body = body.as_bytes().to_vec();
-        let encrypted = self.work(move |tx, mls, _| mls.encrypt(tx, channel, fresh_id(), &body)).await;
+        let encrypted =
+            self.work(move |tx, mls, federation| mls.encrypt(tx, federation, channel, fresh_id(), &body)).await;
         encrypted.mls.into()
     }
 

@@ -1,10 +1,12 @@
 //! Devices whose certificates are revoked: their streams end, the gateway asks for their removal, members see to it.
 
+use std::time::Duration;
+
 use lianxin_proto::ReasonCode;
 use lianxin_sdk::{Event, RemovalReason};
 use lianxin_tlog::EventKind;
 use lianxin_trust::Usage;
-use lianxin_types::{IdempotencyId, Kind, Sequence};
+use lianxin_types::{Clock as _, Epoch, IdempotencyId, Kind, Sequence, SystemClock};
 
 use crate::raw::{RawDevice, fresh_id};
 use crate::refusals::assert_refused;
@@ -63,6 +65,103 @@ async fn a_revoked_device_is_out_and_the_others_talk_on_without_doing_anything()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_invited_before_a_revocation_and_comes_after_it_joins_and_talks() {
+    let zone = Zone::start().await;
+    let jiwei = zone.client("jiwei", "app-1").await;
+    let shenji = zone.client("shenji", "app-1").await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
+    join(&at_jiwei, &shenji).await;
+    let weijian = zone.client("weijian", "app-1").await;
+    let newcomer = weijian.device().clone();
+    weijian.close().await.expect("closes");
+    soon("an invite", at_jiwei.invite(&[newcomer])).await.expect("invited");
+
+    let app = zone.app("shenji", "app-1");
+    zone.revoke(&app.tls_certificate, Usage::TlsClient);
+    zone.revoke(&app.mls_certificate, Usage::Mls);
+    zone.reload().await.expect("a newer list");
+    send(&at_jiwei, "它走了").await;
+
+    // The tree of its invitation has the revoked device in it; the log behind that has its removal.
+    let weijian = zone.client("weijian", "app-1").await;
+    let at_weijian = accept(&weijian).await;
+    assert_eq!(texts(&receive(&at_weijian, 1).await), ["它走了"]);
+    send(&at_weijian, "我来了").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["我来了"]);
+    let members = at_weijian.info().await.expect("read").members;
+    assert_eq!(members, [jiwei.device().clone(), weijian.device().clone()]);
+    for client in [jiwei, shenji, weijian] {
+        client.close().await.expect("closes");
+    }
+    zone.close().await;
+}
+
+/// The zone so much later: what a gateway needs has been renewed in time.
+async fn later(zone: Zone, by: Duration) -> Zone {
+    zone.clock.advance(by);
+    let minted = zone.minted.at(zone.clock.now());
+    minted.succeed(|_| ()).expect("signed");
+    minted.renew_gateway_certificate().expect("issued");
+    ["jiwei", "shenji", "weijian"].iter().for_each(|name| minted.renew_revocation_list(name).expect("signed"));
+    zone.restart().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_is_over_stays_for_two_weeks_and_is_removed_then() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    // A certificate lives for 30 days: 13 and 15 days after its end.
+    for (age, stays) in [(43, true), (45, false)] {
+        let zone = Zone::start().await;
+        let jiwei = zone.client("jiwei", "app-1").await;
+        let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
+        let channel = at_jiwei.id();
+        for name in ["shenji", "weijian"] {
+            let other = zone.client(name, "app-1").await;
+            join(&at_jiwei, &other).await;
+            other.close().await.expect("closes");
+        }
+        jiwei.close().await.expect("closes");
+
+        // Two renew in time, and their leaves with them; of the third nobody takes care.
+        let zone = later(zone, 20 * DAY).await;
+        let minted = zone.minted.at(zone.clock.now());
+        ["jiwei", "shenji"].iter().for_each(|name| minted.renew_app(name, "app-1").expect("issued"));
+        for (name, epoch) in [("jiwei", Epoch(3)), ("shenji", Epoch(4))] {
+            let client = zone.client(name, "app-1").await;
+            let at_client = client.channel(channel);
+            soon("a renewed leaf", async {
+                while at_client.info().await.expect("read").epoch < epoch {
+                    SystemClock.sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+            client.close().await.expect("closes");
+        }
+        let zone = later(zone, (age - 20) * DAY).await;
+        let (jiwei, shenji) = (zone.client("jiwei", "app-1").await, zone.client("shenji", "app-1").await);
+        let (at_jiwei, at_shenji) = (jiwei.channel(channel), shenji.channel(channel));
+        if !stays {
+            let asked = event(&shenji, "what the gateway asks for", |event| match event {
+                Event::RemovalAsked { reason, .. } => Some(reason),
+                _ => None,
+            });
+            assert_eq!(asked.await, RemovalReason::CertificateExpired);
+        }
+        send(&at_jiwei, "还在吗").await;
+        assert_eq!(texts(&receive(&at_shenji, 1).await), ["还在吗"]);
+        let members = at_shenji.info().await.expect("read").members;
+        assert_eq!(members.len(), if stays { 3 } else { 2 }, "{members:?}");
+        for client in [jiwei, shenji] {
+            client.close().await.expect("closes");
+        }
+        let bodies = zone.close().await.shared_bodies();
+        let queued: Vec<_> = bodies.iter().filter(|body| body["event"] == "removal-queued").collect();
+        assert_eq!(queued.len(), usize::from(!stays));
+        assert!(queued.iter().all(|body| body["reason"] == "certificate-expired"), "{queued:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_a_removal_waits_nothing_else_is_taken_and_a_commit_must_carry_it() {
     let zone = Zone::start().await;
     let mut jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
@@ -78,6 +177,9 @@ async fn while_a_removal_waits_nothing_else_is_taken_and_a_commit_must_carry_it(
     // Only the MLS certificate is revoked: the device still gets in, and is not heard any more.
     zone.revoke(&zone.app("weijian", "app-1").mls_certificate, Usage::Mls);
     let forgetful = jiwei.removal(channel, &shenji.uri).await;
+    // Encrypted by who does not know yet; afterwards their engines refuse.
+    let doomed_message = weijian.encrypt(channel, "还在").await;
+    let early_message = shenji.encrypt(channel, "太早").await;
     zone.reload().await.expect("a newer list");
     let zone = zone.restart().await.restart().await;
     jiwei.reconnect(&zone, "jiwei", "app-1").await;
@@ -98,16 +200,14 @@ async fn while_a_removal_waits_nothing_else_is_taken_and_a_commit_must_carry_it(
     assert_eq!(asked.idempotency_id, IdempotencyId([0; 16]));
 
     // Who is to go: no message, no commit, no leave.
-    let mls = weijian.encrypt(channel, "还在").await;
-    assert_refused(&weijian.send(channel, &[(fresh_id(), mls)]).await[0], ReasonCode::Leaving);
+    assert_refused(&weijian.send(channel, &[(fresh_id(), doomed_message)]).await[0], ReasonCode::Leaving);
     assert_refused(&weijian.commit(channel, &last_commit, fresh_id()).await, ReasonCode::Leaving);
     weijian.discard(channel).await;
     let proposal = weijian.leave_proposal(channel).await;
     assert_refused(&weijian.leave(channel, proposal).await, ReasonCode::Leaving);
 
     // Everybody else: no message, and no commit that leaves it in, both told how far to read.
-    let message = shenji.encrypt(channel, "太早").await;
-    let refused = shenji.send(channel, &[(fresh_id(), message)]).await.remove(0).expect_err("a removal waits");
+    let refused = shenji.send(channel, &[(fresh_id(), early_message)]).await.remove(0).expect_err("a removal waits");
     assert_eq!((refused.code, refused.sequence), (ReasonCode::PendingRemoves, asked.sequence));
     let refused = jiwei.commit(channel, &forgetful, fresh_id()).await.expect_err("it leaves the revoked device in");
     assert_eq!((refused.code, refused.sequence), (ReasonCode::PendingRemoves, asked.sequence));

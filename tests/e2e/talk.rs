@@ -30,7 +30,8 @@ impl Zone {
 
     pub(crate) fn config(&self, department: &str, name: &str) -> Config {
         let state = self.folder("states").join(format!("{department}-{name}"));
-        Config::from_certs_dev(self.minted.folder(), department, name, &state).expect("a configuration")
+        let config = Config::from_certs_dev(self.minted.folder(), department, name, &state).expect("a configuration");
+        Config { clock: self.clock.clone(), ..config }
     }
 }
 

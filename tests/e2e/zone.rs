@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lianxin_certs_dev::{AppPaths, FederationPlan, Minted, Specimen, mint};
@@ -10,15 +12,45 @@ use lianxin_connection::{ConnectError, Connection, Target, TlsIdentity};
 use lianxin_gateway::{Config, Gateway, ReloadError, ReloadHandle, Reloaded, StatisticsView};
 use lianxin_store::{AuditRecord, StoreError, ZoneStore};
 use lianxin_trust::{Endpoint, Usage};
-use lianxin_types::{Clock as _, SystemClock, ZoneId};
+use lianxin_types::{Clock, Monotonic, SystemClock, Timestamp, ZoneId};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// The system's clock, which a story may move on.
+#[derive(Debug, Default)]
+pub(crate) struct MovedClock {
+    /// So many seconds.
+    ahead: AtomicU64,
+}
+
+impl MovedClock {
+    /// It goes on `later`.
+    pub(crate) fn advance(&self, later: Duration) {
+        self.ahead.fetch_add(later.as_secs(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for MovedClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus(Duration::from_secs(self.ahead.load(Ordering::Relaxed)))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        SystemClock.monotonic()
+    }
+
+    fn sleep_until(&self, deadline: Monotonic) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        SystemClock.sleep_until(deadline)
+    }
+}
+
 /// A gateway that serves.
 pub(crate) struct Zone {
     pub(crate) minted: Minted,
+    /// What the gateway and the zone's clients go by.
+    pub(crate) clock: Arc<MovedClock>,
     folder: tempfile::TempDir,
     address: SocketAddr,
     reload: ReloadHandle,
@@ -49,16 +81,17 @@ impl Zone {
 
     async fn start_configured(plan: FederationPlan, more: &str) -> Self {
         show_logs();
+        let clock: Arc<MovedClock> = Arc::default();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = free_address();
         let plan = FederationPlan { port: address.port(), ..plan };
-        let minted = mint(&plan, &folder.path().join("federation"), &SystemClock).expect("mints");
+        let minted = mint(&plan, &folder.path().join("federation"), &*clock).expect("mints");
         let config = configuration(&minted, folder.path(), address, more);
-        let gateway = Gateway::open(&config).await.expect("opens");
+        let gateway = Gateway::open_by(&config, clock.clone()).await.expect("opens");
         let (reload, operations) = (gateway.reload_handle(), gateway.operations().clone());
         let (stop, served) = serve(gateway);
         let statistics = Box::new(move || operations.statistics());
-        Self { minted, folder, address, reload, stop, served, statistics }
+        Self { minted, clock, folder, address, reload, stop, served, statistics }
     }
 
     /// The gateway's configuration file, for a story to change.
@@ -87,18 +120,18 @@ impl Zone {
 
     /// Stops the gateway in order and starts it again over the same zone, with the files as they are now.
     pub(crate) async fn restart(self) -> Self {
-        let Self { minted, folder, address, reload: _, stop, served, statistics } = self;
+        let Self { minted, clock, folder, address, reload: _, stop, served, statistics } = self;
         stop.send(()).expect("the gateway listens");
         served.await.expect("the gateway stops");
         drop(statistics);
         // It lets go of its zone with the last of its connections, a moment after it stopped.
         drop(open_store(&folder.path().join("data/zone")));
         let config = Config::read(&folder.path().join("gateway.toml")).expect("a good configuration");
-        let gateway = Gateway::open(&config).await.expect("opens");
+        let gateway = Gateway::open_by(&config, clock.clone()).await.expect("opens");
         let (reload, operations) = (gateway.reload_handle(), gateway.operations().clone());
         let (stop, served) = serve(gateway);
         let statistics = Box::new(move || operations.statistics());
-        Self { minted, folder, address, reload, stop, served, statistics }
+        Self { minted, clock, folder, address, reload, stop, served, statistics }
     }
 
     /// Revokes the certificate of this place of an application, from now on.

@@ -1,10 +1,11 @@
 //! The engine's door.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use lianxin_profile::{ProfileError, Validity, check_leaf, x509_credential};
 use lianxin_trust::{Federation, Identity};
-use lianxin_types::{Clock, DeviceUri, Random};
+use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Epoch, Random};
 use openmls::prelude::{
     CredentialWithKey, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, SenderRatchetConfiguration,
 };
@@ -21,6 +22,8 @@ pub struct Mls {
     pub(crate) device: DeviceUri,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    /// In which epoch, and by which federation, no member of a channel was found revoked.
+    pub(crate) unrevoked: Mutex<HashMap<ChannelId, (Epoch, Digest)>>,
 }
 
 impl Mls {
@@ -39,7 +42,8 @@ impl Mls {
         let signer = DeviceSigner::new(&identity.key);
         let signature_key = signer.public_key().to_vec().into();
         let credential = CredentialWithKey { credential, signature_key };
-        Ok(Self { crypto: RustCrypto::default(), signer, credential, device, clock, random })
+        let unrevoked = Mutex::default();
+        Ok(Self { crypto: RustCrypto::default(), signer, credential, device, clock, random, unrevoked })
     }
 
     /// The device's own identity, valid now.

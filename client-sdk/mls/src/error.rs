@@ -59,6 +59,13 @@ pub enum MlsError {
     /// Others wait to leave: commit that first (RFC 9420 section 12.4).
     #[error("proposals must be committed first")]
     ProposalsPending,
+    /// A member's certificate is revoked: nothing is encrypted for it. Its removal comes from the gateway and must be committed
+    /// first (PROTOCOL 1).
+    #[error("a member is revoked and still in the group")]
+    MemberRevoked {
+        /// Which.
+        device: DeviceUri,
+    },
     /// The device has proposed to leave, and may only wait.
     #[error("the device is leaving the channel")]
     Leaving,

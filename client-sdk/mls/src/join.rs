@@ -59,7 +59,7 @@ impl Mls {
         if context.channel() != invitation.channel {
             return Err(fault("it is for another channel"));
         }
-        let roster = Roster::verify(federation, staged.members(), self.clock.now(), Validity::MayHaveExpired)?;
+        let roster = Roster::verify(federation, staged.members(), self.clock.now(), Validity::MayHaveEnded)?;
         roster.check_departments(&context)?;
         self.check_seats(&staged, &roster, invitation)?;
         staged.into_group(&provider).map_err(library("join a group"))?;

@@ -55,7 +55,7 @@ impl Mls {
         let provider = Provider::on(&self.crypto, tx, record.shelf.other());
         let (joined, bundle) = self.external_commit(&provider, federation, group_info, tree, &head)?;
 
-        let roster = Roster::verify(federation, joined.members(), self.clock.now(), Validity::MayHaveExpired)?;
+        let roster = Roster::verify(federation, joined.members(), self.clock.now(), Validity::MayHaveEnded)?;
         roster.check_departments(&context)?;
         let own = roster.at(joined.own_leaf_index().u32()).ok_or(fault("it has no seat for this device"))?;
         if own.uri != self.device || own.signature_key != self.signer.public_key() {

@@ -1,9 +1,13 @@
 //! Application messages on their way out.
 
+use std::sync::PoisonError;
+
 use lianxin_keystore::Transaction;
-use lianxin_profile::Payload;
+use lianxin_profile::{Payload, parse_chain};
+use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Digest, Epoch, IdempotencyId};
 
+use crate::channel::OpenChannel;
 use crate::engine::library;
 use crate::{Mls, MlsError};
 
@@ -22,11 +26,12 @@ impl Mls {
     ///
     /// # Errors
     /// [`MlsError::Payload`] if the body is too long; [`MlsError::ProposalsPending`] if others wait to leave;
-    /// [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
+    /// [`MlsError::MemberRevoked`]; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
     /// [`MlsError::Keystore`].
     pub fn encrypt(
         &self,
         tx: &Transaction<'_>,
+        federation: &Federation,
         channel: ChannelId,
         intent: IdempotencyId,
         body: &[u8],
@@ -39,11 +44,32 @@ impl Mls {
         if open.group.has_pending_proposals() {
             return Err(MlsError::ProposalsPending);
         }
+        self.check_nobody_is_revoked(&open, federation)?;
         open.set_authenticated();
         let epoch = Epoch(open.group.epoch().as_u64());
         let message = open.group.create_message(&open.provider, &self.signer, &payload);
         let mls = message.map_err(library("encrypt"))?.to_bytes().map_err(library("encode a message"))?;
         open.records.save_sent(&Digest::sha256(&mls))?;
         Ok(Encrypted { mls, epoch })
+    }
+
+    /// Whatever the gateway asks or does not ask: a member whose certificate this device knows to be revoked gets nothing.
+    /// Looked at once for each epoch and federation.
+    fn check_nobody_is_revoked(&self, open: &OpenChannel<'_>, federation: &Federation) -> Result<(), MlsError> {
+        let (channel, now) = (open.record.group.channel, self.clock.now());
+        let found = (Epoch(open.group.epoch().as_u64()), federation.digest());
+        let mut unrevoked = self.unrevoked.lock().unwrap_or_else(PoisonError::into_inner);
+        if unrevoked.get(&channel) == Some(&found) {
+            return Ok(());
+        }
+        for member in open.group.members() {
+            let chain = parse_chain(&member.credential)?;
+            if chain.iter().any(|certificate| federation.is_revoked(certificate, now)) {
+                let seat = open.roster.at(member.index.u32()).ok_or(MlsError::NotMember)?;
+                return Err(MlsError::MemberRevoked { device: seat.uri.clone() });
+            }
+        }
+        unrevoked.insert(channel, found);
+        Ok(())
     }
 }

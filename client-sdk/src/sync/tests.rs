@@ -113,7 +113,7 @@ impl Device {
 
     fn send(&self, id: IdempotencyId, body: &'static str) -> OutboxRow {
         let channel = self.channel;
-        self.run(move |tx, mls, _| outbox::put(tx, mls, channel, id, body.into()));
+        self.run(move |tx, mls, federation| outbox::put(tx, mls, federation, channel, id, body.into()));
         self.outbox().pop().expect("stored")
     }
 
@@ -263,7 +263,8 @@ fn a_full_outbox_refuses() {
     device.send(id(1), "第一");
     let channel = device.channel;
     device.run(move |tx, _, _| Ok(tx.put(OUTBOX_LAST, &channel.0, &450_u64.to_be_bytes())?));
-    let (mls, body) = (Arc::clone(&device.mls), vec![1]);
-    let full = device.keystore.transaction_blocking(move |tx| outbox::put(tx, &mls, channel, id(3), body));
+    let (mls, federation, body) = (Arc::clone(&device.mls), Arc::clone(&device.federation), vec![1]);
+    let put = move |tx: &Transaction<'_>| outbox::put(tx, &mls, &federation, channel, id(3), body);
+    let full = device.keystore.transaction_blocking(put);
     assert!(matches!(full, Err(ClientError::OutboxFull)), "{full:?}");
 }

@@ -18,8 +18,9 @@ const CERTIFICATE_BYTES_MAX: usize = 8 * 1024;
 pub enum Validity {
     /// For a leaf that enters or changes: valid now.
     MustBeValid,
-    /// For a leaf that sits in the tree already: it may have expired since it entered (PROTOCOL 1).
-    MayHaveExpired,
+    /// For a leaf that sits in the tree already: it may have expired or been revoked since it entered. A joiner takes such a
+    /// tree; it sends nothing while a revoked leaf is there (PROTOCOL 1).
+    MayHaveEnded,
 }
 
 /// The credential for `chain`: DER certificates, leaf first, without the CA that is in the trust bundle, each with a
@@ -83,7 +84,7 @@ pub fn check_leaf(
     let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
     let identity = match validity {
         Validity::MustBeValid => federation.identify(&chain, Usage::Mls, now),
-        Validity::MayHaveExpired => federation.identify_ignoring_expiry(&chain, Usage::Mls, now),
+        Validity::MayHaveEnded => federation.identify_seated(&chain, Usage::Mls, now),
     };
     let identity = identity.map_err(certificate_error)?;
     if !identity.uri.kind().is_member() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lianxin_types::{DepartmentId, Timestamp};
+use lianxin_types::{DepartmentId, Digest, Timestamp, labelled_sha256};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use thiserror::Error;
 use webpki::anchor_from_trusted_cert;
@@ -48,6 +48,7 @@ pub enum FederationError {
 pub struct Federation {
     bundle: VerifiedBundle,
     pub(crate) authorities: Vec<Authority>,
+    digest: Digest,
 }
 
 impl fmt::Debug for Federation {
@@ -104,7 +105,15 @@ impl Federation {
                 authority.revocation_list = Some(list);
             }
         }
-        Ok(Self { bundle, authorities })
+        let lists = authorities.iter().filter_map(|one| one.revocation_list.as_ref()).map(|list| &list.der[..]);
+        let parts: Vec<&[u8]> = std::iter::once(&bundle.digest.0[..]).chain(lists).collect();
+        let digest = labelled_sha256("lianxin/federation/v1", &parts);
+        Ok(Self { bundle, authorities, digest })
+    }
+
+    /// Bundle and lists in 32 bytes: what was found with one federation holds for another with the same digest.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// The bundle.
@@ -154,6 +163,29 @@ impl Federation {
         Ok(self.certificate(chain, usage, now)?.identity)
     }
 
+    /// As [`Federation::identify`] for a leaf that sits in a tree already: it was valid when it entered, and may have expired
+    /// or been revoked since. Joiners take such a tree (PROTOCOL 1); see [`Federation::is_revoked`].
+    ///
+    /// # Errors
+    /// As [`Federation::identify`] without [`CertificateError::Expired`] and [`CertificateError::Revoked`].
+    pub fn identify_seated(&self, chain: &[&[u8]], usage: Usage, now: Timestamp) -> Result<Identity, CertificateError> {
+        let (certificate, _) = self.issued(chain, usage)?;
+        certificate.check_begun(now)?;
+        Ok(certificate.identity)
+    }
+
+    /// Whether a certificate that was verified before is on its authority's list by `now`. Cheap: a signature is verified
+    /// only where a list has the serial number. What cannot be read is not on a list.
+    pub fn is_revoked(&self, certificate: &[u8], now: Timestamp) -> bool {
+        let Ok(certificate) = Certificate::parse(certificate) else { return false };
+        let named = certificate.identity.uri.department();
+        let listing = |authority: &&Authority| {
+            let list = authority.revocation_list.as_ref();
+            authority.department == *named && list.is_some_and(|list| list.revokes(&certificate.identity.serial, now))
+        };
+        self.authorities.iter().filter(listing).any(|authority| certificate.issued_by(&authority.anchor).is_some())
+    }
+
     /// Whether the bundle is past its expiry or a list past its next update (PROTOCOL 9: then one goes on reading, but
     /// accepts no newcomers). An authority without a list does not count.
     pub fn is_stale(&self, now: Timestamp) -> bool {
@@ -173,14 +205,20 @@ impl Federation {
         usage: Usage,
         now: Timestamp,
     ) -> Result<Certificate<'a>, CertificateError> {
-        let certificate = Certificate::parse(chain.first().ok_or(CertificateError::Malformed)?)?;
-        let (authority, purposes) = self.issuer_of(&certificate)?;
-        certificate.check_place(usage, &purposes)?;
+        let (certificate, authority) = self.issued(chain, usage)?;
         if authority.revocation_list.as_ref().is_some_and(|list| list.revokes(&certificate.identity.serial, now)) {
             return Err(CertificateError::Revoked);
         }
         certificate.check_begun(now)?;
         Ok(certificate)
+    }
+
+    /// The leaf of a chain, and the authority that has issued it for this usage.
+    fn issued<'a>(&self, chain: &[&'a [u8]], usage: Usage) -> Result<(Certificate<'a>, &Authority), CertificateError> {
+        let certificate = Certificate::parse(chain.first().ok_or(CertificateError::Malformed)?)?;
+        let (authority, purposes) = self.issuer_of(&certificate)?;
+        certificate.check_place(usage, &purposes)?;
+        Ok((certificate, authority))
     }
 
     /// The authority of the named department that has issued the certificate.

@@ -83,7 +83,7 @@ fn make() -> Result<Stock> {
 
 fn say(device: &Device, channel: ChannelId, body: &str) -> Result<Vec<u8>> {
     let body = body.as_bytes().to_vec();
-    Ok(device.run(move |mls, tx, _| mls.encrypt(tx, channel, IdempotencyId([5; 16]), &body))?.mls)
+    Ok(device.run(move |mls, tx, federation| mls.encrypt(tx, federation, channel, IdempotencyId([5; 16]), &body))?.mls)
 }
 
 #[derive(Default)]

@@ -62,7 +62,7 @@ impl Device {
         body: &[u8],
     ) -> Result<Encrypted, MlsError> {
         let body = body.to_vec();
-        self.run(move |mls, tx, _| mls.encrypt(tx, channel, intent, &body))
+        self.run(move |mls, tx, federation| mls.encrypt(tx, federation, channel, intent, &body))
     }
 
     pub(crate) fn view(&self, channel: ChannelId) -> Option<ChannelView> {

@@ -11,7 +11,7 @@ use lianxin_types::{Clock as _, DeviceUri, Digest, Epoch, GroupId, Incarnation, 
 use openmls::prelude::{ExternalProposal, GroupEpoch, LeafNodeIndex, SenderExtensionIndex};
 use openmls_rust_crypto::{OpenMlsRustCrypto, RustCrypto};
 
-use crate::device::Device;
+use crate::device::{Device, random_id};
 use crate::federation::office;
 use crate::gateway::Gateway;
 use crate::rules::{Signer, group_id};
@@ -47,13 +47,21 @@ impl Story {
     }
 
     fn ask(&self, leaf: u32, data: &RemovalData) -> Vec<u8> {
+        self.ask_in(Epoch(1), leaf, data)
+    }
+
+    fn ask_in(&self, epoch: Epoch, leaf: u32, data: &RemovalData) -> Vec<u8> {
         let group = GroupId { channel: self.gateway.channel, incarnation: Incarnation(0) };
-        removal_message(group, Epoch(1), leaf, data, |signed| office().removal_key().sign(signed).to_bytes())
+        removal_message(group, epoch, leaf, data, |signed| office().removal_key().sign(signed).to_bytes())
     }
 
     /// Puts a Remove of the doomed device into the log, as the gateway does.
     fn ask_in_log(&mut self) -> LogEvent {
-        let proposal = self.ask(2, &self.evidence());
+        self.ask_in_log_of(Epoch(1))
+    }
+
+    fn ask_in_log_of(&mut self, epoch: Epoch) -> LogEvent {
+        let proposal = self.ask_in(epoch, 2, &self.evidence());
         self.gateway.store_unchecked(&proposal);
         self.gateway.append(EventKind::Proposal, &gateway_uri(), proposal)
     }
@@ -117,6 +125,64 @@ fn who_sees_no_evidence_neither_commits_the_removal_nor_follows_who_does() {
     let seen = story.gateway.feed(&story.shenji);
     assert!(matches!(&seen[..], [Processed::Hidden(Violation::CannotProcess { .. })]), "{seen:?}");
     assert!(story.shenji.view(channel).expect("known").is_broken);
+}
+
+#[test]
+fn nothing_is_encrypted_for_a_member_that_is_known_to_be_revoked() {
+    let story = story("doomed-4");
+    let (channel, newer, doomed) = (story.gateway.channel, Arc::clone(&story.newer), story.doomed.uri.clone());
+    let stopped = story.jiwei.run(move |mls, tx, older| {
+        mls.encrypt(tx, older, channel, random_id(), b"x")?;
+        Ok(mls.encrypt(tx, &newer, channel, random_id(), b"y").map(|_| ()))
+    });
+    let stopped = stopped.expect("nobody is revoked as far as it knows");
+    assert!(matches!(&stopped, Err(MlsError::MemberRevoked { device }) if *device == doomed), "{stopped:?}");
+}
+
+#[test]
+fn who_joins_a_tree_with_a_revoked_leaf_says_nothing_until_it_is_removed() {
+    let mut story = story("doomed-5");
+    let channel = story.gateway.channel;
+    let mut newcomer = Device::app("weijian", "app-2");
+    let packages = [newcomer.key_package()];
+    let bundle = story.jiwei.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &packages));
+    let bundle = bundle.expect("an invitation");
+    story.gateway.commit(&story.jiwei, &bundle).expect("acceptable");
+    story.gateway.feed(&story.jiwei);
+    let invitation = story.gateway.invitation(&bundle);
+
+    // It comes after everybody has learnt of the revocation.
+    newcomer.federation = Arc::clone(&story.newer);
+    let view = newcomer.run(move |mls, tx, federation| mls.join(tx, federation, &invitation)).expect("it joins");
+    assert_eq!(view.members.len(), 4, "the revoked device is still one of them");
+    let silent = newcomer.encrypt(channel, b"x");
+    assert!(matches!(&silent, Err(MlsError::MemberRevoked { device }) if *device == story.doomed.uri), "{silent:?}");
+
+    let asked = story.ask_in_log_of(Epoch(2));
+    for device in [&story.jiwei, &newcomer] {
+        assert!(matches!(story.newer(device, &asked), Processed::RemovalAsked { .. }));
+    }
+    let bundle = newcomer.run(move |mls, tx, federation| mls.commit_pending(tx, federation, channel));
+    story.gateway.commit(&newcomer, &bundle.expect("a commit")).expect("acceptable");
+    let commit = story.gateway.log.last().expect("a commit").clone();
+    assert!(matches!(newcomer.process(&commit), Ok(Processed::Membership { own_commit: true, .. })));
+    newcomer.encrypt(channel, b"x").expect("the revoked device is gone");
+}
+
+#[test]
+fn who_comes_back_to_a_tree_with_a_revoked_leaf_is_let_in_and_says_nothing_either() {
+    let mut story = story("doomed-6");
+    let channel = story.gateway.channel;
+    story.shenji.federation = Arc::clone(&story.newer);
+    let (group_info, tree) = story.gateway.served();
+    let bundle = story.shenji.run(move |mls, tx, federation| {
+        mls.discard(tx, channel)?;
+        mls.rejoin(tx, federation, channel, &group_info, &tree)
+    });
+    story.gateway.commit(&story.shenji, &bundle.expect("a way back")).expect("acceptable");
+    story.gateway.feed(&story.shenji);
+    let silent = story.shenji.encrypt(channel, b"x");
+    assert!(matches!(&silent, Err(MlsError::MemberRevoked { device }) if *device == story.doomed.uri), "{silent:?}");
 }
 
 #[test]

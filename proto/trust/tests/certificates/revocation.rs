@@ -8,8 +8,10 @@ use crate::world::{DAY, Leaf, NOW, SKEW, World, bundle, date};
 
 const SERIAL: &[u8] = &[0x41, 7];
 
+const APP: &str = "lianxin://jiwei/app/a7f3/node-1";
+
 fn app() -> Leaf {
-    Leaf::new("lianxin://jiwei/app/a7f3/node-1", Usage::TlsClient)
+    Leaf::new(APP, Usage::TlsClient)
 }
 
 #[test]
@@ -39,6 +41,33 @@ fn a_revocation_counts_from_its_date_on() {
     assert_eq!((found(just_before), joining(just_before)), (Ok(()), Ok(())), "an event of before stays good");
     let revoked = Err(CertificateError::Revoked);
     assert_eq!((found(NOW), joining(NOW)), (revoked.clone(), revoked));
+}
+
+#[test]
+fn a_revoked_leaf_of_a_tree_is_taken_and_known_to_be_revoked() {
+    let world = World::new();
+    let federation = world.federation(vec![world.jiwei.list(1, NOW, &[SERIAL])]).expect("a good list");
+    let certificate = world.jiwei.issue(Leaf::new(APP, Usage::Mls));
+    let seated = |certificate: &[u8], now| federation.identify_seated(&[certificate], Usage::Mls, now).map(|_| ());
+    let later = NOW.plus(100 * DAY);
+    assert_eq!((seated(&certificate, NOW), seated(&certificate, later)), (Ok(()), Ok(())), "revoked, and expired too");
+    assert!(federation.is_revoked(&certificate, NOW) && !federation.is_revoked(&certificate, Timestamp(NOW.0 - 1)));
+    // Nothing else is forgiven.
+    assert_eq!(seated(&certificate, NOW.minus(2 * DAY)), Err(CertificateError::NotYetValid));
+    assert_eq!(seated(&world.jiwei.issue(app()), NOW), Err(CertificateError::WrongUsage));
+    let stranger = world.stranger.issue(Leaf::new(APP, Usage::Mls));
+    assert_eq!(seated(&stranger, NOW), Err(CertificateError::UnknownAuthority));
+    // The number alone is nothing: the list speaks of certificates of its own authority.
+    assert!(!federation.is_revoked(&stranger, NOW) && !federation.is_revoked(b"no certificate", NOW));
+}
+
+#[test]
+fn another_list_makes_another_digest() {
+    let world = World::new();
+    let digest = |lists| world.federation(lists).expect("good lists").digest();
+    let list = world.jiwei.list(1, NOW, &[SERIAL]);
+    assert_ne!(digest(vec![]), digest(vec![list.clone()]));
+    assert_eq!(digest(vec![list.clone()]), digest(vec![list]));
 }
 
 #[test]
