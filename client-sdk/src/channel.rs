@@ -8,7 +8,7 @@ use lianxin_connection::{AllowCommitter, Claim};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Epoch, LIMITS, Label, Sequence, ZoneId};
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, LIMITS, Label, Sequence, ZoneId};
 use tokio::sync::watch;
 
 use crate::changes::{self, Staged};
@@ -45,6 +45,9 @@ pub struct ChannelInfo {
     pub members: Vec<DeviceUri>,
     /// The group's epoch.
     pub epoch: Epoch,
+    /// What all members of the epoch agree on, and nobody else knows (RFC 9420 section 8.7). Two devices that read it to each
+    /// other and find it equal are in the same group state, whatever the gateway told either.
+    pub epoch_authenticator: Digest,
     /// The last event processed.
     pub head: Sequence,
     /// Whether a bad commit broke the channel; it can be read no further.
@@ -76,6 +79,7 @@ impl Channel {
             departments: view.departments,
             members: view.members,
             epoch: view.epoch,
+            epoch_authenticator: view.epoch_authenticator,
             head: view.head.sequence,
             is_broken: view.is_broken,
         })

@@ -1,6 +1,6 @@
 //! The gateway's process is killed with `kill -9` while departments talk and a member comes and goes, again and again. Nothing
-//! acknowledged is lost, nothing is doubled, nobody is in another epoch than the gateway, the log has no holes, every event has
-//! its audit record, and every record of the zone is as it was written.
+//! acknowledged is lost, nothing is doubled, all members are in one group state and in the gateway's epoch, the log has no holes,
+//! every event has its audit record, and every record of the zone is as it was written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use lianxin_types::{Clock as _, SystemClock};
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::effort::{seed, share};
-use crate::talk::{accept, create, soon};
+use crate::talk::{accept, create, receive, soon};
 use crate::zone::{check_store, open_store};
 
 /// What one department was told is accepted: sequence, and the body that it stands for.
@@ -51,8 +51,11 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
     }
     enough.store(true, Ordering::Relaxed);
     let mut acknowledged = Acknowledged::new();
+    let mut own = Vec::new();
     for talker in talkers {
-        for (sequence, body) in talker.await.expect("talks") {
+        let told = talker.await.expect("talks");
+        own.push(told.keys().copied().collect::<BTreeSet<_>>());
+        for (sequence, body) in told {
             assert_eq!(acknowledged.insert(sequence, body), None, "two messages were told the same place");
         }
     }
@@ -63,21 +66,30 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
     let guests = soon("a joined channel", accept_in_the_end(&guest)).await;
     let receipt = soon("a receipt", channels[1].send("最后一条")).await.expect("accepted");
     acknowledged.insert(receipt.sequence.0, "最后一条".to_owned());
+    own[1].insert(receipt.sequence.0);
 
-    for channel in &channels {
-        let seen = messages(channel, receipt.sequence).await;
-        for (sequence, body) in &acknowledged {
-            assert_eq!(seen.get(sequence), Some(body), "acknowledged and not there");
-        }
+    for (channel, own) in channels.iter().zip(&own) {
+        assert_eq!(
+            messages(channel, receipt.sequence).await,
+            acknowledged,
+            "what a member's log has, and what was told"
+        );
+        let others: Vec<u64> = acknowledged.keys().copied().filter(|sequence| !own.contains(sequence)).collect();
+        let given = receive(channel, others.len()).await;
+        let given: Vec<u64> = given.iter().map(|message| message.sequence.0).collect();
+        assert_eq!(given, others, "what an application is given of others: each once, in order");
     }
     // The guest has what came while it was there, and nothing twice.
     let seen = messages(&guests, receipt.sequence).await;
     assert!(seen.iter().all(|(sequence, body)| acknowledged.get(sequence).is_none_or(|sent| sent == body)));
     assert!(seen.contains_key(&receipt.sequence.0));
     let id = guests.id();
-    let mut epochs = Vec::new();
+    let mut infos = Vec::new();
     for channel in channels.iter().chain([&guests]) {
-        epochs.push(channel.info().await.expect("known").epoch);
+        infos.push(channel.info().await.expect("known"));
+    }
+    for info in &infos[1..] {
+        assert_eq!(info.epoch_authenticator, infos[0].epoch_authenticator, "a fork: {infos:?}");
     }
     drop((channels, guests));
     for client in clients.into_iter().chain([guest]) {
@@ -87,7 +99,7 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
     check_store(&stage.gateway.zone_folder(), stage.folder());
     let store = open_store(&stage.gateway.zone_folder());
     let head = store.head(&id).expect("readable").expect("the channel");
-    assert!(epochs.iter().all(|epoch| *epoch == head.epoch), "{epochs:?}, and the gateway is in {:?}", head.epoch);
+    assert!(infos.iter().all(|info| info.epoch == head.epoch), "{infos:?}, and the gateway is in {:?}", head.epoch);
     assert_eq!(head.members.len(), 4);
     check_log(&*store, id, &acknowledged);
     closing_line(&format!("{kills} kills, {visits} visits, {} messages, epoch {}", acknowledged.len(), head.epoch.0));
@@ -189,7 +201,7 @@ async fn messages(channel: &Channel, last: Sequence) -> BTreeMap<u64, String> {
     }
 }
 
-/// The disk: dense sequences, one audit record for each event, and as many messages as were acknowledged.
+/// The disk: dense sequences, one audit record for each event, and exactly the messages that were acknowledged.
 fn check_log(store: &dyn ZoneStore, channel: ChannelId, acknowledged: &Acknowledged) {
     let events = whole_log(store, channel);
     for (index, event) in events.iter().enumerate() {
@@ -209,8 +221,9 @@ fn check_log(store: &dyn ZoneStore, channel: ChannelId, acknowledged: &Acknowled
         assert_eq!(audited.get(&event.head.sequence.0), Some(&event.leaf_index), "event without its record");
     }
     assert_eq!(audited.len(), events.len());
-    let messages = events.iter().filter(|event| event.kind == EventKind::Application).count();
-    assert!(messages >= acknowledged.len());
+    let messages = events.iter().filter(|event| event.kind == EventKind::Application);
+    let messages: Vec<u64> = messages.map(|event| event.head.sequence.0).collect();
+    assert!(messages.iter().eq(acknowledged.keys()), "a message that nobody was told of, or one that is gone");
 }
 
 fn whole_log(store: &dyn ZoneStore, channel: ChannelId) -> Vec<Arc<StoredEvent>> {

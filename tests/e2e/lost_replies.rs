@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::effort::share;
 use crate::raw::{RawDevice, fresh_id};
 use crate::talk::soon;
 use crate::zone::{Zone, connect_to};
@@ -188,6 +189,51 @@ async fn a_commit_whose_answer_was_lost_begins_one_epoch() {
     let second = stage.shenji.commit(stage.channel, &bundle, id).await.expect("and again");
     stage.assert_same(&event, [first, second]).await;
     stage.assert_no_fork().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_many_times_at_once_is_accepted_once_and_all_get_its_receipt() {
+    let stage = Stage::set().await;
+    let weijian = RawDevice::open(&stage.zone, "weijian", "app-1").await;
+    let (channel, app) = (stage.channel, stage.zone.app("shenji", "app-1"));
+    // A second connection of the same device, as after one that is only believed to be lost.
+    let other = stage.zone.connect(&app).await.expect("connects");
+    for round in 0..share(10, 200) {
+        stage.jiwei.add(channel, &weijian).await;
+        stage.shenji.read(channel).await;
+        let before = stage.log().await.len();
+        let (id, bundle) = (fresh_id(), stage.shenji.removal(channel, &weijian.uri).await);
+        let (commit, group_info) = (Bytes::from(bundle.commit.clone()), Bytes::from(bundle.group_info.clone()));
+        let again = || Commit { id, channel, commit: commit.clone(), welcome: None, group_info: group_info.clone() };
+        // Two are judged at a time (PROTOCOL 10): the others have looked for a repeat in vain, and then see the next epoch.
+        let (first, second, third, fourth, fifth) = tokio::join!(
+            stage.shenji.connection.commit(again()),
+            other.commit(again()),
+            other.commit(again()),
+            other.commit(again()),
+            other.commit(again())
+        );
+        let answers = [first, second, third, fourth, fifth];
+        let receipts: Vec<Receipt> = answers.into_iter().map(|answer| answer.expect("one receipt for all")).collect();
+        let event = stage.log().await.pop().expect("it was accepted");
+        assert_eq!(stage.log().await.len(), before + 1, "round {round}");
+        for receipt in receipts {
+            stage.assert_same(&event, [receipt; 2]).await;
+        }
+    }
+    stage.assert_no_fork().await;
+
+    let (id, proposal) = (fresh_id(), stage.shenji.leave_proposal(channel).await);
+    let leave = || Leave { id, channel, proposal: proposal.clone() };
+    let answers = tokio::join!(stage.shenji.connection.leave(leave()), other.leave(leave()));
+    let (Ok(first), Ok(second)) = answers else { panic!("{answers:?}") };
+    let event = stage.log().await.pop().expect("it was accepted");
+    stage.assert_same(&event, [first, second]).await;
+    drop((stage.jiwei, stage.shenji, weijian, other));
+    let bodies = stage.zone.close().await.shared_bodies();
+    let of_call = |body: &&serde_json::Value| body["action"] == "commit" || body["action"] == "leave";
+    let refused: Vec<_> = bodies.iter().filter(|body| body["event"] == "refused").filter(of_call).collect();
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -156,9 +156,9 @@ impl Operations {
         const ACTION: &str = "commit";
         let bytes_hash = hash_of([&bundle.commit[..], &bundle.welcome[..], &bundle.group_info[..]]);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
-        let (this, who) = (self.clone(), caller.clone());
-        let done = self.guard.to_the_end(async move { this.change(&who, scope, channel, bundle).await }).await;
-        self.answer(caller, ACTION, channel, done).await
+        let (this, who, asked) = (self.clone(), caller.clone(), scope.clone());
+        let done = self.guard.to_the_end(async move { this.change(&who, asked, channel, bundle).await }).await;
+        self.answer(&scope, channel, done).await
     }
 
     async fn change(
@@ -262,9 +262,9 @@ impl Operations {
         const ACTION: &str = "leave";
         let bytes_hash = Digest::sha256(&proposal);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
-        let (this, who) = (self.clone(), caller.clone());
-        let done = self.guard.to_the_end(async move { this.propose_leave(&who, scope, channel, proposal).await }).await;
-        self.answer(caller, ACTION, channel, done).await
+        let (this, who, asked) = (self.clone(), caller.clone(), scope.clone());
+        let done = self.guard.to_the_end(async move { this.propose_leave(&who, asked, channel, proposal).await }).await;
+        self.answer(&scope, channel, done).await
     }
 
     async fn propose_leave(
@@ -465,23 +465,6 @@ impl Operations {
         match decision {
             Ok(permit) => Ok(permit),
             Err(denial) => Err(self.guard.refuse(&caller.uri, action, Facts::nameable(facts), denial.into()).await),
-        }
-    }
-
-    /// The answer to a call in a channel, with a refusal recorded; its record names the channel only if the caller may.
-    pub(crate) async fn answer(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        channel: ChannelId,
-        done: Result<Receipt, Refusal>,
-    ) -> Result<Receipt, Refusal> {
-        match done {
-            Ok(receipt) => Ok(receipt),
-            Err(refusal) => {
-                let named = (refusal != Refusal::ChannelNotAvailable).then_some(channel);
-                Err(self.guard.refuse(&caller.uri, action, named, refusal).await)
-            }
         }
     }
 }

@@ -7,8 +7,8 @@ use lianxin_audit::{AuditEvent, Pseudonyms, Recorder};
 use lianxin_delivery::{Channels, DeliveryFigures, Fanout, RemovalKey};
 use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
-use lianxin_store::{Accepted, ZoneStore};
-use lianxin_types::{Clock, DeviceUri, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
+use lianxin_store::{Accepted, Idempotency, ZoneStore};
+use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
 use tokio_util::task::TaskTracker;
 
 use crate::claim_rate::ClaimRates;
@@ -224,5 +224,27 @@ impl Operations {
         if self.guard.commit(plain(audit)).await.is_err() {
             tracing::error!(event = event.name(), "audit record of the gateway itself was not accepted");
         }
+    }
+
+    /// The answer to a call in a channel, with a refusal recorded; its record names the channel only if the caller may.
+    ///
+    /// A refusal is final only after the repeat has been looked up once more: the call may have come again over another
+    /// connection while its first copy was still being judged, and what refuses it is then its own acceptance (PROTOCOL 7).
+    pub(crate) async fn answer(
+        &self,
+        scope: &Idempotency,
+        channel: ChannelId,
+        done: Result<Receipt, Refusal>,
+    ) -> Result<Receipt, Refusal> {
+        let refusal = match done {
+            Ok(receipt) => return Ok(receipt),
+            Err(refusal) => match self.guard.repeat(scope) {
+                Ok(Some(accepted)) => return Ok(Receipt::of(&accepted, 0)),
+                Ok(None) => refusal,
+                Err(other) => other,
+            },
+        };
+        let named = (refusal != Refusal::ChannelNotAvailable).then_some(channel);
+        Err(self.guard.refuse(&scope.device, scope.call, named, refusal).await)
     }
 }

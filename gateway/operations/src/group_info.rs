@@ -27,8 +27,8 @@ impl Operations {
         const ACTION: &str = "replace-group-info";
         let bytes_hash = Digest::sha256(&group_info);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
-        let done = self.replace(caller, scope, channel, group_info).await;
-        self.answer(caller, ACTION, channel, done).await
+        let done = self.replace(caller, scope.clone(), channel, group_info).await;
+        self.answer(&scope, channel, done).await
     }
 
     async fn replace(

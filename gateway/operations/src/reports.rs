@@ -28,8 +28,8 @@ impl Operations {
         const ACTION: &str = "report";
         let bytes_hash = Digest::sha256(&report);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
-        let done = self.take_report(caller, scope, channel, report).await;
-        self.answer(caller, ACTION, channel, done).await
+        let done = self.take_report(caller, scope.clone(), channel, report).await;
+        self.answer(&scope, channel, done).await
     }
 
     async fn take_report(
@@ -73,8 +73,8 @@ impl Operations {
         const ACTION: &str = "allow-committer";
         let bytes_hash = Digest::sha256(committer.as_str().as_bytes());
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
-        let done = self.let_commit(caller, scope, channel, committer).await;
-        self.answer(caller, ACTION, channel, done).await
+        let done = self.let_commit(caller, scope.clone(), channel, committer).await;
+        self.answer(&scope, channel, done).await
     }
 
     async fn let_commit(
