@@ -144,7 +144,7 @@ impl From<Claimed> for v1::ClaimResponse {
 pub struct Count {
     /// One-time packages stored and not expired.
     pub one_time: u32,
-    /// Whether a last resort is stored.
+    /// Whether a last resort is stored and not expired.
     pub last_resort: bool,
 }
 

@@ -407,7 +407,8 @@ impl<E: Engine> Ledger<E> {
     }
 
     pub(crate) fn key_package_count(&self, owner: &DeviceUri, now: Timestamp) -> Result<(usize, bool), StoreError> {
-        let last_resort = self.has(&key::last_resort(owner))?;
+        let last_resort = self.state("last resort", &key::last_resort(owner), decode_item)?;
+        let last_resort = last_resort.is_some_and(|item| item.not_after > now);
         let prefix = key::one_times(owner);
         let mut living = 0;
         self.records(&prefix, &prefix, &mut |_, record| {

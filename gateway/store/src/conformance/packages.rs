@@ -65,6 +65,8 @@ pub(super) fn claimed_oldest_first(home: &impl Home) {
     clock.set(later);
     let owner = device(1);
     assert_eq!(commit(&*store, claim(2, 7, &[1])), Err(Refused::NoKeyPackage { owner }));
+    // Its owner is told so, or it would never make another.
+    assert_eq!(store.key_package_count(&device(1), clock.now()).expect("readable"), (0, false));
     let next = item(1, 10, Timestamp(later.0 + 1));
     accepted(commit(&*store, publish(1, Vec::new(), Some(next.clone()))));
     assert_eq!(accepted(commit(&*store, claim(2, 7, &[1]))).key_packages, [next.bytes]);

@@ -291,7 +291,8 @@ impl Play {
             let stock = self.model.packages.get(&who).cloned().unwrap_or_default();
             let living = stock.one_time.iter().filter(|(_, end, _)| *end > now).count();
             let count = store.key_package_count(&who, now).expect("readable");
-            assert_eq!(count, (living, stock.last_resort.is_some()), "seed {seed}");
+            let last_resort = stock.last_resort.as_ref().is_some_and(|(_, end, _)| *end > now);
+            assert_eq!(count, (living, last_resort), "seed {seed}");
             for number in 0..PACKAGES {
                 let reference = item_reference(number, &who);
                 for id in &self.channels {
