@@ -65,7 +65,7 @@ pub(crate) async fn send(channel: &Channel, body: impl Into<Vec<u8>>) -> u64 {
     soon("a receipt", channel.send(body)).await.expect("accepted").sequence.0
 }
 
-/// The next `count` messages of others and of its own.
+/// The next `count` messages of others; its own are in [`own`].
 pub(crate) async fn receive(channel: &Channel, count: usize) -> Vec<Message> {
     let mut messages = channel.receive();
     let mut received = Vec::with_capacity(count);

@@ -38,8 +38,9 @@ impl std::fmt::Debug for Invitation {
 
 impl Mls {
     /// Joins. Verified are the tree and the group context against the signed GroupInfo, every member's credential (one
-    /// that has expired since it entered is taken), the departments, the external sender, and that the inviter is the
-    /// member who signed. A key package of one use is gone afterwards; after an error it is still there.
+    /// that has expired or been revoked since it entered is taken, see [`Mls::encrypt`]), the departments, the external
+    /// sender, and that the inviter is the member who signed. A key package of one use is gone afterwards; after an error it
+    /// is still there.
     ///
     /// # Errors
     /// [`MlsError::AlreadyMember`] for an invitation that is not newer than the group at hand; [`MlsError::Invitation`],
