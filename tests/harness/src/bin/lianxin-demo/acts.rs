@@ -1,4 +1,4 @@
-//! The ten steps in their order, and the first two of them.
+//! The eleven steps in their order, and the first two of them.
 
 use lianxin_certs_dev::FederationPlan;
 use lianxin_harness::Stage;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::narrator::{Narrator, Telling};
 use crate::story::{DEPARTMENTS, Story};
-use crate::{conversation, crash, keep, plaintext, refusals};
+use crate::{conversation, crash, keep, plaintext, refusals, revocation};
 
 /// Performs the demo.
 ///
@@ -21,6 +21,7 @@ pub(crate) async fn perform(narrator: &mut Narrator, is_kept: bool) -> anyhow::R
     narrator.step("offline", conversation::offline(&mut story)).await?;
     narrator.step("outsider", refusals::outsider(&story)).await?;
     narrator.step("refused", refusals::not_named(&story)).await?;
+    narrator.step("revoked", revocation::revoked(&mut story)).await?;
     narrator.step("crash", crash::crash(&mut story)).await?;
     narrator.step("plaintext", plaintext::search(&story)).await?;
     for department in DEPARTMENTS {

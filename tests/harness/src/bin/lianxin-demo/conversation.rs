@@ -46,7 +46,7 @@ pub(crate) async fn invite(story: &mut Story) -> anyhow::Result<((), Telling)> {
 }
 
 /// An application publishes its key packages soon after it has connected.
-async fn invite_once_possible(story: &Story, call: Call) -> anyhow::Result<()> {
+pub(crate) async fn invite_once_possible(story: &Story, call: Call) -> anyhow::Result<()> {
     loop {
         match story.application(Department::Jiwei)?.call::<Value>(call.clone()).await {
             Ok(_) => return Ok(()),

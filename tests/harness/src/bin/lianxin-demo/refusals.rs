@@ -56,11 +56,11 @@ pub(crate) async fn not_named(story: &Story) -> anyhow::Result<((), Telling)> {
     Ok(((), told(telling, &refusal).fact("speaking", spoke.reason.clone()).line(format!("{}", spoke))))
 }
 
-fn expect(refusal: &Refusal, reason: &str) -> anyhow::Result<()> {
+pub(crate) fn expect(refusal: &Refusal, reason: &str) -> anyhow::Result<()> {
     ensure!(refusal.reason == reason, "expected {reason}, got {refusal}");
     Ok(())
 }
 
-fn told(telling: Telling, refusal: &Refusal) -> Telling {
+pub(crate) fn told(telling: Telling, refusal: &Refusal) -> Telling {
     telling.fact("reason", refusal.reason.clone()).fact("error", refusal.error.clone()).line(refusal.to_string())
 }
