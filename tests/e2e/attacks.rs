@@ -183,8 +183,7 @@ async fn a_request_that_does_not_end_is_given_up_and_others_are_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_read_is_ended_with_its_reason_and_holds_nobody_up() {
     let zone = Zone::start_with_strength("stall_seconds_max = 1").await;
-    let writer = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let slow = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [writer, slow] = zone.raws(["jiwei", "shenji"]).await;
     let channel = writer.channel(&["jiwei", "shenji"]).await;
     writer.add(channel, &slow).await;
     let (control, mut unread) = slow.connection.receive_stream();

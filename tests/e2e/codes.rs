@@ -237,8 +237,7 @@ async fn a_channel_starts_only_where_and_with_whom_the_bundle_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_that_has_ended_or_was_revoked_seats_nobody() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji"]).await;
     let month_ago = zone.minted.at(SystemClock.now().minus(Duration::from_secs(40 * 24 * 3_600)));
     let (old, old_key) = month_ago.mint_mls_again("shenji", "app-1").expect("minted");

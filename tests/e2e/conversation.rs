@@ -9,9 +9,7 @@ use crate::zone::Zone;
 #[tokio::test(flavor = "multi_thread")]
 async fn three_departments_see_the_same_messages_in_the_same_order() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
-    let weijian = zone.client("weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.clients(["jiwei", "shenji", "weijian"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     let at_weijian = join(&at_jiwei, &weijian).await;
@@ -55,8 +53,7 @@ async fn three_departments_see_the_same_messages_in_the_same_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_every_size_and_script_arrive_as_they_were_sent() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     let full = vec![0xA5; LIMITS.message_body_bytes_max];
@@ -82,8 +79,7 @@ async fn bodies_of_every_size_and_script_arrive_as_they_were_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_offline_gets_everything_once_in_order_and_is_told_when_it_is_done() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     send(&at_jiwei, "第0条").await;
@@ -114,9 +110,7 @@ async fn who_was_offline_gets_everything_once_in_order_and_is_told_when_it_is_do
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_reads_nothing_from_before_and_a_removed_member_nothing_from_after() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
-    let weijian = zone.client("weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.clients(["jiwei", "shenji", "weijian"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     let channel = at_jiwei.id();
@@ -144,9 +138,7 @@ async fn a_newcomer_reads_nothing_from_before_and_a_removed_member_nothing_from_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_leaves_and_the_others_go_on() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
-    let weijian = zone.client("weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.clients(["jiwei", "shenji", "weijian"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     let at_weijian = join(&at_jiwei, &weijian).await;
@@ -166,8 +158,7 @@ async fn a_member_leaves_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn departments_that_a_channel_does_not_name_stay_out() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let weijian = zone.client("weijian", "app-1").await;
+    let [jiwei, weijian] = zone.clients(["jiwei", "weijian"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
     let refused = soon("an answer", at_jiwei.invite(&[weijian.device().clone()])).await.expect_err("not named");
     match refused {
@@ -207,8 +198,7 @@ async fn two_devices_of_one_department_and_a_second_channel_keep_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_one_device_keep_the_order_of_their_calls_however_many_wait() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     const CALLS: usize = 600;

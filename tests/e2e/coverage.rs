@@ -220,8 +220,7 @@ fn accepted(method: &str) -> (&'static str, usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_accepted_call_leaves_one_audit_record() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji"]).await;
     jiwei.add(channel, &shenji).await;
     let message = (fresh_id(), jiwei.encrypt(channel, "收到").await);

@@ -21,8 +21,7 @@ const TEN_YEARS: u64 = 10 * 365 * 24 * 3_600;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_package_is_its_owners_own_and_lives_84_days_at_most_wherever_it_turns_up() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
     let (own, other) = (zone.app("shenji", "app-1"), zone.app("weijian", "app-1"));
     let honest = Forger::new(&own.mls_certificate, &own.mls_key);
@@ -78,9 +77,7 @@ async fn a_key_package_is_its_owners_own_and_lives_84_days_at_most_wherever_it_t
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_is_for_one_channel_and_a_department_hoards_none() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
-    let weijian = RawDevice::open(&zone, "weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.raws(["jiwei", "shenji", "weijian"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
     jiwei.add(channel, &shenji).await;
     let elsewhere = jiwei.channel(&["jiwei", "weijian"]).await;
@@ -135,8 +132,7 @@ async fn a_claim_is_for_one_channel_and_a_department_hoards_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_resort_serves_every_channel_until_its_owner_replaces_it() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channels = [jiwei.channel(&["jiwei", "shenji"]).await, jiwei.channel(&["jiwei", "shenji"]).await];
     // It was never given to anybody.
     let kept_back = shenji.work(|tx, mls, federation| mls.key_packages(tx, federation, 0, true)).await;

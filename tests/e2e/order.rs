@@ -6,7 +6,7 @@ use lianxin_proto::ReasonCode;
 use lianxin_proto::messages::Send;
 use lianxin_types::{ChannelId, IdempotencyId};
 
-use crate::raw::{Answer, RawDevice, fresh_id};
+use crate::raw::{Answer, fresh_id};
 use crate::refusals::assert_refused;
 use crate::talk::soon;
 use crate::zone::Zone;
@@ -38,9 +38,7 @@ impl Stream {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_behind_a_refusal_waits_and_goes_on_with_it_in_one_go_or_when_it_is_refused_for_good() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
-    let weijian = RawDevice::open(&zone, "weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.raws(["jiwei", "shenji", "weijian"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
     jiwei.add(channel, &shenji).await;
     let (sender, outcomes) = shenji.connection.send_stream();

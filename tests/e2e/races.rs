@@ -15,9 +15,7 @@ use crate::zone::Zone;
 #[tokio::test(flavor = "multi_thread")]
 async fn two_members_leave_in_one_epoch_and_both_are_removed() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
-    let weijian = RawDevice::open(&zone, "weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.raws(["jiwei", "shenji", "weijian"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
     jiwei.add(channel, &shenji).await;
     jiwei.add(channel, &weijian).await;
@@ -40,9 +38,7 @@ async fn two_members_leave_in_one_epoch_and_both_are_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_but_one_leaves_at_once_and_the_sdks_see_to_it() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
-    let weijian = zone.client("weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.clients(["jiwei", "shenji", "weijian"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     let at_weijian = join(&at_jiwei, &weijian).await;
@@ -61,8 +57,7 @@ async fn everybody_but_one_leaves_at_once_and_the_sdks_see_to_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn removed_and_invited_again_while_offline_it_comes_back_by_the_new_invitation() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     send(&at_jiwei, "之前").await;
@@ -120,8 +115,7 @@ async fn a_certificate_that_ends_while_connected_ends_the_callers_rights() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tree_of_a_welcome_is_for_whom_it_seated() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji"]).await;
     let packages = shenji.key_packages(1).await;
     shenji.publish(packages).await.expect("published");
@@ -138,9 +132,7 @@ async fn the_tree_of_a_welcome_is_for_whom_it_seated() {
 #[tokio::test(flavor = "multi_thread")]
 async fn membership_is_told_before_any_message_that_it_concerns() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
-    let weijian = zone.client("weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.clients(["jiwei", "shenji", "weijian"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     let at_weijian = join(&at_jiwei, &weijian).await;
@@ -161,9 +153,7 @@ async fn membership_is_told_before_any_message_that_it_concerns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_commits_in_one_epoch_exactly_one_is_accepted_and_both_members_go_on_together() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
-    let third = RawDevice::open(&zone, "weijian", "app-1").await;
+    let [jiwei, shenji, third] = zone.raws(["jiwei", "shenji", "weijian"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
     jiwei.add(channel, &shenji).await;
     for round in 0..share(5, 200) {

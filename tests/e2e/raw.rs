@@ -61,6 +61,17 @@ pub(crate) fn answer(result: Result<Receipt, CallError>) -> Answer {
     }
 }
 
+impl Zone {
+    /// The first application of each of these departments, without the SDK.
+    pub(crate) async fn raws<const N: usize>(&self, departments: [&str; N]) -> [RawDevice; N] {
+        let mut opened = Vec::new();
+        for department in departments {
+            opened.push(RawDevice::open(self, department, "app-1").await);
+        }
+        opened.try_into().unwrap_or_else(|_| unreachable!("one for each"))
+    }
+}
+
 impl RawDevice {
     pub(crate) async fn open(zone: &Zone, department: &str, name: &str) -> Self {
         let app = zone.app(department, name);

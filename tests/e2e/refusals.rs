@@ -31,9 +31,7 @@ pub(crate) async fn assert_recorded(zone: Zone, codes: &[ReasonCode]) -> Vec<ser
 #[tokio::test(flavor = "multi_thread")]
 async fn order_is_kept_after_a_refusal_and_the_loser_of_an_epoch_goes_on_from_there() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
-    let weijian = RawDevice::open(&zone, "weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.raws(["jiwei", "shenji", "weijian"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
     jiwei.add(channel, &shenji).await;
 
@@ -96,8 +94,7 @@ async fn a_repeat_gets_the_same_receipt_and_other_bytes_or_another_id_get_none()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_the_journal_does_not_have_is_refused() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji"]).await;
     jiwei.add(channel, &shenji).await;
     let mls = jiwei.encrypt(channel, "真").await;
@@ -172,8 +169,7 @@ async fn nobody_speaks_for_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_bundle_is_taken_whole_and_sound_or_not_at_all() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji"]).await;
 
     let nothing = jiwei.claim(channel, &shenji.uri).await.expect_err("it published none");
@@ -223,9 +219,7 @@ fn flip_middle(bytes: &mut [u8]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_leaving_says_nothing_more_and_is_not_forgotten() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
-    let weijian = RawDevice::open(&zone, "weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.raws(["jiwei", "shenji", "weijian"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
     jiwei.add(channel, &shenji).await;
     let last_words = shenji.encrypt(channel, "再见").await;
@@ -275,8 +269,7 @@ async fn a_channel_ends_with_its_label() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_public_and_names_a_head_of_its_own_epoch() {
     let zone = Zone::start().await;
-    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
-    let shenji = RawDevice::open(&zone, "shenji", "app-1").await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
     let channel = jiwei.channel(&["jiwei", "shenji"]).await;
     let old = jiwei.view(channel).await.head;
     jiwei.add(channel, &shenji).await;

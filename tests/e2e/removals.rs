@@ -16,9 +16,7 @@ use crate::zone::Zone;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_device_is_out_and_the_others_talk_on_without_doing_anything() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
-    let weijian = zone.client("weijian", "app-1").await;
+    let [jiwei, shenji, weijian] = zone.clients(["jiwei", "shenji", "weijian"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     let at_shenji = join(&at_jiwei, &shenji).await;
     soon("an invite", at_jiwei.invite(&[weijian.device().clone()])).await.expect("invited");
@@ -67,8 +65,7 @@ async fn a_revoked_device_is_out_and_the_others_talk_on_without_doing_anything()
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_invited_before_a_revocation_and_comes_after_it_joins_and_talks() {
     let zone = Zone::start().await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = zone.client("shenji", "app-1").await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     join(&at_jiwei, &shenji).await;
     let weijian = zone.client("weijian", "app-1").await;

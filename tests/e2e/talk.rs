@@ -28,6 +28,15 @@ impl Zone {
         client
     }
 
+    /// The first application of each of these departments, opened and connected.
+    pub(crate) async fn clients<const N: usize>(&self, departments: [&str; N]) -> [Client; N] {
+        let mut opened = Vec::new();
+        for department in departments {
+            opened.push(self.client(department, "app-1").await);
+        }
+        opened.try_into().unwrap_or_else(|_| unreachable!("one for each"))
+    }
+
     pub(crate) fn config(&self, department: &str, name: &str) -> Config {
         let state = self.folder("states").join(format!("{department}-{name}"));
         let config = Config::from_certs_dev(self.minted.folder(), department, name, &state).expect("a configuration");
