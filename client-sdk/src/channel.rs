@@ -15,7 +15,7 @@ use crate::changes::{self, Staged};
 use crate::readers::{self, Message, Messages};
 use crate::shared::{News, Shared, Task};
 use crate::waiters::Failure;
-use crate::{ClientError, outbox, turns};
+use crate::{ClientError, outbox, summary, turns};
 
 /// How often a change is made anew because others changed the channel first.
 const CHANGE_ATTEMPTS_MAX: u32 = 20;
@@ -184,6 +184,44 @@ impl Channel {
     /// [`ClientError::State`], [`ClientError::Record`].
     pub async fn history(&self, after: Sequence, limit: usize) -> Result<Vec<Message>, ClientError> {
         readers::history(&self.shared, self.id, after, limit).await
+    }
+
+    /// The last messages before a sequence, received and sent, at most `limit`, in the order of the log: for paging back.
+    /// `Sequence(u64::MAX)` gives the newest. From this device's own sealed log.
+    ///
+    /// # Errors
+    /// [`ClientError::State`], [`ClientError::Record`].
+    pub async fn history_before(&self, before: Sequence, limit: usize) -> Result<Vec<Message>, ClientError> {
+        readers::history_before(&self.shared, self.id, before, limit).await
+    }
+
+    /// The message at a sequence of the channel's log, e.g. the one that a receipt names; `None` if this device has none
+    /// there: other events have sequences too. From this device's own sealed log.
+    ///
+    /// # Errors
+    /// [`ClientError::State`], [`ClientError::Record`].
+    pub async fn message(&self, sequence: Sequence) -> Result<Option<Message>, ClientError> {
+        let after = Sequence(sequence.0.saturating_sub(1));
+        let found = self.history(after, 1).await?.into_iter().next();
+        Ok(found.filter(|message| message.sequence == sequence))
+    }
+
+    /// Up to where the application has read, by [`Channel::receive`] or [`Channel::mark_read`]; 0 for nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::State`].
+    pub async fn read_mark(&self) -> Result<Sequence, ClientError> {
+        Ok(Sequence(self.shared.read_position(&self.id.0).await?))
+    }
+
+    /// Says that the application has shown everything up to a sequence, for applications that show the history instead of
+    /// reading [`Channel::receive`], which begins behind the mark when it is opened next. Durable when this returns. The mark
+    /// never goes back, and never ahead of the last message that this device has; returns where it stands.
+    ///
+    /// # Errors
+    /// [`ClientError::State`].
+    pub async fn mark_read(&self, up_to: Sequence) -> Result<Sequence, ClientError> {
+        summary::mark_read(&self.shared, self.id, up_to).await
     }
 
     async fn change(

@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use crate::channel::Channel;
 use crate::config::{Loaded, StateKeySource};
 use crate::readers::{Events, Invitations};
-use crate::rows::IntentKind;
 use crate::session::Session;
 use crate::shared::{Link, News, Shared, Task};
+use crate::summary::{self, ChannelSummary};
 use crate::sync::{self, Accepted};
 use crate::waiters::Failure;
 use crate::{ClientError, Config, changes, trust};
@@ -168,16 +168,17 @@ impl Client {
     /// # Errors
     /// [`ClientError::State`], [`ClientError::Mls`].
     pub async fn channels(&self) -> Result<Vec<Channel>, ClientError> {
-        let ids = self.inner.shared.transaction(|tx, mls| {
-            let mut ids = Vec::new();
-            for channel in mls.channels(tx)? {
-                if changes::get(tx, channel, IntentKind::Create)?.is_none() {
-                    ids.push(channel);
-                }
-            }
-            Ok(ids)
-        });
-        Ok(ids.await?.into_iter().map(|channel| self.handle(channel)).collect())
+        let ids = self.inner.shared.transaction(|tx, mls| summary::channels(tx, mls)).await?;
+        Ok(ids.into_iter().map(|channel| self.handle(channel)).collect())
+    }
+
+    /// The channels that this device is a member of with what an application's list of channels shows: what each is for, what
+    /// is unread, the last message. Those with the latest message first.
+    ///
+    /// # Errors
+    /// [`ClientError::State`], [`ClientError::Mls`], [`ClientError::Record`].
+    pub async fn overview(&self) -> Result<Vec<ChannelSummary>, ClientError> {
+        summary::overview(&self.inner.shared).await
     }
 
     /// The channel of that id, whether this device is a member or was; messages received stay readable.

@@ -41,6 +41,7 @@ mod readers;
 mod rows;
 mod session;
 mod shared;
+mod summary;
 mod sync;
 mod trust;
 mod turns;
@@ -53,6 +54,7 @@ pub use error::{ClientError, ConfigError, TrustError};
 pub use event::Event;
 pub use readers::{Events, Invitations, Message, Messages};
 pub use rows::Origin;
+pub use summary::ChannelSummary;
 
 pub use lianxin_connection::{ConnectError, GatewayFault, RefusedReason};
 pub use lianxin_connection::{Problem, ReasonCode, Receipt};

@@ -8,7 +8,7 @@ use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, Reader, Writer};
 
 use crate::ClientError;
-use crate::rows::{MESSAGE, MessageRow, OUTBOX, OUTBOX_LAST, Origin, OutboxRow};
+use crate::rows::{MESSAGE, MessageRow, OUTBOX, OUTBOX_LAST, OWN_MESSAGE, Origin, OutboxRow};
 use crate::waiters::Failure;
 
 /// Callers of `send` in one channel that wait for the gateway; more callers wait for room.
@@ -125,6 +125,7 @@ pub(crate) fn settle(tx: &Transaction<'_>, event: &LogEntry) -> Result<(), Clien
         leaf_hash: event.leaf_hash,
         body: row.body,
     };
+    tx.log_put(OWN_MESSAGE, &event.channel.0, event.sequence.0, &[])?;
     Ok(tx.log_put(MESSAGE, &event.channel.0, event.sequence.0, &message.to_bytes())?)
 }
 

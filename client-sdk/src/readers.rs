@@ -47,7 +47,7 @@ pub struct Message {
 }
 
 impl Message {
-    fn new(channel: ChannelId, sequence: u64, row: MessageRow) -> Self {
+    pub(crate) fn new(channel: ChannelId, sequence: u64, row: MessageRow) -> Self {
         Self {
             channel,
             sequence: Sequence(sequence),
@@ -76,6 +76,21 @@ pub(crate) async fn history(
     limit: usize,
 ) -> Result<Vec<Message>, ClientError> {
     let read = shared.transaction(move |tx, _| Ok(tx.log_read(MESSAGE, &channel.0, after.0, limit)?)).await?;
+    messages(channel, read)
+}
+
+/// The last messages of the local log before a sequence.
+pub(crate) async fn history_before(
+    shared: &Shared,
+    channel: ChannelId,
+    before: Sequence,
+    limit: usize,
+) -> Result<Vec<Message>, ClientError> {
+    let read = shared.transaction(move |tx, _| Ok(tx.log_read_before(MESSAGE, &channel.0, before.0, limit)?)).await?;
+    messages(channel, read)
+}
+
+fn messages(channel: ChannelId, read: Vec<(u64, Vec<u8>)>) -> Result<Vec<Message>, ClientError> {
     read.into_iter().map(|(at, bytes)| Ok(Message::new(channel, at, MessageRow::from_bytes(&bytes)?))).collect()
 }
 

@@ -16,6 +16,8 @@ pub(crate) const INTENT: &str = "intent";
 pub(crate) const INVITATION: &str = "invitation";
 /// Log per channel: messages received and sent, by sequence.
 pub(crate) const MESSAGE: &str = "message";
+/// Log per channel: the sequences of own messages, so that what is unread can be counted without opening a message.
+pub(crate) const OWN_MESSAGE: &str = "own-message";
 /// Log of the device: events for the application.
 pub(crate) const EVENT: &str = "event";
 /// Row per channel, and one for events: how far the application has read.

@@ -180,10 +180,13 @@ impl Shared {
         Arc::clone(all.entry(channel).or_insert_with(new))
     }
 
-    /// The application has read up to a position of what `key` names; stored by [`Shared::save_read`].
+    /// The application has read up to a position of what `key` names; stored by [`Shared::save_read`]. Never goes back.
     pub(crate) fn note_read(&self, key: &[u8], position: u64) {
-        let mark = ReadMark { position, is_saved: false };
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_vec(), mark);
+        let mut marks = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = marks.entry(key.to_vec()).or_insert(ReadMark { position, is_saved: false });
+        if position > mark.position {
+            *mark = ReadMark { position, is_saved: false };
+        }
     }
 
     /// Stores how far the application has read.

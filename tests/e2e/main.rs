@@ -27,6 +27,7 @@ mod quarantine;
 mod races;
 mod raw;
 mod readiness;
+mod reading;
 mod refusals;
 mod rejoin;
 mod reload;

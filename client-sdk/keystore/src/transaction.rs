@@ -110,12 +110,58 @@ impl<'a> Transaction<'a> {
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, Vec<u8>)>, KeystoreError> {
-        let lookup = self.sealer.lookup(LOG, kind, owner);
-        let mut statement = self.prepare(
+        self.log_page(
             "SELECT position, value FROM log WHERE kind = ?1 AND owner = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
+            (kind, owner),
+            after,
+            limit,
+        )
+    }
+
+    /// The last `limit` entries, at most, of an owner's log that lie before position `before`; ascending.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Database`]; [`KeystoreError::Tampered`].
+    pub fn log_read_before(
+        &self,
+        kind: &'static str,
+        owner: &[u8],
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, KeystoreError> {
+        let mut entries = self.log_page(
+            "SELECT position, value FROM log WHERE kind = ?1 AND owner = ?2 AND position < ?3 ORDER BY position DESC LIMIT ?4",
+            (kind, owner),
+            before,
+            limit,
         )?;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// How many entries of an owner's log lie behind position `after`. Opens none of them.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Database`].
+    pub fn log_count(&self, kind: &'static str, owner: &[u8], after: u64) -> Result<u64, KeystoreError> {
+        let lookup = self.sealer.lookup(LOG, kind, owner);
+        let mut statement =
+            self.prepare("SELECT COUNT(*) FROM log WHERE kind = ?1 AND owner = ?2 AND position > ?3")?;
+        let count = statement.query_row((kind, lookup, bound(after)), |row| row.get::<_, i64>(0))?;
+        u64::try_from(count).map_err(|_| KeystoreError::Tampered { kind })
+    }
+
+    fn log_page(
+        &self,
+        sql: &str,
+        (kind, owner): (&'static str, &[u8]),
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, KeystoreError> {
+        let lookup = self.sealer.lookup(LOG, kind, owner);
+        let mut statement = self.prepare(sql)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut found = statement.query((kind, lookup, i64::try_from(after).unwrap_or(i64::MAX), limit))?;
+        let mut found = statement.query((kind, lookup, bound(from), limit))?;
         let mut entries = Vec::new();
         while let Some(row) = found.next()? {
             let position = u64::try_from(row.get::<_, i64>(0)?).map_err(|_| KeystoreError::Tampered { kind })?;
@@ -165,6 +211,11 @@ impl<'a> Transaction<'a> {
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, KeystoreError> {
         Ok(self.connection.prepare_cached(sql)?)
     }
+}
+
+/// For comparisons: no position lies above SQLite's largest integer.
+fn bound(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
 }
 
 /// SQLite's integers have a sign.

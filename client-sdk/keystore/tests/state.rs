@@ -149,6 +149,15 @@ fn rows_and_logs_give_back_what_was_put() {
         assert_eq!(positions(0, 2)?, [1, 2]);
         assert_eq!(positions(2, 9)?, [300]);
         assert_eq!(positions(u64::MAX, 9)?, [0; 0]);
+        let before = |before, limit| -> Result<Vec<u64>, KeystoreError> {
+            Ok(tx.log_read_before("log", b"x", before, limit)?.into_iter().map(|(position, _)| position).collect())
+        };
+        assert_eq!(before(u64::MAX, 2)?, [2, 300], "the last two, ascending");
+        assert_eq!(before(300, 9)?, [1, 2]);
+        assert_eq!(before(1, 9)?, [0; 0]);
+        let counts = [0, 1, 300, u64::MAX].map(|after| tx.log_count("log", b"x", after));
+        assert_eq!(counts.into_iter().collect::<Result<Vec<_>, _>>()?, [3, 2, 0, 0]);
+        assert_eq!(tx.log_count("log", b"z", 0)?, 0);
         assert_eq!((tx.log_last("log", b"x")?, tx.log_last("log", b"z")?), (Some(300), None));
         tx.log_delete("log", b"x", 300)?;
         assert_eq!(tx.log_last("log", b"x")?, Some(2));
