@@ -56,6 +56,15 @@ async fn the_list_of_channels_counts_what_is_unread_over_restarts() {
     own(&there, 6).await;
     let list = shenji.overview().await.expect("readable");
     assert_eq!((list[0].id, list[0].unread), (first.id(), 1));
+
+    // Nor does it go back when a reader that is further behind ends later.
+    let end = send(&first, "六").await;
+    own(&there, 7).await;
+    let mut reader = there.receive();
+    assert_eq!(reader.next().await.expect("open").expect("readable").text(), Some("五"));
+    assert_eq!(there.mark_read(NEWEST).await.expect("stored"), Sequence(end));
+    drop(reader);
+    assert_eq!(there.read_mark().await.expect("readable"), Sequence(end));
     for client in [jiwei, shenji] {
         client.close().await.expect("closes");
     }
