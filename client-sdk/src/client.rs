@@ -168,7 +168,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::State`], [`ClientError::Mls`].
     pub async fn channels(&self) -> Result<Vec<Channel>, ClientError> {
-        let ids = self.inner.shared.transaction(|tx, mls| summary::channels(tx, mls)).await?;
+        let ids = self.inner.shared.transaction(summary::channels).await?;
         Ok(ids.into_iter().map(|channel| self.handle(channel)).collect())
     }
 
