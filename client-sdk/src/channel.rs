@@ -93,6 +93,7 @@ impl Channel {
     /// [`ClientError::TooLarge`]; [`ClientError::NotMember`]; [`ClientError::Refused`] if the gateway will never accept
     /// it; [`ClientError::OutboxFull`], [`ClientError::Mls`], [`ClientError::State`]; [`ClientError::Closed`], after which
     /// the message may still be stored and goes on at the next opening.
+    #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn send(&self, body: impl Into<Vec<u8>>) -> Result<Receipt, ClientError> {
         let (body, channel, shared) = (body.into(), self.id, &self.shared);
         let (bytes, bytes_max) = (body.len(), LIMITS.message_body_bytes_max);
@@ -120,6 +121,7 @@ impl Channel {
     /// [`ClientError::Refused`] (among others DEPARTMENT_NOT_NAMED, NO_KEY_PACKAGE, NOT_MEMBER);
     /// [`ClientError::Mls`] if a key package does not verify; [`ClientError::Contended`], [`ClientError::TrustExpired`],
     /// [`ClientError::NotMember`], [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::Closed`].
+    #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn invite(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
         let claim = Claim { id: self.shared.id(), channel: self.id, owners: devices.to_vec() };
         let claimed = self.shared.call(|connection| {
@@ -135,6 +137,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`Channel::invite`]; [`ClientError::Mls`] if a device is not a member, or the own one ([`Channel::leave`]).
+    #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn remove(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
         let (channel, devices) = (self.id, devices.to_vec());
         self.change(move |tx, mls, federation| mls.remove(tx, federation, channel, &devices)).await
@@ -146,6 +149,7 @@ impl Channel {
     /// # Errors
     /// [`ClientError::NotMember`], [`ClientError::Refused`], [`ClientError::Contended`], [`ClientError::Connect`],
     /// [`ClientError::Offline`], [`ClientError::Closed`].
+    #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn leave(&self) -> Result<(), ClientError> {
         let channel = self.id;
         let staged = move |tx: &Transaction<'_>, mls: &Mls, id| match mls.leave(tx, channel) {
@@ -161,6 +165,7 @@ impl Channel {
     /// # Errors
     /// [`ClientError::Refused`] (among others NOT_OWNER); [`ClientError::Connect`], [`ClientError::Offline`],
     /// [`ClientError::Closed`].
+    #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn allow_committer(&self, device: &DeviceUri) -> Result<(), ClientError> {
         let allow = AllowCommitter { id: self.shared.id(), channel: self.id, committer: device.clone() };
         let allowed = self.shared.call(|connection| {

@@ -9,6 +9,7 @@ use lianxin_mls::{Mls, NewChannel};
 use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Label, Sequence, Timestamp, ZoneId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::{Instrument as _, Span};
 
 use crate::channel::Channel;
 use crate::config::{Loaded, StateKeySource};
@@ -76,11 +77,13 @@ impl Client {
         let zone = targets.first().map(|target| target.zone.clone()).ok_or(crate::ConfigError::Zone)?;
         let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
         let mls = Mls::new(loaded.mls, device.clone(), Arc::clone(&clock), Arc::clone(&random))?;
+        let device_name = device.as_str().to_owned();
         let shared = Arc::new(Shared::new(keystore, mls, device, federation, clock, random));
         let session =
             Session { shared: Arc::clone(&shared), config, identity: loaded.tls, roots: Arc::new(loaded.roots) };
         let (closing, closed) = watch::channel(());
-        let task = tokio::spawn(session.run(closed));
+        let span = tracing::info_span!(parent: None, "session", device = device_name);
+        let task = tokio::spawn(session.run(closed).instrument(span));
         let session = Mutex::new(Some(Running { task, _closing: closing }));
         Ok(Self { inner: Arc::new(Inner { shared, zone, session }) })
     }
@@ -110,11 +113,13 @@ impl Client {
     /// # Errors
     /// [`ClientError::Mls`] if a department is unknown or the label does not fit; [`ClientError::Refused`];
     /// [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::TrustExpired`], [`ClientError::Closed`].
+    #[tracing::instrument(level = "debug", skip_all, fields(channel))]
     pub async fn create(&self, label: Label, departments: &[DepartmentId]) -> Result<Channel, ClientError> {
         let shared = &self.inner.shared;
         shared.connection().await?;
         let federation = shared.fresh_federation()?;
         let channel = ChannelId(shared.random.array());
+        Span::current().record("channel", channel.to_hex());
         let new = NewChannel { channel, zone: self.inner.zone.clone(), label, departments: departments.to_vec() };
         let id = shared.id();
         let settled = shared.waiters.register(id);
@@ -143,6 +148,7 @@ impl Client {
     /// [`ClientError::InvitationGone`] if it was accepted already; [`ClientError::Mls`] if it is not what it says, or a
     /// member does not verify; [`ClientError::Refused`], [`ClientError::Connect`], [`ClientError::Offline`],
     /// [`ClientError::TrustExpired`], [`ClientError::Closed`].
+    #[tracing::instrument(level = "debug", skip_all, fields(channel = %invitation.channel.to_hex()))]
     pub async fn accept(&self, invitation: Invitation) -> Result<Channel, ClientError> {
         let shared = &self.inner.shared;
         let (channel, sequence) = (invitation.channel, invitation.sequence);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lianxin_connection::{ConnectError, Connection, TlsIdentity};
 use lianxin_trust::RootKeys;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::drive::Drive;
 use crate::error::chain;
@@ -40,10 +41,11 @@ impl Session {
 
     async fn forever(&self) {
         let mut failures = 0;
-        loop {
+        for number in 1_u64.. {
             match self.connect().await {
                 Ok(connection) => {
-                    if self.drive(connection).await {
+                    let span = tracing::info_span!("connection", number);
+                    if self.drive(connection).instrument(span).await {
                         failures = 0;
                     }
                     self.shared.link.send_replace(Link::Down);

@@ -35,6 +35,7 @@ mod removals;
 mod reports;
 mod rotation;
 mod slow;
+mod spans;
 mod support_bundle;
 mod talk;
 mod unread;
