@@ -12,6 +12,7 @@ use lianxin_mls::Mls;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random};
 use tokio::sync::{Mutex as TurnLock, Notify, Semaphore, broadcast, watch};
+use tracing::Span;
 
 use crate::outbox::OUTBOX_MAX;
 use crate::rows::READ;
@@ -140,8 +141,8 @@ impl Shared {
         &self,
         f: impl FnOnce(&Transaction<'_>, &Mls) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<T, ClientError> {
-        let mls = Arc::clone(&self.mls);
-        self.keystore.transaction(move |tx| f(tx, &mls)).await
+        let (mls, span) = (Arc::clone(&self.mls), Span::current());
+        self.keystore.transaction(move |tx| span.in_scope(|| f(tx, &mls))).await
     }
 
     /// As [`Shared::transaction`], in two steps: first its place in the queue, then its end.
@@ -149,8 +150,8 @@ impl Shared {
         &self,
         f: impl FnOnce(&Transaction<'_>, &Mls) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<Enqueued<T, ClientError>, ClientError> {
-        let mls = Arc::clone(&self.mls);
-        Ok(self.keystore.enqueue(move |tx| f(tx, &mls)).await?)
+        let (mls, span) = (Arc::clone(&self.mls), Span::current());
+        Ok(self.keystore.enqueue(move |tx| span.in_scope(|| f(tx, &mls))).await?)
     }
 
     pub(crate) fn ask(&self, task: Task) {

@@ -21,7 +21,7 @@ const BODY: &str = "三号标段的供应商请重点看";
 /// Everything that reaches `tracing` on this thread, whatever its level.
 #[derive(Clone, Default)]
 struct Heard {
-    /// Spans as `parent>name`.
+    /// Spans of the SDK in which something happened, as `parent>name`.
     spans: Arc<Mutex<BTreeSet<String>>>,
     /// All names, fields and messages.
     text: Arc<Mutex<String>>,
@@ -48,15 +48,18 @@ impl Visit for Fields {
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Heard {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
         let mut fields = Fields(attributes.metadata().name().to_owned());
         attributes.record(&mut fields);
-        let parent = context.span(id).and_then(|span| span.parent().map(|parent| parent.name()));
-        let path = format!("{}>{}", parent.unwrap_or_default(), attributes.metadata().name());
-        if attributes.metadata().target().starts_with("lianxin_sdk") {
-            self.spans.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
-        }
         self.note(&fields.0);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id).filter(|span| span.metadata().target().starts_with("lianxin_sdk")) else {
+            return;
+        };
+        let path = format!("{}>{}", span.parent().map(|parent| parent.name()).unwrap_or_default(), span.name());
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
     }
 
     fn on_record(&self, _: &Id, record: &Record<'_>, _: Context<'_, S>) {
