@@ -119,7 +119,7 @@ impl Channel {
     ///
     /// # Errors
     /// [`ClientError::Refused`] (among others DEPARTMENT_NOT_NAMED, NO_KEY_PACKAGE, NOT_MEMBER);
-    /// [`ClientError::Mls`] if a key package does not verify; [`ClientError::Contended`], [`ClientError::TrustExpired`],
+    /// [`ClientError::Mls`] if a key package does not verify or is another device's; [`ClientError::Contended`], [`ClientError::TrustExpired`],
     /// [`ClientError::NotMember`], [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::Closed`].
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn invite(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
@@ -129,6 +129,7 @@ impl Channel {
             async move { connection.claim(claim).await }
         });
         let packages: Vec<Vec<u8>> = claimed.await?.key_packages.iter().map(|package| package.to_vec()).collect();
+        self.shared.mls.check_claimed(&*self.shared.fresh_federation()?, devices, &packages)?;
         let channel = self.id;
         self.change(move |tx, mls, federation| mls.invite(tx, federation, channel, &packages)).await
     }

@@ -81,6 +81,23 @@ pub enum MlsError {
     /// A member cannot remove itself by a commit; it leaves.
     #[error("a member leaves and does not remove itself")]
     OwnRemoval,
+    /// Asked for a device's key package, the gateway answered with another device's: adding it would let somebody in whom
+    /// nobody invited.
+    #[error("the gateway gave another device's key package: asked for {}, got {}", asked.as_str(), found.as_str())]
+    ForeignKeyPackage {
+        /// Who is to be invited.
+        asked: DeviceUri,
+        /// Whose key package came.
+        found: DeviceUri,
+    },
+    /// The gateway answered a claim with too few or too many key packages.
+    #[error("the gateway gave {found} key packages for {asked} devices")]
+    KeyPackageCount {
+        /// Devices asked for.
+        asked: usize,
+        /// Key packages that came.
+        found: usize,
+    },
     /// The invitation is not what it says.
     #[error("invitation refused: {fault}")]
     Invitation {

@@ -1,9 +1,9 @@
 //! Key packages: what others need to invite this device.
 
 use lianxin_keystore::Transaction;
-use lianxin_profile::{CIPHERSUITE, capabilities};
+use lianxin_profile::{CIPHERSUITE, capabilities, check_key_package};
 use lianxin_trust::Federation;
-use lianxin_types::{LIMITS, Timestamp};
+use lianxin_types::{DeviceUri, LIMITS, Timestamp};
 use openmls::prelude::{KeyPackage, Lifetime, MlsMessageOut};
 
 use crate::engine::library;
@@ -44,6 +44,31 @@ impl Mls {
             made.last_resort = Some(self.key_package(&provider, lifetime, Use::LastResort)?);
         }
         Ok(made)
+    }
+
+    /// Checks the gateway's answer to a claim before anybody is added by it: one key package (MLSMessage) for each of `devices`,
+    /// in their order.
+    ///
+    /// # Errors
+    /// [`MlsError::KeyPackageCount`]; [`MlsError::ForeignKeyPackage`] for the first that is another device's;
+    /// [`MlsError::Profile`] for one that the profile refuses.
+    pub fn check_claimed(
+        &self,
+        federation: &Federation,
+        devices: &[DeviceUri],
+        key_packages: &[Vec<u8>],
+    ) -> Result<(), MlsError> {
+        let (asked, found) = (devices.len(), key_packages.len());
+        if asked != found {
+            return Err(MlsError::KeyPackageCount { asked, found });
+        }
+        for (asked, bytes) in devices.iter().zip(key_packages) {
+            let found = check_key_package(federation, &self.crypto, bytes, self.clock.now())?.identity.uri;
+            if found != *asked {
+                return Err(MlsError::ForeignKeyPackage { asked: asked.clone(), found });
+            }
+        }
+        Ok(())
     }
 
     fn key_package(&self, provider: &Provider<'_>, lifetime: Lifetime, usage: Use) -> Result<Vec<u8>, MlsError> {

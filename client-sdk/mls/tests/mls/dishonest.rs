@@ -188,6 +188,28 @@ fn a_ghost_is_refused_at_the_invitation() {
 }
 
 #[test]
+fn a_claim_is_answered_with_one_key_package_for_each_device_that_was_asked_for() {
+    let [jiwei, shenji, weijian] = ["jiwei", "shenji", "weijian"].map(|name| Device::app(name, "app-1"));
+    let [first, second] = [&shenji, &weijian].map(Device::key_package);
+    let asked = [shenji.uri.clone(), weijian.uri.clone()];
+    let check = |packages: &[&Vec<u8>]| {
+        let (asked, packages) = (asked.clone(), packages.iter().copied().cloned().collect::<Vec<_>>());
+        jiwei.run(move |mls, _, federation| mls.check_claimed(federation, &asked, &packages))
+    };
+    check(&[&first, &second]).expect("as asked");
+    match check(&[&second, &first]) {
+        Err(MlsError::ForeignKeyPackage { asked, found }) => {
+            assert_eq!((asked, found), (shenji.uri.clone(), weijian.uri.clone()))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(check(&[&first, &first]), Err(MlsError::ForeignKeyPackage { .. })));
+    assert!(matches!(check(&[&first]), Err(MlsError::KeyPackageCount { asked: 2, found: 1 })));
+    assert!(matches!(check(&[&first, &second, &second]), Err(MlsError::KeyPackageCount { asked: 2, found: 3 })));
+    assert!(matches!(check(&[&first, &vec![0; 8]]), Err(MlsError::Profile(_))));
+}
+
+#[test]
 fn a_ghost_that_a_member_adds_is_refused_by_gateway_and_members() {
     let ([jiwei, shenji, weijian], mut gateway) = three();
     let ghost = ghost(&office().app("shenji", "app-2").1);
