@@ -45,6 +45,12 @@ impl Office {
         (app.uri, identity(&app.mls_certificate, &app.mls_key), Arc::new(federation))
     }
 
+    /// An application of weijian, made for this under `name`, with certificates counted from `moment`.
+    pub(crate) fn issued_at(&self, name: &str, moment: Timestamp) -> (DeviceUri, MlsIdentity) {
+        let app = self.minted.at(moment).mint_app("weijian", name).expect("minted");
+        (app.uri, identity(&app.mls_certificate, &app.mls_key))
+    }
+
     /// The federation under the next bundle, with `change` made to it.
     pub(crate) fn changed(&self, change: impl FnOnce(&mut TrustBundle)) -> Arc<Federation> {
         let mut bundle = self.federation.bundle().bundle.clone();

@@ -1,13 +1,14 @@
 //! The gateway asks for a removal: taken with evidence, refused without.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::Signer as _;
 use lianxin_mls::{LogEvent, MlsError, Processed, RemovalReason, Violation};
-use lianxin_profile::{RemovalCause, RemovalData, check_key_package, removal_message};
+use lianxin_profile::{RemovalCause, RemovalData, check_key_package, removal_due, removal_message, x509_credential};
 use lianxin_tlog::EventKind;
-use lianxin_trust::Federation;
-use lianxin_types::{Clock as _, DeviceUri, Digest, Epoch, GroupId, Incarnation, SystemClock};
+use lianxin_trust::{Federation, Usage};
+use lianxin_types::{Clock as _, DeviceUri, Digest, Epoch, GroupId, Incarnation, LIMITS, SystemClock};
 use openmls::prelude::{ExternalProposal, GroupEpoch, LeafNodeIndex, SenderExtensionIndex};
 use openmls_rust_crypto::{OpenMlsRustCrypto, RustCrypto};
 
@@ -236,4 +237,23 @@ fn addition(story: &Story) -> Vec<u8> {
         SenderExtensionIndex::new(0),
     );
     proposal.expect("a proposal").to_bytes().expect("bytes")
+}
+
+#[test]
+fn a_certificate_that_is_over_is_evidence_only_after_the_grace() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let issued = SystemClock.now().minus(20 * DAY);
+    let (_, identity) = office().issued_at("doomed-over", issued);
+    let federation = &office().federation;
+    let chain = [&identity.chain[0][..]];
+    let end = federation.identify(&chain, Usage::Mls, SystemClock.now()).expect("good today").not_after;
+    let grace_ends = end.plus(LIMITS.leaf_expiry_grace);
+
+    // What the gateway asks of every leaf, and a member of the one that a Remove names: nothing while the grace lasts, to the microsecond.
+    let credential = x509_credential(&identity.chain).expect("one certificate");
+    let due = |now| removal_due(federation, &credential, now).expect("one certificate");
+    let data = RemovalData { reason: RemovalReason::CertificateExpired, evidence: Digest::sha256(&identity.chain[0]) };
+    assert_eq!((due(SystemClock.now()), due(end.plus(DAY)), due(grace_ends)), (None, None, None));
+    let after = grace_ends.plus(Duration::from_micros(1));
+    assert_eq!(due(after), Some(data));
 }
