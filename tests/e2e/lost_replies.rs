@@ -1,81 +1,17 @@
 //! The answer that never came: accepted, durable, and the connection gone before the caller could read it. The caller repeats
 //! the same bytes under the same id, and gets the receipt that it should have had.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use lianxin_connection::Connection;
 use lianxin_proto::Receipt;
 use lianxin_proto::channels::{Commit, Leave};
 use lianxin_proto::messages::{Event, Send};
-use lianxin_trust::Endpoint;
-use lianxin_types::{ChannelId, Clock as _, IdempotencyId, Sequence, SystemClock};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use lianxin_types::{ChannelId, IdempotencyId, Sequence};
 
 use crate::effort::share;
+use crate::line::in_vain;
 use crate::raw::{RawDevice, fresh_id};
-use crate::talk::soon;
-use crate::zone::{Zone, connect_to};
-
-/// What a line does with what comes back from the gateway.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    Open,
-    /// Requests go through, answers do not.
-    Held,
-    Cut,
-}
-
-/// A wire between a device and the gateway that lets only requests through when it is told to.
-struct Line {
-    address: SocketAddr,
-    flow: watch::Sender<Flow>,
-}
-
-impl Line {
-    async fn to(gateway: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let (flow, state) = watch::channel(Flow::Open);
-        tokio::spawn(async move {
-            // Until the line is dropped, or nobody calls any more.
-            while let Ok((device, _)) = listener.accept().await {
-                let upstream = TcpStream::connect(gateway).await.expect("the gateway listens");
-                tokio::spawn(carry(device, upstream, state.clone()));
-            }
-        });
-        Self { address, flow }
-    }
-
-    fn set(&self, flow: Flow) {
-        self.flow.send_replace(flow);
-    }
-}
-
-async fn carry(device: TcpStream, gateway: TcpStream, mut state: watch::Receiver<Flow>) {
-    let ((mut from_device, mut to_device), (mut from_gateway, mut to_gateway)) =
-        (device.into_split(), gateway.into_split());
-    let mut ended = state.clone();
-    let up = async { tokio::io::copy(&mut from_device, &mut to_gateway).await.map(|_| ()) };
-    let down = async {
-        let mut bytes = vec![0; 16 * 1024];
-        loop {
-            let count = from_gateway.read(&mut bytes).await?;
-            if count == 0 || state.wait_for(|flow| *flow != Flow::Held).await.is_err() {
-                return Ok::<_, std::io::Error>(());
-            }
-            to_device.write_all(&bytes[..count]).await?;
-        }
-    };
-    // Whatever ends first ends both directions: the sockets close with this task.
-    tokio::select! {
-        _ = up => {}
-        _ = down => {}
-        _ = ended.wait_for(|flow| *flow == Flow::Cut) => {}
-    }
-}
+use crate::zone::Zone;
 
 /// A device on a line, its channel, and somebody who watches the log.
 struct Stage {
@@ -102,21 +38,8 @@ impl Stage {
     /// Asks over a line that swallows the answer, waits until the event is in the log, cuts the line, and gives the event.
     async fn ask_in_vain<T: std::fmt::Debug>(&self, ask: impl AsyncFnOnce(Connection) -> T) -> Event {
         let before = self.log().await.len();
-        let line = Line::to(self.zone.address()).await;
         let app = self.zone.app("shenji", "app-1");
-        let endpoint = Endpoint { host: "127.0.0.1".into(), port: line.address.port() };
-        let connection = connect_to(&self.zone.minted, &app.tls_certificate, &app.tls_key, endpoint).await;
-        let connection = connection.expect("connects");
-        line.set(Flow::Held);
-        let accepted = async {
-            while self.log().await.len() == before {
-                SystemClock.sleep(std::time::Duration::from_millis(10)).await;
-            }
-        };
-        tokio::select! {
-            answer = ask(connection) => panic!("the line lets no answer through: {answer:?}"),
-            () = soon("the event", accepted) => line.set(Flow::Cut),
-        }
+        in_vain(&self.zone, &app, ask, async || self.log().await.len() > before).await;
         self.log().await.pop().expect("it was accepted")
     }
 

@@ -100,12 +100,9 @@ impl Operations {
         const ACTION: &str = "create-channel";
         let bytes_hash = hash_of([&group_info[..], &tree[..]]);
         let scope = Idempotency { device: caller.uri.clone(), channel: None, call: ACTION, id, bytes_hash };
-        let (this, who) = (self.clone(), caller.clone());
-        let started = self.guard.to_the_end(async move { this.start(&who, scope, group_info, tree).await }).await;
-        match started {
-            Ok(receipt) => Ok(receipt),
-            Err(refusal) => Err(self.guard.refuse(&caller.uri, ACTION, None, refusal).await),
-        }
+        let (this, who, asked) = (self.clone(), caller.clone(), scope.clone());
+        let done = self.guard.to_the_end(async move { this.start(&who, asked, group_info, tree).await }).await;
+        self.answer(&scope, done, Receipt::again).await
     }
 
     async fn start(
@@ -116,7 +113,7 @@ impl Operations {
         tree: Bytes,
     ) -> Result<Receipt, Refusal> {
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
+            return Ok(Receipt::again(accepted));
         }
         let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
         let (uri, now) = (caller.uri.clone(), self.guard.now());
@@ -158,7 +155,7 @@ impl Operations {
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
         let (this, who, asked) = (self.clone(), caller.clone(), scope.clone());
         let done = self.guard.to_the_end(async move { this.change(&who, asked, channel, bundle).await }).await;
-        self.answer(&scope, channel, done).await
+        self.answer(&scope, done, Receipt::again).await
     }
 
     async fn change(
@@ -169,7 +166,7 @@ impl Operations {
         bundle: CommitBundle,
     ) -> Result<Receipt, Refusal> {
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
+            return Ok(Receipt::again(accepted));
         }
         // First whether the caller may at all, so that a stranger's bytes are never worth a validation.
         let facts = self.facts(caller, channel).await?;
@@ -264,7 +261,7 @@ impl Operations {
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
         let (this, who, asked) = (self.clone(), caller.clone(), scope.clone());
         let done = self.guard.to_the_end(async move { this.propose_leave(&who, asked, channel, proposal).await }).await;
-        self.answer(&scope, channel, done).await
+        self.answer(&scope, done, Receipt::again).await
     }
 
     async fn propose_leave(
@@ -275,7 +272,7 @@ impl Operations {
         proposal: Bytes,
     ) -> Result<Receipt, Refusal> {
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
+            return Ok(Receipt::again(accepted));
         }
         for _ in 0..ATTEMPTS_MAX {
             let facts = self.facts(caller, channel).await?;

@@ -8,7 +8,7 @@ use lianxin_delivery::{Channels, DeliveryFigures, Fanout, RemovalKey};
 use lianxin_identity::{Caller, Callers};
 use lianxin_policy::Engine;
 use lianxin_store::{Accepted, Idempotency, ZoneStore};
-use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
+use lianxin_types::{Clock, DeviceUri, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
 use tokio_util::task::TaskTracker;
 
 use crate::claim_rate::ClaimRates;
@@ -18,6 +18,7 @@ use crate::pace::Pace;
 use crate::pressure::{Level, Pressure};
 use crate::refusal::Refusal;
 use crate::statistics::{Statistics, StatisticsView};
+use crate::turns::Turns;
 
 /// What the composition hands in.
 pub struct Parts {
@@ -80,6 +81,11 @@ impl Receipt {
             leaf_hash: accepted.leaf_hash,
         }
     }
+
+    /// What a repeat gets. The policy that allowed it is not remembered.
+    pub(crate) fn again(accepted: Accepted) -> Self {
+        Self::of(&accepted, 0)
+    }
 }
 
 impl Operations {
@@ -100,6 +106,7 @@ impl Operations {
             pace: Pace::default(),
             streams: Arc::default(),
             claims: ClaimRates::default(),
+            turns: Turns::default(),
             tasks: TaskTracker::new(),
         };
         Self { guard: Arc::new(guard), channels, fanout: parts.fanout }
@@ -226,25 +233,26 @@ impl Operations {
         }
     }
 
-    /// The answer to a call in a channel, with a refusal recorded; its record names the channel only if the caller may.
+    /// The answer to a call, with a refusal recorded; its record names the channel only if the caller may. `again` makes the
+    /// answer out of what was accepted before.
     ///
     /// A refusal is final only after the repeat has been looked up once more: the call may have come again over another
     /// connection while its first copy was still being judged, and what refuses it is then its own acceptance (PROTOCOL 7).
-    pub(crate) async fn answer(
+    pub(crate) async fn answer<T>(
         &self,
         scope: &Idempotency,
-        channel: ChannelId,
-        done: Result<Receipt, Refusal>,
-    ) -> Result<Receipt, Refusal> {
+        done: Result<T, Refusal>,
+        again: impl FnOnce(Accepted) -> T,
+    ) -> Result<T, Refusal> {
         let refusal = match done {
-            Ok(receipt) => return Ok(receipt),
+            Ok(answer) => return Ok(answer),
             Err(refusal) => match self.guard.repeat(scope) {
-                Ok(Some(accepted)) => return Ok(Receipt::of(&accepted, 0)),
+                Ok(Some(accepted)) => return Ok(again(accepted)),
                 Ok(None) => refusal,
                 Err(other) => other,
             },
         };
-        let named = (refusal != Refusal::ChannelNotAvailable).then_some(channel);
+        let named = scope.channel.filter(|_| refusal != Refusal::ChannelNotAvailable);
         Err(self.guard.refuse(&scope.device, scope.call, named, refusal).await)
     }
 }

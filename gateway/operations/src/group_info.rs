@@ -28,7 +28,7 @@ impl Operations {
         let bytes_hash = Digest::sha256(&group_info);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
         let done = self.replace(caller, scope.clone(), channel, group_info).await;
-        self.answer(&scope, channel, done).await
+        self.answer(&scope, done, Receipt::again).await
     }
 
     async fn replace(
@@ -39,7 +39,7 @@ impl Operations {
         group_info: Bytes,
     ) -> Result<Receipt, Refusal> {
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
+            return Ok(Receipt::again(accepted));
         }
         let facts = self.facts(caller, channel).await?;
         let permit = self.guard.engine.replace_group_info(&self.request(caller, facts.as_ref()))?;

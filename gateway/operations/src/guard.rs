@@ -21,6 +21,7 @@ use crate::pressure::{Entered, Pressure};
 use crate::refusal::Refusal;
 use crate::statistics::Statistics;
 use crate::streams::DeviceStreams;
+use crate::turns::Turns;
 
 /// What every operation goes through.
 pub(crate) struct Guard {
@@ -35,6 +36,8 @@ pub(crate) struct Guard {
     pub(crate) pace: Pace,
     pub(crate) streams: Arc<DeviceStreams>,
     pub(crate) claims: ClaimRates,
+    /// Claims that are being judged, so that copies of one are counted once.
+    pub(crate) turns: Turns,
     /// Work that goes on when its caller is gone; the composition waits for it at the end.
     pub(crate) tasks: TaskTracker,
 }

@@ -7,10 +7,9 @@ use lianxin_audit::AuditEvent;
 use lianxin_delivery::prepare_key_packages;
 use lianxin_identity::Caller;
 use lianxin_policy::Request;
-use lianxin_store::{Effect, Idempotency};
+use lianxin_store::{Accepted, Effect, Idempotency};
 use lianxin_types::{ChannelId, DeviceUri, IdempotencyId};
 
-use crate::channels::Facts;
 use crate::gate::{Operations, Receipt};
 use crate::guard::{blocking, hash_of, unit};
 use crate::refusal::Refusal;
@@ -28,25 +27,21 @@ impl Operations {
         last_resort: Option<Bytes>,
     ) -> Result<Receipt, Refusal> {
         const ACTION: &str = "publish-key-packages";
-        let done = self.publish(caller, id, ACTION, one_time, last_resort).await;
-        match done {
-            Ok(receipt) => Ok(receipt),
-            Err(refusal) => Err(self.guard.refuse(&caller.uri, ACTION, None, refusal).await),
-        }
+        let bytes_hash = hash_of(one_time.iter().chain(&last_resort).map(|bytes| &bytes[..]));
+        let scope = Idempotency { device: caller.uri.clone(), channel: None, call: ACTION, id, bytes_hash };
+        let done = self.publish(caller, scope.clone(), one_time, last_resort).await;
+        self.answer(&scope, done, Receipt::again).await
     }
 
     async fn publish(
         &self,
         caller: &Caller,
-        id: IdempotencyId,
-        call: &'static str,
+        scope: Idempotency,
         one_time: Vec<Bytes>,
         last_resort: Option<Bytes>,
     ) -> Result<Receipt, Refusal> {
-        let bytes_hash = hash_of(one_time.iter().chain(&last_resort).map(|bytes| &bytes[..]));
-        let scope = Idempotency { device: caller.uri.clone(), channel: None, call, id, bytes_hash };
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
+            return Ok(Receipt::again(accepted));
         }
         let permit = self.guard.engine.publish_key_packages(&self.request(caller, None))?;
         let event = AuditEvent::KeyPackagesPublished { one_time: one_time.len(), last_resort: last_resort.is_some() };
@@ -72,32 +67,27 @@ impl Operations {
         owners: Vec<DeviceUri>,
     ) -> Result<(Vec<Bytes>, Receipt), Refusal> {
         const ACTION: &str = "claim-key-packages";
-        let facts = self.audited_facts(caller, ACTION, channel).await?;
-        let done = self.claim(caller, id, ACTION, facts.as_ref(), channel, owners).await;
-        match done {
-            Ok(claimed) => Ok(claimed),
-            Err(refusal) => {
-                let named = Facts::nameable(facts.as_ref());
-                Err(self.guard.refuse(&caller.uri, ACTION, named, refusal).await)
-            }
-        }
+        let bytes_hash = hash_of(owners.iter().map(|owner| owner.as_str().as_bytes()));
+        let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
+        let (this, who, asked) = (self.clone(), caller.clone(), scope.clone());
+        // To the end, so that a copy that comes over another connection still waits when this one is lost.
+        let done = self.guard.to_the_end(async move { this.claim(&who, asked, channel, owners).await }).await;
+        self.answer(&scope, done, claimed_again).await
     }
 
     async fn claim(
         &self,
         caller: &Caller,
-        id: IdempotencyId,
-        call: &'static str,
-        facts: Option<&Facts>,
+        scope: Idempotency,
         channel: ChannelId,
         owners: Vec<DeviceUri>,
     ) -> Result<(Vec<Bytes>, Receipt), Refusal> {
-        let bytes_hash = hash_of(owners.iter().map(|owner| owner.as_str().as_bytes()));
-        let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call, id, bytes_hash };
+        // Asking counts, so copies that come at once would be refused by the rate while the first is being committed.
+        let _turn = self.guard.turns.take(&scope).await;
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            let receipt = Receipt::of(&accepted, 0);
-            return Ok((accepted.key_packages, receipt));
+            return Ok(claimed_again(accepted));
         }
+        let facts = self.facts(caller, channel).await?;
         self.guard.claims.take(&caller.uri, owners.len(), self.guard.clock.monotonic())?;
         let departments: Vec<_> = owners.iter().map(|owner| owner.department().clone()).collect();
         let members = match self.guard.store.head(&channel)? {
@@ -108,7 +98,7 @@ impl Operations {
             departments_added: &departments,
             devices_added: owners.len(),
             members_after: members + owners.len(),
-            ..self.request(caller, facts)
+            ..self.request(caller, facts.as_ref())
         })?;
         let version = permit.policy_version();
         let event = AuditEvent::KeyPackagesClaimed { owners: owners.clone() };
@@ -132,4 +122,10 @@ impl Operations {
         let (store, device, now) = (Arc::clone(&self.guard.store), caller.uri.clone(), self.guard.now());
         Ok(blocking(move || store.key_package_count(&device, now)).await??)
     }
+}
+
+/// What a repeated claim gets: the same packages.
+fn claimed_again(accepted: Accepted) -> (Vec<Bytes>, Receipt) {
+    let receipt = Receipt::of(&accepted, 0);
+    (accepted.key_packages, receipt)
 }

@@ -24,6 +24,7 @@ mod reports;
 mod run;
 mod statistics;
 mod streams;
+mod turns;
 mod watch;
 
 pub use channels::{ChannelSummary, GroupInfoPage};

@@ -29,7 +29,7 @@ impl Operations {
         let bytes_hash = Digest::sha256(&report);
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
         let done = self.take_report(caller, scope.clone(), channel, report).await;
-        self.answer(&scope, channel, done).await
+        self.answer(&scope, done, Receipt::again).await
     }
 
     async fn take_report(
@@ -40,7 +40,7 @@ impl Operations {
         report: Bytes,
     ) -> Result<Receipt, Refusal> {
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
+            return Ok(Receipt::again(accepted));
         }
         let facts = self.facts(caller, channel).await?;
         let permit = self.guard.engine.report(&self.request(caller, facts.as_ref()))?;
@@ -74,7 +74,7 @@ impl Operations {
         let bytes_hash = Digest::sha256(committer.as_str().as_bytes());
         let scope = Idempotency { device: caller.uri.clone(), channel: Some(channel), call: ACTION, id, bytes_hash };
         let done = self.let_commit(caller, scope.clone(), channel, committer).await;
-        self.answer(&scope, channel, done).await
+        self.answer(&scope, done, Receipt::again).await
     }
 
     async fn let_commit(
@@ -85,7 +85,7 @@ impl Operations {
         committer: DeviceUri,
     ) -> Result<Receipt, Refusal> {
         if let Some(accepted) = self.guard.repeat(&scope)? {
-            return Ok(Receipt::of(&accepted, 0));
+            return Ok(Receipt::again(accepted));
         }
         let facts = self.facts(caller, channel).await?;
         let permit = self.guard.engine.allow_committer(&self.request(caller, facts.as_ref()), &committer)?;
