@@ -17,7 +17,8 @@ pub(crate) enum Judged {
 
 /// What is committed with one durability point. Those of a channel were all judged in one epoch, and nothing that is held
 /// back stands behind them. Else an epoch that begins between two of them would have the first refused by the committer and
-/// the second accepted, or would make the second the one that the stream must go on from (PROTOCOL 6).
+/// the second accepted, or would make the second the one that the stream must go on from (PROTOCOL 6). A full disk cannot
+/// part them either: a run is one step of the committer, which lets nothing past what found no room.
 pub(crate) struct Run<T> {
     /// In the order of the stream.
     pub(crate) messages: Vec<(IdempotencyId, ChannelId)>,

@@ -64,20 +64,23 @@ impl<E: Engine> Committer<E> {
     }
 
     /// Commits a batch; outcomes are in the order of its units, and everything accepted is durable and readable. `now` is
-    /// wall time. After a panic or an engine's error the zone is fenced and every unit without an outcome is
-    /// [`Refused::Unavailable`].
+    /// wall time. Once a unit finds no room, no later one of the batch that needs as much is accepted. After a panic or an
+    /// engine's error the zone is fenced and every unit without an outcome is [`Refused::Unavailable`].
     pub fn step(&mut self, batch: Vec<Unit>, now: Timestamp) -> Vec<Outcome> {
         let count = batch.len();
         let mut outcomes = Vec::with_capacity(count);
         let mut units = batch.into_iter();
+        // Space that is freed between two chunks must not let a message past an earlier one of its sender's that was refused:
+        // they are sequenced in the order in which they were encrypted (PROTOCOL 5).
+        let mut room = Room::Everything;
         while units.len() > 0 && self.ledger.fault().is_none() {
             let needed = units.as_slice().first().map_or(1, records_of);
-            let (bucket, room) = self.choose_bucket(now, needed);
-            let chunk = take_whole(&mut units, room);
+            let (bucket, records) = self.choose_bucket(now, needed);
+            let chunk = take_whole(&mut units, records);
             let ledger = &*self.ledger;
             let upkeep = &mut self.upkeep;
             // Nothing is published before it is durable, so what a panic leaves behind is the state before the chunk.
-            match catch_unwind(AssertUnwindSafe(|| commit(ledger, upkeep, chunk, bucket, now))) {
+            match catch_unwind(AssertUnwindSafe(|| commit(ledger, upkeep, chunk, bucket, &mut room, now))) {
                 Ok(Ok(decided)) => outcomes.extend(decided),
                 Ok(Err(error)) => ledger.fence(describe(&error)),
                 Err(_) => ledger.fence("the committer panicked".to_owned()),
@@ -166,13 +169,15 @@ fn commit<E: Engine>(
     upkeep: &mut Writer,
     units: Vec<Unit>,
     bucket: Bucket,
+    room: &mut Room,
     now: Timestamp,
 ) -> Result<Vec<Outcome>, StoreError> {
+    *room = (*room).max(ledger.engine.room());
     let first_leaf = ledger.leaf_count.load(Ordering::Acquire);
     let mut batch = Batch {
         ledger,
         draft: Draft::new(&ledger.engine, &ledger.table),
-        room: ledger.engine.room(),
+        room: *room,
         bucket,
         next_leaf: first_leaf,
         last_time: now,

@@ -29,8 +29,8 @@ pub enum Space {
     State,
 }
 
-/// What there is room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What there is room for; ordered from the most room to the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Room {
     /// Every unit.
     Everything,
@@ -82,7 +82,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Rises at every open.
     fn fencing_number(&self) -> u64;
 
-    /// What there is room for now (PROTOCOL 10); asked before each batch, and whenever somebody asks how the zone is.
+    /// What there is room for now (PROTOCOL 10); asked before each durability point, and whenever somebody asks how the zone is.
     fn room(&self) -> Room {
         Room::Everything
     }

@@ -1,5 +1,6 @@
 //! Engines that fail or panic: it costs the zone, never the process, and nothing is acknowledged that is not durable.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -8,7 +9,7 @@ use lianxin_types::{ChannelId, Clock, DeviceUri, Sequence};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::conformance::{ManualClock, block_on, channel, check_audit, commit, device, message, start};
-use crate::engine::{Bucket, Engine, Progress, Row, Segment, SegmentFill, Space, Visitor};
+use crate::engine::{Bucket, Engine, Progress, Room, Row, Segment, SegmentFill, Space, Visitor};
 use crate::memory::MemoryEngine;
 use crate::reopening::Reopening;
 use crate::unit::{Effect, Refused, Unit};
@@ -25,6 +26,8 @@ const APPLY_FAILS: u8 = 3;
 struct Broken {
     engine: MemoryEngine,
     fault: Arc<AtomicU8>,
+    /// What there is room for at the next durability points, the first one first; everything behind them.
+    rooms: Arc<Mutex<VecDeque<Room>>>,
 }
 
 fn failed() -> StoreError {
@@ -37,6 +40,9 @@ impl Engine for Broken {
     }
     fn fencing_number(&self) -> u64 {
         self.engine.fencing_number()
+    }
+    fn room(&self) -> Room {
+        self.rooms.lock().expect("nobody panics with it").pop_front().unwrap_or(Room::Everything)
     }
     fn buckets(&self) -> Result<Vec<Bucket>, StoreError> {
         self.engine.buckets()
@@ -92,7 +98,7 @@ fn open(engine: &Broken, options: ZoneOptions) -> Zone<Broken> {
 }
 
 fn broken() -> Broken {
-    Broken { engine: MemoryEngine::new(), fault: Arc::new(AtomicU8::new(WORKS)) }
+    Broken { engine: MemoryEngine::new(), fault: Arc::new(AtomicU8::new(WORKS)), rooms: Arc::default() }
 }
 
 #[test]
@@ -138,6 +144,35 @@ fn a_fault_in_the_middle_of_a_batch_keeps_what_was_durable_before_it() {
         outcomes[..],
         [Err(Refused::WrongEpoch { .. }), Err(Refused::WrongEpoch { .. }), Err(Refused::Unavailable)]
     ));
+}
+
+#[test]
+fn what_finds_no_room_holds_back_what_is_behind_it_in_the_same_step() {
+    let (one, alice, now) = (channel(1), device(1), ManualClock::new().now());
+    // A durability point for every two units; the disk is full before the first or the second, and somebody frees space.
+    let cases = [
+        (vec![Room::AuditOnly], 0),
+        (vec![Room::Nothing, Room::AuditOnly], 0),
+        (vec![Room::Everything, Room::AuditOnly], 2),
+    ];
+    for (rooms, accepted) in cases {
+        let engine = broken();
+        let options = ZoneOptions { batch_units_max: 2, ..ZoneOptions::default() };
+        let zone = "broken".parse().expect("well formed");
+        let mut committer = crate::Committer::open(zone, engine.clone(), options).expect("the zone opens");
+        assert!(committer.step(vec![start(one, &alice)], now).iter().all(Result::is_ok));
+        let messages = || (0..6).map(|number| message(one, &alice, 0, &[number])).collect::<Vec<_>>();
+        *engine.rooms.lock().expect("nobody panics with it") = rooms.clone().into();
+        let outcomes = committer.step(messages(), now);
+        let (first, behind) = outcomes.split_at(accepted);
+        assert!(first.iter().all(Result::is_ok), "{rooms:?}: {first:?}");
+        assert_eq!(behind, vec![Err(Refused::DiskFull); 6 - accepted], "{rooms:?}");
+        // The next step goes on from the first that was refused, in order.
+        let again = committer.step(messages().split_off(accepted), now);
+        let sequences: Vec<u64> =
+            first.iter().chain(&again).map(|outcome| outcome.as_ref().expect("room again").sequence.0).collect();
+        assert_eq!(sequences, [2, 3, 4, 5, 6, 7], "{rooms:?}");
+    }
 }
 
 #[test]
@@ -229,7 +264,7 @@ fn reopening(engine: &Broken, turns: mpsc::Receiver<bool>) -> Reopening {
     let opener = move || {
         let may_open = is_first.swap(false, Ordering::SeqCst)
             || turns.lock().expect("nobody panics with it").recv().expect("a turn for each attempt");
-        let engine = Broken { engine: engine.engine.reopened(), fault: Arc::clone(&engine.fault) };
+        let engine = Broken { engine: engine.engine.reopened(), ..engine.clone() };
         let store: Arc<dyn ZoneStore> = Arc::new(open(&engine, ZoneOptions::default()));
         if may_open { Ok(store) } else { Err(failed()) }
     };
