@@ -32,7 +32,7 @@ fn assert_one(receipts: &[Receipt]) -> Receipt {
             (receipts[0].sequence, receipts[0].leaf_index, receipts[0].leaf_hash, receipts[0].gateway_time)
         );
     }
-    receipts[0].clone()
+    receipts[0]
 }
 
 fn all<T: std::fmt::Debug, E: std::fmt::Debug>(answers: impl IntoIterator<Item = Result<T, E>>) -> Vec<T> {
