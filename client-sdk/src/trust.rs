@@ -3,8 +3,8 @@
 use lianxin_connection::{Connection, GetTrust, Trust};
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
-use lianxin_trust::{BundleError, Federation, FederationError, RootKeys, VerifiedBundle, verify_bundle};
-use lianxin_types::{DecodeError, Reader, Writer};
+use lianxin_trust::{BundleError, Federation, FederationError, Past, RootKeys, VerifiedBundle, verify_bundle};
+use lianxin_types::{DecodeError, Reader, Timestamp, Writer};
 
 use crate::config::Loaded;
 use crate::error::TrustError;
@@ -16,36 +16,42 @@ use crate::{ClientError, Event};
 
 const BUNDLE: &[u8] = b"bundle";
 const LISTS: &[u8] = b"revocation-lists";
+const PAST: &[u8] = b"past";
 /// Longest revocation list and the most of them, to read what is stored.
 const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The federation at start: what is stored, or what is configured if that is newer and follows it.
 pub(crate) fn at_start(tx: &Transaction<'_>, loaded: &Loaded) -> Result<Federation, ClientError> {
-    let (bundle, held, fresh) = match stored(tx, &loaded.roots)? {
+    let (bundle, past, held, fresh) = match stored(tx, &loaded.roots)? {
         // A wrong list in the configuration is told, not dropped.
-        None => (loaded.bundle.clone(), Vec::new(), loaded.lists.clone()),
-        Some((stored, mut held)) => {
-            held.extend(loaded.lists.iter().cloned());
-            let bundle = match stored.check_successor(&loaded.bundle) {
-                Ok(()) => loaded.bundle.clone(),
+        None => (loaded.bundle.clone(), Past::default(), Vec::new(), loaded.lists.clone()),
+        Some(Stored { bundle, past, mut lists }) => {
+            lists.extend(loaded.lists.iter().cloned());
+            let (bundle, past) = match bundle.check_successor(&loaded.bundle) {
+                Ok(()) => (loaded.bundle.clone(), past.moved_on(&bundle.bundle, &loaded.bundle.bundle)),
                 // An older file is normal: installations are not updated with every bundle. A broken chain is refused.
                 Err(error) => {
                     tracing::info!(%error, "the configured trust bundle is not used");
-                    stored
+                    (bundle, past)
                 }
             };
             // Neither stored nor configured lists of authorities that are dropped keep the client from starting.
-            (bundle, held, Vec::new())
+            (bundle, past, lists, Vec::new())
         }
     };
-    let federation = with_lists(&bundle, held, fresh).map_err(|error| ClientError::Trust(error.into()))?;
+    let federation = with_lists(&bundle, past, held, fresh).map_err(|error| ClientError::Trust(error.into()))?;
     store(tx, &federation)?;
     Ok(federation)
 }
 
 /// The federation of a bundle with all of `fresh` and those of `held` that one of its authorities has signed: a bundle that
 /// drops an authority makes nobody forget what the others have revoked.
-fn with_lists(bundle: &VerifiedBundle, held: Vec<Vec<u8>>, fresh: Vec<Vec<u8>>) -> Result<Federation, FederationError> {
+fn with_lists(
+    bundle: &VerifiedBundle,
+    past: Past,
+    held: Vec<Vec<u8>>,
+    fresh: Vec<Vec<u8>>,
+) -> Result<Federation, FederationError> {
     let mut droppable = held.len();
     let mut lists = [held, fresh].concat();
     loop {
@@ -55,23 +61,29 @@ fn with_lists(bundle: &VerifiedBundle, held: Vec<Vec<u8>>, fresh: Vec<Vec<u8>>) 
                 lists.remove(index);
                 droppable -= 1;
             }
-            made => return made,
+            made => return made?.with_past(past),
         }
     }
 }
 
-/// A bundle and revocation lists.
-type Stored = (VerifiedBundle, Vec<Vec<u8>>);
+/// A bundle, what those before it listed, and revocation lists.
+struct Stored {
+    bundle: VerifiedBundle,
+    past: Past,
+    lists: Vec<Vec<u8>>,
+}
 
 fn stored(tx: &Transaction<'_>, roots: &RootKeys) -> Result<Option<Stored>, ClientError> {
     let Some(note) = tx.get(TRUST, BUNDLE)? else { return Ok(None) };
     let bundle = verify_bundle(roots, &note).map_err(|error| ClientError::Trust(error.into()))?;
-    let lists = tx.get(TRUST, LISTS)?.map(|bytes| decode(&bytes)).transpose()?;
-    Ok(Some((bundle, lists.unwrap_or_default())))
+    let lists = tx.get(TRUST, LISTS)?.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default();
+    let past = tx.get(TRUST, PAST)?.map(|bytes| Past::from_bytes(&bytes)).transpose()?.unwrap_or_default();
+    Ok(Some(Stored { bundle, past, lists }))
 }
 
 fn store(tx: &Transaction<'_>, federation: &Federation) -> Result<(), ClientError> {
     tx.put(TRUST, BUNDLE, &federation.bundle().note)?;
+    tx.put(TRUST, PAST, &federation.past().to_bytes())?;
     let mut writer = Writer::new();
     for list in federation.revocation_lists() {
         writer.bytes(list);
@@ -95,7 +107,7 @@ pub(crate) async fn refresh(shared: &Shared, roots: &RootKeys, connection: &Conn
         let current = shared.federation();
         let known_version = current.bundle().bundle.version;
         let offered = connection.trust(GetTrust { known_version }).await?;
-        match successor(&current, roots, &offered) {
+        match successor(&current, roots, &offered, shared.clock.now()) {
             Ok(None) => return Ok(()),
             Ok(Some(federation)) => {
                 let is_newest = federation.bundle().note == offered.trust_bundle;
@@ -122,30 +134,41 @@ pub(crate) async fn refresh(shared: &Shared, roots: &RootKeys, connection: &Conn
 }
 
 /// The federation that follows, through the earlier bundles one by one: with the newest bundle, or with the last of the
-/// earlier ones if more are between (the gateway gives a part at a time). `None` if nothing is new.
-fn successor(current: &Federation, roots: &RootKeys, offered: &Trust) -> Result<Option<Federation>, TrustError> {
+/// earlier ones if more are between (the gateway gives a part at a time). `None` if nothing is new. `now` is when it was
+/// offered.
+fn successor(
+    current: &Federation,
+    roots: &RootKeys,
+    offered: &Trust,
+    now: Timestamp,
+) -> Result<Option<Federation>, TrustError> {
     let newest = verify_bundle(roots, &offered.trust_bundle)?;
-    let mut bundle = current.bundle().clone();
+    let (mut bundle, mut past) = (current.bundle().clone(), current.past().clone());
     for note in &offered.earlier_bundles {
         let next = verify_bundle(roots, note)?;
         follows(&bundle, &next)?;
+        past = past.moved_on(&bundle.bundle, &next.bundle);
         bundle = next;
     }
     let held: Vec<Vec<u8>> = current.revocation_lists().map(<[u8]>::to_vec).collect();
     match follows(&bundle, &newest) {
-        Ok(()) => bundle = newest,
+        Ok(()) => {
+            past = past.moved_on(&bundle.bundle, &newest.bundle);
+            bundle = newest;
+        }
         Err(TrustError::Gap { .. }) if bundle.bundle.version > current.bundle().bundle.version => {
             // The lists are those of the newest bundle's authorities, and come with it.
-            return Ok(Some(with_lists(&bundle, held, Vec::new())?));
+            return Ok(Some(with_lists(&bundle, past, held, Vec::new())?));
         }
         Err(error) => return Err(error),
     }
     let lists = offered.revocation_lists.iter().map(|list| list.to_vec());
     let fresh: Vec<Vec<u8>> = lists.filter(|list| !held.contains(list)).collect();
-    if bundle.digest == current.bundle().digest && fresh.is_empty() {
+    let past = past.given_out(offered.revocation_lists.iter().map(|list| &list[..]), now);
+    if bundle.digest == current.bundle().digest && fresh.is_empty() && past == *current.past() {
         return Ok(None);
     }
-    Ok(Some(with_lists(&bundle, held, fresh)?))
+    Ok(Some(with_lists(&bundle, past, held, fresh)?))
 }
 
 /// As [`VerifiedBundle::check_successor`]; a bundle that only lacks those before it is told apart from one of another chain.

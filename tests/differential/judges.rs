@@ -4,8 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use lianxin_delivery::GroupState;
+use lianxin_specimens::office;
+use lianxin_store::StoredEvent;
+use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
-use lianxin_types::{DeviceUri, Timestamp};
+use lianxin_types::{DeviceUri, Digest, IdempotencyId, Timestamp};
 use tls_codec::Serialize as _;
 
 use crate::second::{Second, Seen};
@@ -76,22 +79,43 @@ impl Judges {
 
     /// Both accept the handshake, and are compared afterwards, also with what the committer says of the new epoch.
     pub(crate) fn accept(&mut self, handshake: &Handshake, committers_context: Option<&[u8]>) {
+        let replayed = self.replay(handshake);
         self.first =
             self.first(handshake).unwrap_or_else(|error| panic!("ours refuses an honest {handshake:?}: {error}"));
         self.second =
             self.second(handshake).unwrap_or_else(|error| panic!("mls-rs refuses an honest {handshake:?}: {error}"));
         self.compare(committers_context);
+        assert_eq!(seen(&replayed), seen(&self.first), "a replay of {handshake:?} makes another state");
+    }
+
+    /// The state that ours makes of the handshake once it is in the log, when everything by which it was judged has gone.
+    fn replay(&self, handshake: &Handshake) -> GroupState {
+        let Handshake { kind, caller, bytes, now } = handshake;
+        let kind = match kind {
+            Kind::Commit | Kind::Rejoin => EventKind::Commit,
+            Kind::Proposal | Kind::Removal => EventKind::Proposal,
+        };
+        let event = StoredEvent {
+            channel: self.first.context().channel(),
+            head: Head { sequence: self.first.sequence().next(), chain_hash: Digest::ZERO },
+            kind,
+            sender: caller.clone(),
+            gateway_time: *now,
+            expiry: None,
+            label_reference: Digest::ZERO,
+            mls: bytes.clone().into(),
+            leaf_index: 0,
+            leaf_hash: Digest::ZERO,
+            idempotency_id: IdempotencyId([0; 16]),
+        };
+        let replayed = self.first.replay(office().long_after(), &event);
+        let replayed =
+            replayed.unwrap_or_else(|error| panic!("the log cannot be read any more: {error}: {handshake:?}"));
+        replayed.expect("a handshake makes a state")
     }
 
     fn compare(&self, committers_context: Option<&[u8]>) {
-        let members = self.first.roster().seats().map(|seat| (seat.leaf, seat.signature_key.clone()));
-        let context = self.first.group_context().tls_serialize_detached().expect("a context that it holds");
-        let first = Seen {
-            epoch: self.first.epoch().0,
-            tree: self.first.tree().expect("a tree that it holds").to_vec(),
-            context,
-            members: members.collect(),
-        };
+        let first = seen(&self.first);
         assert_eq!(first, self.second.seen(), "the two have come apart");
         if let Some(context) = committers_context {
             assert_eq!(hex::encode(context), hex::encode(first.context), "the committer has another group context");
@@ -115,6 +139,16 @@ impl Judges {
     fn second(&self, handshake: &Handshake) -> Result<Second, String> {
         let judged = catch_unwind(AssertUnwindSafe(|| self.second.judge(&handshake.bytes, handshake.now)));
         judged.unwrap_or_else(|_| Err("PANIC".to_owned()))
+    }
+}
+
+fn seen(state: &GroupState) -> Seen {
+    let members = state.roster().seats().map(|seat| (seat.leaf, seat.signature_key.clone()));
+    Seen {
+        epoch: state.epoch().0,
+        tree: state.tree().expect("a tree that it holds").to_vec(),
+        context: state.group_context().tls_serialize_detached().expect("a context that it holds"),
+        members: members.collect(),
     }
 }
 

@@ -6,7 +6,8 @@
 //! dropped and doubled, another sender, another epoch, another path, authenticated data of another message. A second round
 //! signs the mutants again with the keys of the device that made the handshake, so that what stands behind the signatures is
 //! judged too. After each handshake that both accept, epoch, tree, group context and members are compared, and the group
-//! context also with the one that the committer itself has put into its GroupInfo.
+//! context also with the one that the committer itself has put into its GroupInfo. Ours must also come to the same state when
+//! it replays the handshake out of the log, after every authority, list and key by which it was judged has gone.
 //!
 //! What each judge says of each class of mutants is in `verdicts.golden`, with the reason where they differ. A verdict that
 //! is not there turns this red: it is explained there, or a bug is mended. The failure names a file with everything that

@@ -2,7 +2,7 @@
 
 use lianxin_keystore::Transaction;
 use lianxin_profile::{
-    Before, ProfileError, Roster, check_commit, check_key_package, head_extension, moved_to_removal_key,
+    AsOf, Before, ProfileError, Roster, check_commit, check_key_package, head_extension, moved_to_removal_key,
 };
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, LIMITS};
@@ -188,7 +188,15 @@ impl Mls {
         let staged = open.group.pending_commit().ok_or(MlsError::CommitPending)?;
         let sender = Sender::Member(open.group.own_leaf_index());
         let before = Before { roster: &open.roster, context: open.group.public_group().group_context() };
-        check_commit(federation, &self.crypto, staged, &sender, &self.device, before, self.clock.now())?;
+        check_commit(
+            federation,
+            &self.crypto,
+            staged,
+            &sender,
+            &self.device,
+            before,
+            AsOf::arriving(self.clock.now()),
+        )?;
         Ok(())
     }
 }

@@ -159,6 +159,10 @@ pub enum Violation {
         /// openmls' own words.
         detail: String,
     },
+    /// The commit adds a device with a key package that was good when the commit came in and has ended since. The MLS library
+    /// holds lifetimes against the system's clock, so this device was away for too long and cannot follow; the commit is nobody's fault.
+    #[error("a key package that the commit adds has ended since: this device was away for too long")]
+    AwayTooLong,
     /// The gateway asks for the removal of a member against whom nothing is known; it is not committed.
     #[error("the gateway asks for the removal of a member without evidence")]
     UnfoundedRemoval {

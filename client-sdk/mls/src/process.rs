@@ -1,16 +1,19 @@
 //! Judging the log, event by event.
 
-use lianxin_keystore::Transaction;
+use lianxin_keystore::{KeystoreError, Transaction};
 use lianxin_profile::{
-    AuthenticatedData, Before, CommitSummary, ContextError, HandshakeKind, Payload, ProfileError, check_commit,
+    AsOf, AuthenticatedData, Before, CommitSummary, ContextError, HandshakeKind, Payload, ProfileError, check_commit,
     check_leave, check_sender, parse_application, parse_handshake,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_trust::{CertificateError, Federation};
 use lianxin_types::{DeviceUri, Digest, Epoch, Kind, Sequence};
+use openmls::group::ValidationError;
 use openmls::prelude::{
-    ProcessMessageError, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender, StagedCommit,
+    KeyPackageVerifyError, ProcessMessageError, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender,
+    StagedCommit,
 };
+use openmls::treesync::errors::LifetimeError;
 use openmls_traits::OpenMlsProvider;
 
 use crate::channel::OpenChannel;
@@ -252,7 +255,7 @@ impl Mls {
         open.check_rejoin_head(authenticated, event)
     }
 
-    /// The time of judgement is the gateway's: a leaf must have been valid when it entered.
+    /// It is judged as of the gateway's time: a leaf must have been valid when it entered.
     fn judge_commit(
         &self,
         open: &OpenChannel<'_>,
@@ -262,7 +265,7 @@ impl Mls {
         event: &LogEvent,
     ) -> Result<CommitSummary, Violation> {
         let before = Before { roster: &open.roster, context: open.group.public_group().group_context() };
-        check_commit(federation, &self.crypto, staged, sender, &event.sender, before, event.gateway_time)
+        check_commit(federation, &self.crypto, staged, sender, &event.sender, before, AsOf::logged(event.gateway_time))
             .map_err(Violation::InvalidCommit)
     }
 
@@ -316,17 +319,20 @@ impl OpenChannel<'_> {
         if frame.kind != kind || frame.group != self.record.group {
             return Err(Violation::Malformed.into());
         }
-        self.verify(frame.message, |detail| Violation::CannotProcess { detail })
+        self.verify(frame.message, |error| match has_outlived_a_leaf(error) {
+            true => Violation::AwayTooLong,
+            false => Violation::CannotProcess { detail: error.to_string() },
+        })
     }
 
     fn verify(
         &mut self,
         message: ProtocolMessage,
-        violation: impl FnOnce(String) -> Violation,
+        violation: impl FnOnce(&ProcessMessageError<KeystoreError>) -> Violation,
     ) -> Result<ProcessedMessage, Stop> {
         self.group.process_message(&self.provider, message).map_err(|error| match error {
             ProcessMessageError::StorageError(error) => Stop::Error(error.into()),
-            other => Stop::Violation(violation(other.to_string())),
+            other => Stop::Violation(violation(&other)),
         })
     }
 
@@ -377,6 +383,15 @@ impl OpenChannel<'_> {
             false => Err(Violation::HeadMismatch { sequence }.into()),
         }
     }
+}
+
+/// Whether a key package that the commit brings in has ended by the system's clock.
+const fn has_outlived_a_leaf<E>(error: &ProcessMessageError<E>) -> bool {
+    use KeyPackageVerifyError::LifetimeError as Lifetime;
+    let ProcessMessageError::ValidationError(ValidationError::KeyPackageVerifyError(Lifetime(fault))) = error else {
+        return false;
+    };
+    matches!(fault, LifetimeError::Expired { .. })
 }
 
 /// Own steps of the epoch that ends, which go with it.

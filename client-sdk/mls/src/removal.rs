@@ -4,7 +4,7 @@
 use lianxin_profile::{
     HandshakeKind, RemovalData, check_removal, is_removal_key_listed, is_removal_sender, parse_chain, removal_due,
 };
-use lianxin_trust::Federation;
+use lianxin_trust::{CertificateError, Federation, Usage};
 use lianxin_types::{Digest, Timestamp};
 use openmls::prelude::{Credential, LeafNodeIndex, ProcessedMessageContent};
 use openmls_traits::OpenMlsProvider as _;
@@ -27,7 +27,7 @@ impl Mls {
             return Err(Violation::UnexpectedProposal.into());
         }
         // The channel may still name a key that was stolen and that the bundle lists no more.
-        if !is_removal_key_listed(open.group.public_group().group_context(), federation) {
+        if !is_removal_key_listed(open.group.public_group().group_context(), federation, event.gateway_time) {
             return Err(Violation::UnexpectedProposal.into());
         }
         let data = RemovalData::from_bytes(message.aad());
@@ -38,7 +38,7 @@ impl Mls {
         let data = data.map_err(|_| Violation::Malformed)?;
         let (leaf, device) = (LeafNodeIndex::new(seat.leaf), seat.uri.clone());
         let credential = open.group.member(leaf).ok_or(Violation::UnexpectedProposal)?;
-        match evidence(federation, credential, &data, event.gateway_time) {
+        match self.evidence(federation, credential, &data, event.gateway_time) {
             Evidence::Seen => {}
             Evidence::NotSeen if trust == TrustAge::MayBeBehind => {
                 return Err(MlsError::TrustBehind { device }.into());
@@ -53,6 +53,31 @@ impl Mls {
     }
 }
 
+impl Mls {
+    /// What the gateway saw at `then` may be gone from the lists for who was away: a certificate leaves them once it is over,
+    /// and a retired authority's list goes with it. Both certificates are good for nothing by now.
+    fn evidence(
+        &self,
+        federation: &Federation,
+        credential: &Credential,
+        data: &RemovalData,
+        then: Timestamp,
+    ) -> Evidence {
+        let chain = parse_chain(credential).unwrap_or_default();
+        if chain.first().map(|certificate| Digest::sha256(certificate)) != Some(data.evidence) {
+            return Evidence::OfAnother;
+        }
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        // A certificate that the gateway found expired may have been revoked since: it is to go all the same.
+        let is_due = matches!(removal_due(federation, credential, then), Ok(Some(_)));
+        let is_over = || federation.identify(&chain, Usage::Mls, self.clock.now()) == Err(CertificateError::Expired);
+        match is_due || is_over() || federation.is_of_past_authority(&chain, Usage::Mls, then) {
+            true => Evidence::Seen,
+            false => Evidence::NotSeen,
+        }
+    }
+}
+
 enum Evidence {
     /// This device's federation says so, too.
     Seen,
@@ -60,16 +85,4 @@ enum Evidence {
     NotSeen,
     /// The certificate is not the leaf's.
     OfAnother,
-}
-
-fn evidence(federation: &Federation, credential: &Credential, data: &RemovalData, now: Timestamp) -> Evidence {
-    let chain = parse_chain(credential).unwrap_or_default();
-    if chain.first().map(|certificate| Digest::sha256(certificate)) != Some(data.evidence) {
-        return Evidence::OfAnother;
-    }
-    // A certificate that the gateway found expired may have been revoked since: it is to go all the same.
-    match removal_due(federation, credential, now) {
-        Ok(Some(_)) => Evidence::Seen,
-        Ok(None) | Err(_) => Evidence::NotSeen,
-    }
 }

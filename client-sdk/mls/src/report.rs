@@ -11,7 +11,8 @@ use crate::record::{Records, Standing};
 use crate::{LogEvent, Mls, MlsError, Processed, Violation};
 
 impl Mls {
-    /// The signed report of a commit by which the channel broke, for the gateway's `Report`; `None` if it did not.
+    /// The signed report of a commit by which the channel broke, for the gateway's `Report`; `None` if it did not, or if that is
+    /// not the commit's fault.
     ///
     /// # Errors
     /// [`MlsError::NotMember`], [`MlsError::Keystore`], [`MlsError::Record`].
@@ -23,7 +24,8 @@ impl Mls {
     ) -> Result<Option<Vec<u8>>, MlsError> {
         let records = Records::new(tx, event.channel);
         let record = records.load()?.ok_or(MlsError::NotMember)?;
-        if record.standing != Standing::Broken || event.kind != EventKind::Commit {
+        let is_commits_fault = event.kind == EventKind::Commit && *violation != Violation::AwayTooLong;
+        if record.standing != Standing::Broken || !is_commits_fault {
             return Ok(None);
         }
         let open = self.open(tx, records, record)?;

@@ -10,6 +10,8 @@ use lianxin_types::{SystemClock, SystemRandom};
 use super::*;
 use crate::Config;
 
+const NOW: Timestamp = Timestamp(1);
+
 fn minted() -> (tempfile::TempDir, Minted) {
     let folder = tempfile::tempdir().expect("folder");
     let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock).expect("minted");
@@ -62,11 +64,12 @@ fn a_bundle_that_drops_an_authority_leaves_the_lists_of_the_others_in_force() {
     let note = without_one_department(&minted);
     // The gateway sends no list, then one of the three.
     for offered in [vec![], vec![held[1].clone()]] {
-        let next = successor(&current, &roots, &offer(&note, &[], offered)).expect("it follows").expect("it is new");
+        let next =
+            successor(&current, &roots, &offer(&note, &[], offered), NOW).expect("it follows").expect("it is new");
         assert_eq!(next.bundle().bundle.departments.len(), 3);
         assert_eq!(lists(&next), held[..3]);
     }
-    let foreign = successor(&current, &roots, &offer(&note, &[], vec![b"nonsense".to_vec()]));
+    let foreign = successor(&current, &roots, &offer(&note, &[], vec![b"nonsense".to_vec()]), NOW);
     assert!(matches!(foreign, Err(TrustError::Federation(FederationError::RevocationList { .. }))), "{foreign:?}");
 }
 
@@ -75,10 +78,14 @@ fn nothing_new_is_nothing_new() {
     let (_folder, minted) = minted();
     let (current, roots) = (minted.federation().expect("a federation"), minted.roots().expect("roots"));
     let note = current.bundle().note.clone();
-    assert!(successor(&current, &roots, &offer(&note, &[], lists(&current))).expect("good").is_none());
+    let offered = offer(&note, &[], lists(&current));
+    // That the gateway has the lists is news once.
+    let known = successor(&current, &roots, &offered, NOW).expect("good").expect("the gateway has the lists");
+    assert!(successor(&known, &roots, &offered, Timestamp(2)).expect("good").is_none());
     minted.revoke_app("shenji", "app-2").expect("revoked");
     let newer = lists(&minted.federation().expect("a federation"));
-    let next = successor(&current, &roots, &offer(&note, &[], newer.clone())).expect("good").expect("a newer list");
+    let next =
+        successor(&current, &roots, &offer(&note, &[], newer.clone()), NOW).expect("good").expect("a newer list");
     assert_eq!(lists(&next), newer);
 }
 
@@ -109,12 +116,31 @@ fn at_start_the_stored_lists_stay_in_force_under_a_bundle_that_drops_an_authorit
 }
 
 #[test]
+fn what_earlier_bundles_listed_is_remembered_over_a_start() {
+    let (folder, minted) = minted();
+    let config = Config::from_certs_dev(minted.folder(), "jiwei", "app-1", "unused").expect("configured");
+    let (current, roots) = (minted.federation().expect("a federation"), minted.roots().expect("roots"));
+    let note = without_one_department(&minted);
+    let next = successor(&current, &roots, &offer(&note, &[], lists(&current)[..1].to_vec()), NOW);
+    let next = next.expect("it follows").expect("it is new");
+    let dropped = current.bundle().bundle.departments.last().expect("weijian").authorities[0].clone();
+    assert!(next.past().to_bytes().windows(dropped.len()).any(|bytes| bytes == dropped));
+    let keystore = Keystore::open(&folder.path().join("state"), &StateKey::from_bytes([1; 32]), Arc::new(SystemRandom));
+    let (past, loaded) = (next.past().clone(), config.load().expect("loaded"));
+    let started = keystore.expect("opens").transaction_blocking(move |tx| {
+        store(tx, &next)?;
+        at_start(tx, &loaded)
+    });
+    assert_eq!(*started.expect("it starts").past(), past);
+}
+
+#[test]
 fn missed_bundles_are_gone_through_one_by_one_also_in_parts() {
     let (_folder, minted) = minted();
     let (current, roots) = (minted.federation().expect("a federation"), minted.roots().expect("roots"));
     let notes = chain_after(&minted, current.bundle(), 4);
     let version = |earlier: &[Vec<u8>]| {
-        let next = successor(&current, &roots, &offer(&notes[3], earlier, lists(&current))).expect("it follows");
+        let next = successor(&current, &roots, &offer(&notes[3], earlier, lists(&current)), NOW).expect("it follows");
         next.expect("it is new").bundle().bundle.version
     };
     assert_eq!(version(&notes[..3]), 5);
@@ -128,7 +154,7 @@ fn a_chain_with_a_gap_is_named_and_another_chain_or_a_lower_bundle_is_refused() 
     let (current, roots) = (minted.federation().expect("a federation"), minted.roots().expect("roots"));
     let notes = chain_after(&minted, current.bundle(), 4);
     let refused = |current: &Federation, earlier: &[Vec<u8>]| {
-        successor(current, &roots, &offer(&notes[3], earlier, Vec::new())).expect_err("it does not follow")
+        successor(current, &roots, &offer(&notes[3], earlier, Vec::new()), NOW).expect_err("it does not follow")
     };
     // None of them, not the oldest, not one in the middle that was kept.
     assert!(matches!(refused(&current, &[]), TrustError::Gap { have: 1, found: 5 }));
@@ -141,7 +167,7 @@ fn a_chain_with_a_gap_is_named_and_another_chain_or_a_lower_bundle_is_refused() 
     assert!(matches!(broken, TrustError::Bundle(BundleError::BrokenChain { have: 2, found: 3 })), "{broken}");
     let newest = verify_bundle(&roots, &notes[3]).expect("signed");
     let newest = Federation::new(newest, Vec::new()).expect("a federation");
-    let lower = successor(&newest, &roots, &offer(&notes[2], &[], Vec::new())).expect_err("lower");
+    let lower = successor(&newest, &roots, &offer(&notes[2], &[], Vec::new()), NOW).expect_err("lower");
     assert!(matches!(lower, TrustError::Bundle(BundleError::Older { have: 5, found: 4 })), "{lower}");
     // Nor does an older bundle come in among the earlier ones.
     let again = refused(&newest, &notes[2..3]);

@@ -78,9 +78,8 @@ struct Cache {
 const GROUPS_IN_MEMORY_MAX: usize = 512;
 /// Commits of one channel that are validated at a time (PROTOCOL 10).
 const VALIDATIONS_PER_CHANNEL_MAX: usize = 2;
-/// A view of the group goes into the journal with every commit up to this size, larger ones with every 32nd; of those
-/// between, the store keeps a copy beside the journal. A commit is replayed only if a crash took that copy, and then its
-/// certificates are judged at the moment when it was accepted.
+/// A view of the group goes into the journal with every commit up to this size, larger ones with every 32nd and with additions,
+/// which openmls cannot replay once the added leaf's lifetime is over. Of those between, a copy lies beside the journal.
 const SNAPSHOT_BYTES_ALWAYS: usize = 128 * 1024;
 const SNAPSHOT_EVERY_COMMITS: u64 = 32;
 
@@ -457,7 +456,8 @@ impl PreparedCommit {
             effects.push(Effect::UseClaims { channel, references });
         }
         let state = self.verified.next.to_snapshot();
-        if state.len() <= SNAPSHOT_BYTES_ALWAYS || epoch.0.is_multiple_of(SNAPSHOT_EVERY_COMMITS) {
+        let is_replayed = summary.added.is_empty() && !epoch.0.is_multiple_of(SNAPSHOT_EVERY_COMMITS);
+        if state.len() <= SNAPSHOT_BYTES_ALWAYS || !is_replayed {
             effects.push(Effect::GroupSnapshot { state });
         }
         let write = ChannelWrite { channel, expect: expect(&self.before), event };

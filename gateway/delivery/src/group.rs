@@ -8,9 +8,9 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use lianxin_profile::{
-    ApplicationFrame, Before, ChannelContext, CommitSummary, GroupStart, HandshakeFrame, HandshakeKind, ProfileError,
-    RemovalData, Roster, check_commit, check_leave, check_removal, check_sender, check_start, is_removal_sender,
-    parse_group_info, parse_handshake, parse_tree, refused_by_library, removal_due, stored_context,
+    ApplicationFrame, AsOf, Before, ChannelContext, CommitSummary, GroupStart, HandshakeFrame, HandshakeKind,
+    ProfileError, RemovalData, Roster, check_commit, check_leave, check_removal, check_sender, check_start,
+    is_removal_sender, parse_group_info, parse_handshake, parse_tree, refused_by_library, removal_due, stored_context,
 };
 use lianxin_store::StoredEvent;
 use lianxin_tlog::{EventKind, Head};
@@ -133,13 +133,23 @@ impl GroupState {
         commit: &[u8],
         now: Timestamp,
     ) -> Result<VerifiedCommit, DeliveryError> {
+        self.judge_commit(federation, caller, commit, AsOf::arriving(now))
+    }
+
+    fn judge_commit(
+        &self,
+        federation: &Federation,
+        caller: &DeviceUri,
+        commit: &[u8],
+        as_of: AsOf,
+    ) -> Result<VerifiedCommit, DeliveryError> {
         let (processed, head) = self.process(caller, commit, HandshakeKind::Commit)?;
         let sender = processed.sender().clone();
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
             return Err(ProfileError::InvalidMls { what: "commit" }.into());
         };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
-        let summary = check_commit(federation, &RustCrypto::default(), &staged, &sender, caller, before, now)?;
+        let summary = check_commit(federation, &RustCrypto::default(), &staged, &sender, caller, before, as_of)?;
         // Who comes back from outside cannot commit what others have proposed (RFC 9420 section 12.4.3.2).
         if summary.rejoined_from.is_none() {
             self.check_removes_are_committed(&summary)?;
@@ -225,13 +235,17 @@ impl GroupState {
         Ok(next)
     }
 
-    /// The state behind a stored event; events that do not touch the group only move the sequence.
+    /// The state behind a stored event; events that do not touch the group only move the sequence. What it was judged by when
+    /// it came in may be gone since, so certificates and keys are not judged again: a list that is dated back, an authority or
+    /// a removal key that is retired must not make a channel unreadable.
     ///
     /// # Errors
     /// [`DeliveryError`] if a stored event does not apply: the journal and this state do not belong together.
     pub fn replay(&self, federation: &Federation, event: &StoredEvent) -> Result<Option<Self>, DeliveryError> {
         let next = match event.kind {
-            EventKind::Commit => self.verify_commit(federation, &event.sender, &event.mls, event.gateway_time)?.next,
+            EventKind::Commit => {
+                self.judge_commit(federation, &event.sender, &event.mls, AsOf::kept(event.gateway_time))?.next
+            }
             EventKind::Proposal if event.sender.kind() == Kind::Gateway => self.verify_removal(&event.mls)?,
             EventKind::Proposal => self.verify_leave(&event.sender, &event.mls)?.next,
             _ => return Ok(None),

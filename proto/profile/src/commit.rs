@@ -23,6 +23,32 @@ pub struct Before<'a> {
     pub context: &'a GroupContext,
 }
 
+/// As of when an event is judged, and what has been said of it by then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AsOf {
+    /// The time.
+    pub time: Timestamp,
+    /// What is asked of the certificates of leaves that enter or change.
+    pub validity: Validity,
+}
+
+impl AsOf {
+    /// An event that is to enter the log: at the gateway, and at whoever makes it.
+    pub const fn arriving(now: Timestamp) -> Self {
+        Self { time: now, validity: Validity::MustBeValid }
+    }
+
+    /// An event that is in the log, at a member. `gateway_time` is the event's.
+    pub const fn logged(gateway_time: Timestamp) -> Self {
+        Self { time: gateway_time, validity: Validity::WasValid }
+    }
+
+    /// The same at the log's keeper, who judged it when it came in.
+    pub const fn kept(gateway_time: Timestamp) -> Self {
+        Self { time: gateway_time, validity: Validity::WasJudged }
+    }
+}
+
 impl fmt::Debug for Before<'_> {
     /// Without the group context: it holds the slot key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,7 +125,8 @@ pub struct CommitSummary {
 /// has moved, forward. From outside the tree a commit is allowed only to come back: an ExternalInit, the Remove of the leaf
 /// that `named` has, a new leaf with the same identity and key, and nothing else.
 ///
-/// `now` is the time at which the commit is judged: the gateway's clock, and for a member the gateway time of the event.
+/// `as_of` says whether it is to enter the log or lies there already. What has come out since about certificates and keys that
+/// counted when it entered does not undo it.
 ///
 /// # Errors
 /// [`ProfileError::SenderMismatch`], [`ProfileError::RejoinKey`], [`ProfileError::ProposalNotAllowed`],
@@ -113,13 +140,13 @@ pub fn check_commit(
     sender: &Sender,
     named: &DeviceUri,
     before: Before<'_>,
-    now: Timestamp,
+    as_of: AsOf,
 ) -> Result<CommitSummary, ProfileError> {
     if *sender == Sender::NewMemberCommit {
-        return check_rejoin(federation, staged, named, before, now);
+        return check_rejoin(federation, staged, named, before, as_of);
     }
     let mut committer = check_sender(before.roster, sender, named)?.clone();
-    let context = check_change(federation, before.context, staged.group_context())?;
+    let context = check_change(federation, before.context, staged.group_context(), as_of)?;
     let mut roster = before.roster.clone();
     let (mut added, mut removed) = (Vec::new(), Vec::new());
     for queued in staged.queued_proposals() {
@@ -134,10 +161,10 @@ pub fn check_commit(
             removed.push(Removed { leaf: seat.leaf, uri: seat.uri, cause });
         }
     }
-    let updated = check_path(federation, staged, &mut committer, &mut roster, now)?;
+    let updated = check_path(federation, staged, &mut committer, &mut roster, as_of)?;
     for queued in staged.queued_proposals() {
         if let Proposal::Add(add) = queued.proposal() {
-            let checked = check_added(federation, crypto, add.key_package(), now)?;
+            let checked = check_added(federation, crypto, add.key_package(), as_of)?;
             let key = add.key_package().leaf_node().signature_key().as_slice().to_vec();
             let leaf = roster.add(checked.identity.uri.clone(), key);
             let Some(seat) = roster.at(leaf) else { return Err(fault("an added leaf has no place")) };
@@ -209,18 +236,18 @@ fn check_allowed(queued: &QueuedProposal, committer: &Seat) -> Result<(), Profil
     Err(ProfileError::ProposalNotAllowed { proposal })
 }
 
-/// The committer's new leaf, if the commit has a path: valid now, same identity. Gives whether there is one.
+/// The committer's new leaf, if the commit has a path: valid as of then, same identity. Gives whether there is one.
 fn check_path(
     federation: &Federation,
     staged: &StagedCommit,
     committer: &mut Seat,
     roster: &mut Roster,
-    now: Timestamp,
+    as_of: AsOf,
 ) -> Result<bool, ProfileError> {
     let Some(leaf) = staged.update_path_leaf_node() else { return Ok(false) };
     check_leaf_form(leaf)?;
     let key = leaf.signature_key().as_slice();
-    let identity = check_leaf(federation, leaf.credential(), key, now, Validity::MustBeValid)?;
+    let identity = check_leaf(federation, leaf.credential(), key, as_of.time, as_of.validity)?;
     if identity.uri != committer.uri {
         return Err(ProfileError::InvalidCredential { fault: "a leaf keeps its identity" });
     }

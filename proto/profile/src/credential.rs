@@ -18,6 +18,11 @@ const CERTIFICATE_BYTES_MAX: usize = 8 * 1024;
 pub enum Validity {
     /// For a leaf that enters or changes: valid now.
     MustBeValid,
+    /// For a leaf that entered or changed with an event of the log, at the event's time: valid then, by the authorities of
+    /// then, and the revocation lists that the gateway is known to have had. A leaf that turns out revoked is one that must go.
+    WasValid,
+    /// For the same in the log's own keeper, who judged it when it came in: the certificate is taken as it stands.
+    WasJudged,
     /// For a leaf that sits in the tree already: it may have expired or been revoked since it entered. A joiner takes such a
     /// tree; it sends nothing while a revoked leaf is there (PROTOCOL 1).
     MayHaveEnded,
@@ -84,6 +89,8 @@ pub fn check_leaf(
     let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
     let identity = match validity {
         Validity::MustBeValid => federation.identify(&chain, Usage::Mls, now),
+        Validity::WasValid => federation.identify_then(&chain, Usage::Mls, now),
+        Validity::WasJudged => Federation::identity_as_stated(&chain),
         Validity::MayHaveEnded => federation.identify_seated(&chain, Usage::Mls, now),
     };
     let identity = identity.map_err(certificate_error)?;

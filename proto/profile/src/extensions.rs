@@ -1,13 +1,15 @@
 //! The group context's extensions: exactly three, each as the profile demands (PROTOCOL 3).
 
 use lianxin_trust::{Federation, Zone};
-use lianxin_types::{GroupId, ZoneId};
+use lianxin_types::{GroupId, Timestamp, ZoneId};
 use openmls::prelude::{
     BasicCredential, Extension, ExtensionType, Extensions, ExternalSender, GroupContext, ProtocolVersion,
     SignaturePublicKey, UnknownExtension,
 };
 
-use crate::{CHANNEL_CONTEXT_EXTENSION, CIPHERSUITE, ChannelContext, ContextError, required_capabilities};
+use crate::{
+    AsOf, CHANNEL_CONTEXT_EXTENSION, CIPHERSUITE, ChannelContext, ContextError, Validity, required_capabilities,
+};
 
 /// The one external sender of a channel in `zone`, with one of the zone's removal keys.
 ///
@@ -76,19 +78,29 @@ fn with_senders(before: &Extensions<GroupContext>, senders: Vec<ExternalSender>)
     Extensions::from_vec(all.collect()).expect("the same kinds as before")
 }
 
-/// Whether the one external sender of a group is a removal key that the bundle lists, in use or of before. From another one
-/// nobody takes a Remove: so a stolen key is useless from the bundle on that lists it no more.
-pub fn is_removal_key_listed(context: &GroupContext, federation: &Federation) -> bool {
-    let zone = channel_context(context.extensions()).ok();
-    let zone = zone.and_then(|context| federation.bundle().bundle.zone(context.zone()));
-    zone.is_some_and(|zone| removal_key_age(context.extensions(), zone).is_some())
+/// Whether the one external sender of a group is a removal key that the bundle lists, in use or of before, or that was listed
+/// at `then`. From another one nobody takes a Remove: so a stolen key is useless from the bundle on that lists it no more.
+pub fn is_removal_key_listed(context: &GroupContext, federation: &Federation, then: Timestamp) -> bool {
+    let extensions = context.extensions();
+    channel_context(extensions).is_ok_and(|channel| {
+        let zone = channel.zone();
+        key_age(extensions, zone, federation.removal_keys_then(zone, then)).is_some()
+    })
 }
 
 /// How many removal keys of the zone are newer than the one that `extensions` name as their one external sender; `None` if
 /// that is none of the zone's.
 fn removal_key_age(extensions: &Extensions<GroupContext>, zone: &Zone) -> Option<usize> {
+    key_age(extensions, &zone.id, zone.removal_keys())
+}
+
+fn key_age<'a>(
+    extensions: &Extensions<GroupContext>,
+    zone: &ZoneId,
+    mut newest_first: impl Iterator<Item = &'a [u8; 32]>,
+) -> Option<usize> {
     let senders = extensions.external_senders()?;
-    zone.removal_keys().position(|key| *senders == [external_sender(&zone.id, key)])
+    newest_first.position(|key| *senders == [external_sender(zone, key)])
 }
 
 /// The channel context out of a group context that keeps the profile in everything: suite, version, group id, the three
@@ -157,6 +169,7 @@ pub(crate) fn check_change(
     federation: &Federation,
     before: &GroupContext,
     after: &GroupContext,
+    as_of: AsOf,
 ) -> Result<ChannelContext, ContextError> {
     let next = stored_context(after)?;
     let mut expected = moved_forward(before.extensions(), &next)?;
@@ -164,12 +177,8 @@ pub(crate) fn check_change(
         return Err(ContextError::RequiredCapabilities);
     }
     if before.extensions().external_senders() != after.extensions().external_senders() {
-        let zone = federation.bundle().bundle.zone(next.zone());
-        let zone = zone.ok_or_else(|| ContextError::UnknownZone { zone: next.zone().clone() })?;
-        let age = removal_key_age(after.extensions(), zone).ok_or(ContextError::ExternalSender)?;
-        // One that is listed no more is older than any that is.
-        if removal_key_age(before.extensions(), zone).is_some_and(|before| before <= age) {
-            return Err(ContextError::ExternalSender);
+        if as_of.validity != Validity::WasJudged {
+            check_newer_removal_key(federation, next.zone(), before.extensions(), after.extensions(), as_of)?;
         }
         let senders = after.extensions().external_senders().ok_or(ContextError::ExternalSender)?;
         expected = with_senders(&expected, senders.to_vec());
@@ -178,4 +187,27 @@ pub(crate) fn check_change(
         return Err(ContextError::Changed { field: "extensions" });
     }
     Ok(next)
+}
+
+/// Whether `after` names a newer one of the zone's removal keys than `before`: of those that are listed, and for an event of
+/// the log of those that were listed then, too.
+fn check_newer_removal_key(
+    federation: &Federation,
+    zone: &ZoneId,
+    before: &Extensions<GroupContext>,
+    after: &Extensions<GroupContext>,
+    as_of: AsOf,
+) -> Result<(), ContextError> {
+    let bundle = &federation.bundle().bundle;
+    let listed = bundle.zone(zone).ok_or_else(|| ContextError::UnknownZone { zone: zone.clone() })?;
+    let age = |extensions| match as_of.validity {
+        Validity::WasValid => key_age(extensions, zone, federation.removal_keys_then(zone, as_of.time)),
+        _ => removal_key_age(extensions, listed),
+    };
+    let age_after = age(after).ok_or(ContextError::ExternalSender)?;
+    // One that is listed no more is older than any that is.
+    match age(before).is_none_or(|age_before| age_before > age_after) {
+        true => Ok(()),
+        false => Err(ContextError::ExternalSender),
+    }
 }

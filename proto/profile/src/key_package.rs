@@ -5,7 +5,7 @@ use lianxin_types::{Digest, LIMITS, Timestamp};
 use openmls::prelude::tls_codec::Size as _;
 use openmls::prelude::{ExtensionType, KeyPackage, LeafNode, MlsMessageBodyIn, OpenMlsCrypto, ProtocolVersion};
 
-use crate::{CIPHERSUITE, ProfileError, Validity, check_capabilities, check_leaf, message::parse};
+use crate::{AsOf, CIPHERSUITE, ProfileError, check_capabilities, check_leaf, message::parse};
 
 /// A key of suite 0x0001 with its length in front.
 const ENCODED_X25519_KEY_BYTES: usize = 1 + 32;
@@ -44,7 +44,7 @@ pub fn check_key_package(
         return Err(ProfileError::InvalidMls { what: "key package" });
     };
     let key_package = received.validate(crypto, ProtocolVersion::Mls10).map_err(|_| fault("it does not verify"))?;
-    check_added(federation, crypto, &key_package, now)
+    check_added(federation, crypto, &key_package, AsOf::arriving(now))
 }
 
 /// The same for a key package that openmls has verified already, as in a staged commit.
@@ -52,7 +52,7 @@ pub(crate) fn check_added(
     federation: &Federation,
     crypto: &impl OpenMlsCrypto,
     key_package: &KeyPackage,
-    now: Timestamp,
+    as_of: AsOf,
 ) -> Result<CheckedKeyPackage, ProfileError> {
     if key_package.ciphersuite() != CIPHERSUITE {
         return Err(fault("another suite"));
@@ -62,9 +62,9 @@ pub(crate) fn check_added(
     if key_package.extensions().iter().any(|one| one.extension_type() != ExtensionType::LastResort) {
         return Err(fault("it has an extension other than last resort"));
     }
-    let end = check_lifetime(key_package, now)?;
+    let end = check_lifetime(key_package, as_of.time)?;
     let key = leaf.signature_key().as_slice();
-    let identity = check_leaf(federation, leaf.credential(), key, now, Validity::MustBeValid)?;
+    let identity = check_leaf(federation, leaf.credential(), key, as_of.time, as_of.validity)?;
     let reference = key_package.hash_ref(crypto).map_err(|_| fault("it has no reference"))?;
     let reference = Digest::try_from(reference.as_slice()).map_err(|_| fault("its reference is no SHA-256"))?;
     Ok(CheckedKeyPackage {

@@ -30,7 +30,7 @@ mod welcome;
 
 pub use authenticated::{AUTHENTICATED_DATA_BYTES, AuthenticatedData};
 pub use capabilities::{CIPHERSUITE, capabilities, check_capabilities, required_capabilities};
-pub use commit::{Added, Before, CommitSummary, RemovalCause, Removed, check_commit, check_leave, check_sender};
+pub use commit::{Added, AsOf, Before, CommitSummary, RemovalCause, Removed, check_commit, check_leave, check_sender};
 pub use context::{CHANNEL_CONTEXT_EXTENSION, ChannelContext, ContextError, NamedDepartment, label_reference, slot};
 pub use credential::{Validity, check_leaf, parse_chain, x509_credential};
 pub use error::ProfileError;

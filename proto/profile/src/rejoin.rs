@@ -2,15 +2,14 @@
 //! leaf, and changing nothing else (PROTOCOL 5).
 
 use lianxin_trust::Federation;
-use lianxin_types::{DeviceUri, Epoch, Timestamp};
+use lianxin_types::{DeviceUri, Epoch};
 use openmls::prelude::{
     ExternalCommitValidationError, LeafNode, Proposal, ProposalOrRefType, PublicProcessMessageError, Sender,
     StageCommitError, StagedCommit,
 };
 
 use crate::{
-    Before, CommitSummary, ProfileError, Seat, Validity, check_leaf, extensions::check_change,
-    key_package::check_leaf_form,
+    AsOf, Before, CommitSummary, ProfileError, Seat, check_leaf, extensions::check_change, key_package::check_leaf_form,
 };
 
 /// Checks an external commit that openmls has verified and staged: exactly one ExternalInit, exactly one Remove, of the leaf
@@ -22,13 +21,13 @@ pub(crate) fn check_rejoin(
     staged: &StagedCommit,
     named: &DeviceUri,
     before: Before<'_>,
-    now: Timestamp,
+    as_of: AsOf,
 ) -> Result<CommitSummary, ProfileError> {
     let old = before.roster.of(named).ok_or(ProfileError::SenderMismatch)?;
     let leaf = staged.update_path_leaf_node().ok_or(fault("an external commit has a path"))?;
-    check_new_leaf(federation, leaf, old, now)?;
+    check_new_leaf(federation, leaf, old, as_of)?;
     check_proposals(staged, old)?;
-    let context = check_change(federation, before.context, staged.group_context())?;
+    let context = check_change(federation, before.context, staged.group_context(), as_of)?;
     if staged.group_context().extensions() != before.context.extensions() {
         return Err(fault("an external commit leaves the context as it is"));
     }
@@ -45,10 +44,10 @@ pub(crate) fn check_rejoin(
     Ok(CommitSummary { epoch, committer, added, removed, rejoined_from, updated, context, context_changed, roster })
 }
 
-fn check_new_leaf(federation: &Federation, leaf: &LeafNode, old: &Seat, now: Timestamp) -> Result<(), ProfileError> {
+fn check_new_leaf(federation: &Federation, leaf: &LeafNode, old: &Seat, as_of: AsOf) -> Result<(), ProfileError> {
     check_leaf_form(leaf)?;
     let key = leaf.signature_key().as_slice();
-    let identity = check_leaf(federation, leaf.credential(), key, now, Validity::MustBeValid)?;
+    let identity = check_leaf(federation, leaf.credential(), key, as_of.time, as_of.validity)?;
     if identity.uri != old.uri {
         return Err(ProfileError::SenderMismatch);
     }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use lianxin_types::{DepartmentId, Digest, Timestamp, labelled_sha256};
+use lianxin_types::{DepartmentId, Digest, Timestamp, ZoneId, labelled_sha256};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use thiserror::Error;
 use webpki::anchor_from_trusted_cert;
 
 use crate::certificate::{Certificate, CertificateError, Identity, Purposes};
+use crate::past::Past;
 use crate::revocation::RevocationList;
 use crate::usage::Usage;
 use crate::verified::VerifiedBundle;
@@ -48,6 +49,8 @@ pub enum FederationError {
 pub struct Federation {
     bundle: VerifiedBundle,
     pub(crate) authorities: Vec<Authority>,
+    past: Past,
+    past_authorities: Vec<(Authority, Timestamp)>,
     digest: Digest,
 }
 
@@ -108,7 +111,30 @@ impl Federation {
         let lists = authorities.iter().filter_map(|one| one.revocation_list.as_ref()).map(|list| &list.der[..]);
         let parts: Vec<&[u8]> = std::iter::once(&bundle.digest.0[..]).chain(lists).collect();
         let digest = labelled_sha256("lianxin/federation/v1", &parts);
-        Ok(Self { bundle, authorities, digest })
+        let (past, past_authorities) = (Past::default(), Vec::new());
+        Ok(Self { bundle, authorities, past, past_authorities, digest })
+    }
+
+    /// The same, with what the bundles before this one listed: only events of the log are judged by it
+    /// ([`Federation::identify_then`], [`Federation::removal_keys_then`]), so the digest stays the same.
+    ///
+    /// # Errors
+    /// [`FederationError::Authority`].
+    pub fn with_past(self, past: Past) -> Result<Self, FederationError> {
+        let parse = |one: &crate::past::PastAuthority| {
+            Authority::parse(&one.department, &one.certificate).map(|authority| (authority, one.until))
+        };
+        let past_authorities = past.authorities.iter().map(parse).collect::<Result<_, _>>()?;
+        let mut authorities = self.authorities;
+        for list in authorities.iter_mut().filter_map(|authority| authority.revocation_list.as_mut()) {
+            list.known_since = past.known_since(&Digest::sha256(&list.der));
+        }
+        Ok(Self { past, past_authorities, authorities, ..self })
+    }
+
+    /// What the bundles before this one listed.
+    pub fn past(&self) -> &Past {
+        &self.past
     }
 
     /// Bundle and lists in 32 bytes: what was found with one federation holds for another with the same digest.
@@ -174,6 +200,55 @@ impl Federation {
         Ok(certificate.identity)
     }
 
+    /// As [`Federation::identify`] for a leaf that entered with an event of the log, at the time of that event: by the
+    /// authorities of then. A revocation does not undo an event, not even one that it is dated before, unless the gateway had
+    /// given out the list by then, clock skew included: else the list may have come later, and everybody who was there has
+    /// taken the event. The leaf is a revoked one from now on; see [`Federation::is_revoked`].
+    ///
+    /// # Errors
+    /// As [`Federation::identify`].
+    pub fn identify_then(&self, chain: &[&[u8]], usage: Usage, then: Timestamp) -> Result<Identity, CertificateError> {
+        let certificate = match self.issued(chain, usage) {
+            Ok((certificate, authority)) => {
+                let list = authority.revocation_list.as_ref().filter(|list| list.was_known(then));
+                if list.is_some_and(|list| list.revokes(&certificate.identity.serial, then)) {
+                    return Err(CertificateError::Revoked);
+                }
+                certificate
+            }
+            Err(CertificateError::UnknownAuthority) => self.issued_by_past(chain, usage, then)?,
+            Err(error) => return Err(error),
+        };
+        certificate.check_begun(then)?;
+        certificate.check_not_over(then)?;
+        Ok(certificate.identity)
+    }
+
+    /// Whether an authority has issued this that was listed at `then` and is not any more. Then nothing of its revocation
+    /// list is left either.
+    pub fn is_of_past_authority(&self, chain: &[&[u8]], usage: Usage, then: Timestamp) -> bool {
+        self.issued(chain, usage).is_err() && self.issued_by_past(chain, usage, then).is_ok()
+    }
+
+    /// The removal keys of a zone that are listed, and those that were at `then`, the newest first; none of a zone that the
+    /// bundle does not list.
+    pub fn removal_keys_then<'a>(
+        &'a self,
+        zone: &ZoneId,
+        then: Timestamp,
+    ) -> impl Iterator<Item = &'a [u8; 32]> + use<'a> {
+        let zone = self.bundle.bundle.zone(zone);
+        zone.into_iter().flat_map(move |zone| self.past.removal_keys_then(zone, then))
+    }
+
+    /// What a certificate says of its holder, believed by nobody yet: for the log's keeper, who has judged it before.
+    ///
+    /// # Errors
+    /// [`CertificateError::Malformed`], [`CertificateError::NoIdentity`].
+    pub fn identity_as_stated(chain: &[&[u8]]) -> Result<Identity, CertificateError> {
+        Ok(Certificate::parse(chain.first().ok_or(CertificateError::Malformed)?)?.identity)
+    }
+
     /// Whether a certificate that was verified before is on its authority's list by `now`. Cheap: a signature is verified
     /// only where a list has the serial number. What cannot be read is not on a list.
     pub fn is_revoked(&self, certificate: &[u8], now: Timestamp) -> bool {
@@ -219,6 +294,22 @@ impl Federation {
         let (authority, purposes) = self.issuer_of(&certificate)?;
         certificate.check_place(usage, &purposes)?;
         Ok((certificate, authority))
+    }
+
+    /// The leaf of a chain that one of its department's past authorities has issued for this usage, if that was listed at
+    /// `then`.
+    fn issued_by_past<'a>(
+        &self,
+        chain: &[&'a [u8]],
+        usage: Usage,
+        then: Timestamp,
+    ) -> Result<Certificate<'a>, CertificateError> {
+        let certificate = Certificate::parse(chain.first().ok_or(CertificateError::Malformed)?)?;
+        let named = certificate.identity.uri.department();
+        let listed = self.past_authorities.iter().filter(|(one, until)| one.department == *named && then < *until);
+        let purposes = listed.filter_map(|(one, _)| certificate.issued_by(&one.anchor)).next();
+        certificate.check_place(usage, &purposes.ok_or(CertificateError::UnknownAuthority)?)?;
+        Ok(certificate)
     }
 
     /// The authority of the named department that has issued the certificate.

@@ -12,6 +12,7 @@ mod certificate;
 mod der;
 mod federation;
 mod note;
+mod past;
 mod revocation;
 mod roots;
 mod succession;
@@ -22,6 +23,7 @@ pub use bundle::{Department, Endpoint, REMOVAL_KEYS_BEFORE_MAX, TrustBundle, Zon
 pub use certificate::{CertificateError, Identity};
 pub use federation::{Federation, FederationError, RevocationListView};
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX};
+pub use past::Past;
 pub use roots::{RootKey, RootKeys, RootKeysError};
 pub use succession::SuccessionError;
 pub use usage::Usage;

@@ -21,6 +21,8 @@ pub(crate) struct RevocationList {
     pub(crate) number: Vec<u8>,
     this_update: Timestamp,
     pub(crate) next_update: Timestamp,
+    /// Since when the gateway is known to have it; `None` if it is not.
+    pub(crate) known_since: Option<Timestamp>,
 }
 
 impl RevocationList {
@@ -36,7 +38,7 @@ impl RevocationList {
         let significant = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
         let number = number[significant..].to_vec();
         let (this_update, next_update) = (fields.this_update, fields.next_update);
-        Some(Self { list, number, this_update, next_update, der })
+        Some(Self { list, number, this_update, next_update, der, known_since: None })
     }
 
     /// Whether the list names `authority` as its issuer.
@@ -79,6 +81,11 @@ impl RevocationList {
             // An owned list has been read to its end already: an error cannot happen, and means "revoked".
             Err(_) => true,
         }
+    }
+
+    /// Whether the gateway is known to have had the list at `then`, whichever of the clocks is ahead.
+    pub(crate) fn was_known(&self, then: Timestamp) -> bool {
+        self.known_since.is_some_and(|since| then > since.plus(LIMITS.clock_skew_max))
     }
 
     /// When a newer list is due.

@@ -40,6 +40,20 @@ impl Office {
         Arc::clone(&self.federation.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A federation with the same departments and zones in which nothing is as it is here: other authorities, lists and keys.
+    /// It stands for what this one may become in time.
+    ///
+    /// # Panics
+    /// If the temporary folder cannot be written.
+    pub fn long_after(&self) -> &'static Arc<Federation> {
+        static LATER: OnceLock<Arc<Federation>> = OnceLock::new();
+        LATER.get_or_init(|| {
+            let minted = mint(&FederationPlan::default(), &self.folder.path().join("long-after"), &SystemClock);
+            let minted = minted.expect("a writable temporary folder is all that it takes");
+            Arc::new(minted.federation().expect("it was minted a moment ago"))
+        })
+    }
+
     /// Both ends see what was minted since.
     ///
     /// # Panics

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint, read_signing_key};
 use lianxin_mls::MlsIdentity;
-use lianxin_trust::{Federation, TrustBundle, sign_bundle, verify_bundle};
+use lianxin_trust::{Federation, Past, TrustBundle, sign_bundle, verify_bundle};
 use lianxin_types::{DeviceUri, SystemClock, Timestamp};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -59,8 +60,27 @@ impl Office {
         let keys = [1, 2].map(|number| read_signing_key(&self.minted.root_key_file(number)).expect("minted"));
         let note = sign_bundle(&bundle, &[("root-1", &keys[0]), ("root-2", &keys[1])]);
         let bundle = verify_bundle(&self.minted.roots().expect("minted"), &note).expect("signed");
-        let lists = self.federation.revocation_lists().map(<[u8]>::to_vec).collect();
-        Arc::new(Federation::new(bundle, lists).expect("a federation"))
+        let signed = |list: &&[u8]| Federation::new(bundle.clone(), vec![list.to_vec()]).is_ok();
+        let lists = self.federation.revocation_lists().filter(signed).map(<[u8]>::to_vec).collect();
+        Arc::new(Federation::new(bundle.clone(), lists).expect("a federation"))
+    }
+
+    /// What the federation becomes by `changes`, one bundle after the other, the first signed at `from` and each next one a minute
+    /// later, at a device that has gone through all of them.
+    pub(crate) fn went_on(&self, from: Timestamp, changes: &[fn(&mut TrustBundle)]) -> Arc<Federation> {
+        let (mut before, mut past) = (self.federation.bundle().bundle.clone(), Past::default());
+        for (number, change) in changes.iter().enumerate() {
+            let mut bundle = before.clone();
+            change(&mut bundle);
+            bundle.issued = from.plus(Duration::from_secs(60 * number as u64));
+            past = past.moved_on(&before, &bundle);
+            before = bundle;
+        }
+        let newest = before;
+        let federation = self.changed(move |bundle| {
+            (bundle.issued, bundle.departments, bundle.zones) = (newest.issued, newest.departments, newest.zones);
+        });
+        with_past(&federation, past)
     }
 
     /// An application of weijian, made for this, and the same with a renewed certificate.
@@ -85,4 +105,11 @@ fn identity(certificate: &Path, key: &Path) -> MlsIdentity {
     let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
     let key = read_signing_key(key).expect("a key").to_bytes();
     MlsIdentity { chain: vec![certificate.to_vec()], key: key.into() }
+}
+
+/// The same federation at a device that remembers `past`.
+pub(crate) fn with_past(federation: &Federation, past: Past) -> Arc<Federation> {
+    let lists = federation.revocation_lists().map(<[u8]>::to_vec).collect();
+    let made = Federation::new(federation.bundle().clone(), lists).and_then(|made| made.with_past(past));
+    Arc::new(made.expect("a federation"))
 }

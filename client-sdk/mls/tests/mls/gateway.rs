@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lianxin_mls::{CommitBundle, Invitation, LogEvent, MlsError, NewChannel, Processed, StartBundle};
 use lianxin_profile::{
-    Before, CommitSummary, GroupInfoSigner, ProfileError, Roster, check_commit, check_group_info, check_leave,
+    AsOf, Before, CommitSummary, GroupInfoSigner, ProfileError, Roster, check_commit, check_group_info, check_leave,
     check_sender, check_start, check_welcome, parse_group_info, parse_handshake, parse_tree, refused_by_library,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
@@ -102,7 +102,15 @@ impl Gateway {
         };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
         let now = SystemClock.now();
-        let summary = check_commit(&self.federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now)?;
+        let summary = check_commit(
+            &self.federation,
+            &self.crypto,
+            &staged,
+            &mls_sender,
+            &sender.uri,
+            before,
+            AsOf::arriving(now),
+        )?;
         let signer = GroupInfoSigner { leaf: summary.committer.leaf, signature_key: &summary.committer.signature_key };
         let checked = check_group_info(&self.crypto, &bundle.group_info, staged.group_context(), signer)?;
         assert!(self.heads.contains(&checked.head), "the committer's head is one of the log's");
@@ -136,7 +144,8 @@ impl Gateway {
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else { return false };
         let before = Before { roster: &self.roster, context: self.group.group_context() };
         let now = SystemClock.now();
-        check_commit(&self.federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, now).is_ok()
+        check_commit(&self.federation, &self.crypto, &staged, &mls_sender, &sender.uri, before, AsOf::arriving(now))
+            .is_ok()
     }
 
     /// Accepts a proposal to leave.

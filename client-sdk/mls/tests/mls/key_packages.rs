@@ -18,12 +18,12 @@ fn now() -> u64 {
     SystemClock.now().seconds()
 }
 
-fn base() -> KeyPackageBuilder {
+pub(crate) fn base() -> KeyPackageBuilder {
     let lifetime = Lifetime::init(now() - 60, now() + DAY);
     KeyPackage::builder().leaf_node_capabilities(capabilities()).key_package_lifetime(lifetime)
 }
 
-fn build(builder: KeyPackageBuilder, suite: Ciphersuite) -> Vec<u8> {
+pub(crate) fn build(builder: KeyPackageBuilder, suite: Ciphersuite) -> Vec<u8> {
     let (_, identity) = office().app("shenji", "app-1");
     let signer = Signer::of(&identity);
     let credential = x509_credential(&identity.chain).expect("one certificate");

@@ -8,6 +8,7 @@ mod federation;
 mod garbage;
 mod gateway;
 mod key_packages;
+mod late;
 mod membership;
 mod rejoin;
 mod removals;

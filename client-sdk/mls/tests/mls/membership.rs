@@ -7,11 +7,12 @@ use lianxin_certs_dev::Specimen;
 use lianxin_mls::{LogEvent, MlsError, Processed, Violation};
 use lianxin_profile::ProfileError;
 use lianxin_tlog::EventKind;
+use lianxin_trust::Past;
 use lianxin_types::{ChannelId, Clock as _, DepartmentId, SystemClock};
 use openmls::prelude::{GroupId, MlsGroup};
 
 use crate::device::Device;
-use crate::federation::office;
+use crate::federation::{office, with_past};
 use crate::gateway::{Gateway, body_from, join, new_channel};
 
 fn three() -> ([Device; 3], Gateway) {
@@ -131,12 +132,17 @@ fn a_member_revoked_since_does_not_break_what_it_did_before() {
     assert!(matches!(&seen, Processed::Membership { own_commit: false, .. }), "{seen:?}");
     assert_eq!(body_from(&read(&said), &weijian), Some(b"before the revocation".to_vec()));
 
-    // What it commits afterwards is refused.
+    // What it commits once the gateway has given out the list is refused.
+    let newer = with_past(&newer, Past::default().given_out(newer.revocation_lists(), moment));
+    let read = |event: &LogEvent| {
+        let (event, newer) = (event.clone(), Arc::clone(&newer));
+        shenji.run(move |mls, tx, _| mls.process(tx, &newer, &event)).expect("processed")
+    };
     gateway.feed(&weijian);
     let gone = shenji.uri.clone();
     let late = weijian.run(move |mls, tx, federation| mls.remove(tx, federation, channel, &[gone]));
     let mut late = gateway.append(EventKind::Commit, &weijian.uri, late.expect("a commit").commit);
-    late.gateway_time = moment;
+    late.gateway_time = moment.plus(Duration::from_secs(3600));
     let refused = Violation::InvalidCommit(ProfileError::CredentialRevoked);
     assert_eq!(read(&late), Processed::Hidden(refused));
 }
