@@ -10,6 +10,7 @@ mod conversation;
 mod copies;
 mod coverage;
 mod crash;
+mod due;
 mod effort;
 mod flood;
 mod forge;

@@ -244,22 +244,24 @@ impl RawDevice {
         let bundle = self.invite_bundle(channel, &packages[0]).await;
         self.commit(channel, &bundle, fresh_id()).await.expect("committed");
         self.read(channel).await;
-        other.join().await;
-        other.read(channel).await;
+        other.join_and_read(channel).await;
     }
 
     /// Joins what it was invited to and reads up to the head.
     pub(crate) async fn join_and_read(&self, channel: ChannelId) {
-        self.join().await;
+        self.join(channel).await;
         self.read(channel).await;
     }
 
-    async fn join(&self) {
+    async fn join(&self, channel: ChannelId) {
         let (control, mut frames) = self.connection.receive_stream();
         // An older invitation may still be there: its confirmation is a word on a stream that was closed behind it.
         let (inbox_id, welcome, tree) = loop {
             let frame = soon("an invitation", frames.next()).await.expect("open").expect("a frame");
             let Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } = frame else { continue };
+            if welcome.channel != channel {
+                continue;
+            }
             let wanted = GetWelcomeTree { channel: welcome.channel, sequence: welcome.head.sequence };
             if let Ok(tree) = soon("the tree", self.connection.welcome_tree(wanted)).await {
                 break (inbox_id, welcome, tree.ratchet_tree);

@@ -19,6 +19,7 @@ use crate::error::DeliveryError;
 use crate::group::{GroupState, VerifiedCommit};
 use crate::group_info::check_rejoin_head;
 use crate::key_packages::check_given_out;
+use crate::look::Swept;
 use crate::messages::check_head;
 use crate::removal::{PreparedRemoval, RemovalKey, RenewedRemoval, renew};
 use crate::report::{PreparedReport, prepare_report};
@@ -65,6 +66,7 @@ pub struct Channels {
     store: Arc<dyn ZoneStore>,
     removal_key: RwLock<Arc<RemovalKey>>,
     groups: Mutex<Cache>,
+    pub(crate) swept: Swept,
 }
 
 #[derive(Default)]
@@ -86,7 +88,8 @@ const SNAPSHOT_EVERY_COMMITS: u64 = 32;
 impl Channels {
     /// Channels of this store's zone; `removal_key` is the zone's.
     pub fn new(store: Arc<dyn ZoneStore>, removal_key: RemovalKey) -> Self {
-        Self { store, removal_key: RwLock::new(Arc::new(removal_key)), groups: Mutex::new(Cache::default()) }
+        let removal_key = RwLock::new(Arc::new(removal_key));
+        Self { store, removal_key, groups: Mutex::default(), swept: Swept::default() }
     }
 
     /// Asks for removals with another key from now on: the zone's, after a rotation. A channel that still names the one of
@@ -328,27 +331,6 @@ impl Channels {
     ) -> Result<PreparedReport, DeliveryError> {
         let (head, state) = self.current(federation, channel)?;
         prepare_report(&*self.store, &head, state, caller, report)
-    }
-
-    /// The context of a channel's group, for the guard. Blocking.
-    ///
-    /// # Errors
-    /// As [`Channels::current`].
-    pub fn context(
-        &self,
-        federation: &Federation,
-        channel: &ChannelId,
-    ) -> Result<(Arc<ChannelHead>, ChannelContext), DeliveryError> {
-        let (head, state) = self.current(federation, channel)?;
-        Ok((head, state.context().clone()))
-    }
-
-    /// The public tree of the current epoch. Blocking.
-    ///
-    /// # Errors
-    /// As [`Channels::current`].
-    pub fn tree(&self, federation: &Federation, channel: &ChannelId) -> Result<Bytes, DeliveryError> {
-        self.current(federation, channel)?.1.tree()
     }
 }
 

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use lianxin_profile::{
     ApplicationFrame, AsOf, Before, ChannelContext, CommitSummary, GroupStart, HandshakeFrame, HandshakeKind,
     ProfileError, RemovalData, Roster, check_commit, check_leave, check_removal, check_sender, check_start,
-    is_removal_sender, parse_group_info, parse_handshake, parse_tree, refused_by_library, removal_due, stored_context,
+    external_sender, is_removal_sender, parse_chain, parse_group_info, parse_handshake, parse_tree, refused_by_library,
+    removal_due, stored_context,
 };
 use lianxin_store::StoredEvent;
 use lianxin_tlog::{EventKind, Head};
@@ -19,7 +20,7 @@ use lianxin_types::{
     ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, Incarnation, Kind, Reader, Sequence, Timestamp, Writer,
 };
 use openmls::group::{ProposalStore, PublicGroup};
-use openmls::prelude::{GroupContext, ProcessedMessage, ProcessedMessageContent};
+use openmls::prelude::{Credential, GroupContext, ProcessedMessage, ProcessedMessageContent};
 use openmls_memory_storage::MemoryStorage;
 use openmls_rust_crypto::RustCrypto;
 use tls_codec::Serialize as _;
@@ -199,6 +200,31 @@ impl GroupState {
             }
         }
         Ok(due)
+    }
+
+    /// Whether `device` sits here with a certificate that is on its authority's list by `now`.
+    pub(crate) fn is_revoked(&self, federation: &Federation, device: &DeviceUri, now: Timestamp) -> bool {
+        let seat = self.roster.of(device).map(|seat| seat.leaf);
+        let mut members = self.group.members().filter(|member| seat == Some(member.index.u32()));
+        members.any(|member| is_credential_revoked(federation, &member.credential, now))
+    }
+
+    /// Whether a member's certificate is on its authority's list by `now` and nobody has asked for its removal in this epoch.
+    /// Cheap: a signature is verified only for what is on a list.
+    ///
+    /// # Errors
+    /// As [`GroupState::due`].
+    pub(crate) fn has_revoked(&self, federation: &Federation, now: Timestamp) -> Result<bool, DeliveryError> {
+        match self.group.members().any(|member| is_credential_revoked(federation, &member.credential, now)) {
+            true => Ok(!self.due(federation, now)?.is_empty()),
+            false => Ok(false),
+        }
+    }
+
+    /// Whether the channel takes Removes from this key: the one that it names as its external sender.
+    pub(crate) fn listens_to(&self, key: &RemovalKey) -> bool {
+        let ours = external_sender(self.context.zone(), &key.public());
+        self.group_context().extensions().external_senders().is_some_and(|senders| *senders == [ours])
     }
 
     /// The gateway's Remove of a member, and the state in which it waits.
@@ -388,6 +414,11 @@ fn read_snapshot(bytes: &[u8]) -> Result<SnapshotFields, DecodeError> {
 fn load(storage: &MemoryStorage, id: &openmls::group::GroupId) -> Result<PublicGroup, DeliveryError> {
     let group = PublicGroup::load(storage, id).map_err(|_| fault("stored group cannot be read"))?;
     group.ok_or(fault("stored group is incomplete"))
+}
+
+fn is_credential_revoked(federation: &Federation, credential: &Credential, now: Timestamp) -> bool {
+    let chain = parse_chain(credential).unwrap_or_default();
+    chain.iter().any(|certificate| federation.is_revoked(certificate, now))
 }
 
 /// Channels have one incarnation so far.

@@ -32,6 +32,11 @@ impl RemovalKey {
         &self.gateway
     }
 
+    /// Its public half.
+    pub(crate) fn public(&self) -> [u8; 32] {
+        self.key.verifying_key().to_bytes()
+    }
+
     /// The Remove of the member at `leaf` in this group and epoch.
     pub(crate) fn propose(&self, group: GroupId, epoch: Epoch, leaf: u32, data: &RemovalData) -> Bytes {
         removal_message(group, epoch, leaf, data, |signed| self.key.sign(signed).to_bytes()).into()
@@ -76,10 +81,11 @@ pub struct RenewedRemoval {
 }
 
 /// Asks anew, in the state behind an event that ended an epoch, for everybody who must still go; gives the state in which all
-/// of it waits.
+/// of it waits. In a channel that names another removal key nobody can be asked for: it comes back all the same, and what is
+/// due is asked for once a commit has moved the channel.
 ///
 /// # Errors
-/// [`DeliveryError::Profile`] if the channel names another removal key.
+/// [`DeliveryError::Profile`] for a credential that is none, [`DeliveryError::Group`].
 pub(crate) fn renew(
     state: GroupState,
     key: &RemovalKey,
@@ -88,6 +94,9 @@ pub(crate) fn renew(
 ) -> Result<(Vec<RenewedRemoval>, GroupState), DeliveryError> {
     let mut renewed = Vec::new();
     let mut state = state;
+    if !state.listens_to(key) {
+        return Ok((renewed, state));
+    }
     for due in state.due(federation, now)? {
         let (proposal, next) = state.ask_removal(key, &due)?;
         let context = state.context();

@@ -187,7 +187,7 @@ impl Operations {
             let permit = self.guard.engine.commit(&wanted)?;
             let invited: Vec<_> = summary.added.iter().map(|added| added.uri.clone()).collect();
             let (epoch, bytes) = (prepared.before().epoch, prepared.bytes());
-            let is_rejoin = summary.rejoined_from.is_some();
+            let (is_rejoin, is_context_changed) = (summary.rejoined_from.is_some(), summary.context_changed);
             let event = match is_rejoin {
                 true => AuditEvent::Rejoined { epoch, bytes },
                 false => {
@@ -201,6 +201,10 @@ impl Operations {
                 Err(refusal) => return Err(refusal),
                 Ok(receipt) => {
                     self.fanout.wake_inboxes(&invited);
+                    if is_context_changed {
+                        // It may name the removal key in use now, and those who must go can be asked for.
+                        self.sweep_or_warn(channel).await;
+                    }
                     return Ok(receipt);
                 }
             }
@@ -418,13 +422,29 @@ impl Operations {
         if !standing.is_some_and(|standing| standing.is_member || standing.is_known) {
             return Ok(None);
         }
-        let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
-        blocking(move || match channels.context(&guard.federation(), &channel) {
-            Ok((head, context)) => Ok(Some(Facts::new(&context, guard.standing(&head, &uri)))),
-            Err(DeliveryError::NoChannel) => Ok(None),
-            Err(error) => Err(error.into()),
-        })
-        .await?
+        let look = || {
+            let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
+            blocking(move || {
+                let federation = guard.federation();
+                match channels.look(&federation, &channel, &uri, guard.now()) {
+                    Ok(look) => Ok(Some((federation, look))),
+                    Err(DeliveryError::NoChannel) => Ok(None),
+                    Err(error) => Err(Refusal::from(error)),
+                }
+            })
+        };
+        let mut seen = look().await??;
+        if let Some((federation, before)) = seen.as_ref().filter(|(_, look)| look.is_removal_due) {
+            // The sweep goes through all channels; in this one something is about to happen now.
+            self.sweep_or_warn(channel).await;
+            self.channels.has_been_swept(federation, before);
+            seen = look().await??;
+        }
+        Ok(seen.map(|(_, look)| {
+            let standing = self.guard.standing(&look.head, &caller.uri);
+            let is_leaving = standing.is_leaving || look.is_caller_revoked;
+            Facts::new(&look.context, Standing { is_leaving, ..standing })
+        }))
     }
 
     /// As [`Operations::facts`], with the refusal recorded.

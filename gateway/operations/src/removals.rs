@@ -55,12 +55,9 @@ impl Operations {
                 }
             };
             for channel in &page {
-                match self.sweep_channel(*channel).await {
-                    Ok(count) => asked += count,
-                    Err(refusal) => {
-                        failed += 1;
-                        tracing::warn!(?channel, %refusal, "members that must go are not asked to be removed");
-                    }
+                match self.sweep_or_warn(*channel).await {
+                    Some(count) => asked += count,
+                    None => failed += 1,
                 }
             }
             looked_at += page.len();
@@ -73,6 +70,15 @@ impl Operations {
             tracing::info!(channels = looked_at, asked, failed, "looked for members that must go");
         }
         asked
+    }
+
+    /// Asks for the removal of everybody in this channel who must go; gives how many, `None` if that failed.
+    pub(crate) async fn sweep_or_warn(&self, channel: ChannelId) -> Option<usize> {
+        let asked = self.sweep_channel(channel).await;
+        if let Err(refusal) = &asked {
+            tracing::warn!(?channel, %refusal, "members that must go are not asked to be removed");
+        }
+        asked.ok()
     }
 
     async fn sweep_channel(&self, channel: ChannelId) -> Result<usize, Refusal> {
