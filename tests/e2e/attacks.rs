@@ -1,13 +1,14 @@
 //! Attacks by those who hold a good certificate, or none: each ends after a bounded number of bytes, streams or connections,
 //! and an honest department goes on working meanwhile.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use lianxin_certs_dev::AppPaths;
 use lianxin_connection::CallError;
-use lianxin_proto::messages::{Frame, Receive, Send};
+use lianxin_proto::messages::{Frame, History, Receive, Send};
 use lianxin_proto::{Problem, ReasonCode};
 use lianxin_sdk::Channel;
 use lianxin_types::{ChannelId, Clock as _, LIMITS, Sequence, SystemClock};
@@ -398,8 +399,29 @@ async fn a_department_that_floods_the_committer_is_refused_its_share_and_others_
         }
         refused
     };
-    let (_, refused) = tokio::join!(honest.talk(10), flood);
-    assert!(refused > 0, "nobody has more than its share");
+    let read = |_| async {
+        let one = History { channel, after: Sequence(0), events_max: 1 };
+        match soon("a page", flooder.connection.history(one)).await {
+            Ok(_) => 0,
+            Err(CallError::Refused(problem)) => usize::from(problem.code == ReasonCode::ResourceExhausted),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let reads = async { futures_util::future::join_all((0..50).map(read)).await.into_iter().sum::<usize>() };
+    let (_, refused, unread) = tokio::join!(honest.talk(10), flood, reads);
+    assert!(refused > 0 && unread > 0, "nobody has more than its share: {refused}, {unread}");
     assert!(zone.statistics().units_shed > 0);
     honest.talk(3).await;
+    drop((honest, flooder));
+
+    // No record each, and none is missing: the first of each minute, and then the count of all.
+    let bodies = zone.close().await.shared_bodies();
+    let mut counted = BTreeMap::new();
+    for body in bodies.iter().filter(|body| body["event"] == "calls-counted" && body["reason"] == "RESOURCE_EXHAUSTED")
+    {
+        let (minute, count) = (body["minute"].as_u64().expect("a number"), body["count"].as_u64().expect("a number"));
+        let most = counted.entry(minute).or_insert(0);
+        *most = count.max(*most);
+    }
+    assert_eq!(counted.values().sum::<u64>(), (refused + unread) as u64, "{counted:?}");
 }

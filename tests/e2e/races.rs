@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use lianxin_connection::CallError;
+use lianxin_profile::{parse_group_info, parse_tree};
 use lianxin_proto::ReasonCode;
-use lianxin_proto::channels::GetWelcomeTree;
+use lianxin_proto::channels::{GetGroupInfo, GetWelcomeTree};
 use lianxin_sdk::Event;
 use lianxin_types::{Clock as _, Sequence, SystemClock};
+use openmls::group::{ProposalStore, PublicGroup};
+use openmls_rust_crypto::OpenMlsRustCrypto;
+use openmls_traits::OpenMlsProvider as _;
 
 use crate::effort::share;
 use crate::raw::{RawDevice, fresh_id};
@@ -102,9 +107,7 @@ async fn a_certificate_that_ends_while_connected_ends_the_callers_rights() {
     // Nothing goes in any more, or it is not answered: the stream's last word says why.
     let _ended = sender.send(message(late)).await;
     let last = soon("the last word", outcomes.next()).await.expect("a word");
-    let lianxin_connection::CallError::Refused(problem) = last.expect_err("no answer to what came late") else {
-        panic!("no reason")
-    };
+    let CallError::Refused(problem) = last.expect_err("no answer to what came late") else { panic!("no reason") };
     assert_eq!(problem.code, ReasonCode::CertificateExpired);
     let bodies = zone.close().await.shared_bodies();
     assert!(bodies.iter().any(|body| body["event"] == "refused" && body["reason"] == "CERTIFICATE_EXPIRED"));
@@ -125,7 +128,7 @@ async fn the_tree_of_a_welcome_is_for_whom_it_seated() {
     let wanted = || GetWelcomeTree { channel, sequence: seated };
     assert!(!shenji.connection.welcome_tree(wanted()).await.expect("served").ratchet_tree.is_empty());
     let other = jiwei.connection.welcome_tree(wanted()).await.expect_err("not seated by it");
-    let lianxin_connection::CallError::Refused(problem) = other else { panic!("{other:?}") };
+    let CallError::Refused(problem) = other else { panic!("{other:?}") };
     assert_eq!(problem.code, ReasonCode::ChannelNotAvailable);
 }
 
@@ -179,5 +182,46 @@ async fn of_two_commits_in_one_epoch_exactly_one_is_accepted_and_both_members_go
             from.read(channel).await;
             to.read(channel).await;
         }
+    }
+}
+
+/// GroupInfo and tree are of one epoch, as openmls sees it.
+fn belong_together(group_info: &[u8], tree: &[u8]) -> bool {
+    let provider = OpenMlsRustCrypto::default();
+    let (tree, info) = (parse_tree(tree).expect("a tree"), parse_group_info(group_info).expect("a GroupInfo"));
+    PublicGroup::from_external(provider.crypto(), provider.storage(), tree, info, ProposalStore::new()).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_while_it_reads_the_public_state_gets_nothing_newer_and_every_page_is_of_one_epoch() {
+    const READERS: usize = 8;
+    let zone = Zone::start().await;
+    let [jiwei, weijian] = zone.raws(["jiwei", "weijian"]).await;
+    let channel = jiwei.channel(&["jiwei", "weijian"]).await;
+    for round in 0..share(6, 40) {
+        jiwei.add(channel, &weijian).await;
+        let bundle = jiwei.removal(channel, &weijian.uri).await;
+        let read_on = |_| async {
+            let mut pages = Vec::new();
+            loop {
+                match soon("a page", weijian.connection.group_info(GetGroupInfo { channel })).await {
+                    Ok(page) => pages.push(page),
+                    Err(CallError::Refused(problem)) => break (pages, problem.code),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        };
+        let readers = futures_util::future::join_all((0..READERS).map(read_on));
+        let (pages, removed) = tokio::join!(readers, jiwei.commit(channel, &bundle, fresh_id()));
+        let removed = removed.expect("accepted").sequence;
+        for (pages, code) in pages {
+            assert!(matches!(code, ReasonCode::NotMember | ReasonCode::ChannelNotAvailable), "{code:?}");
+            for page in pages {
+                assert!(page.sequence < removed, "round {round}: {:?} lies behind {removed:?}", page.sequence);
+                assert!(belong_together(&page.group_info, &page.ratchet_tree), "round {round}");
+            }
+        }
+        jiwei.read(channel).await;
+        weijian.lose(channel).await;
     }
 }

@@ -145,6 +145,8 @@ async fn a_false_report_is_refused_and_a_true_one_counts_once_until_the_owner_al
     assert_refused(&jiwei.commit(channel, &bundle, fresh_id()).await, ReasonCode::CommitterPaused);
     assert_refused(&jiwei.allow(channel, &jiwei.uri).await, ReasonCode::NotOwner);
     assert_refused(&shenji.allow(channel, &jiwei.uri).await, ReasonCode::NotOwner);
+    let never_here = "lianxin://jiwei/app/never-here/1".parse().expect("well formed");
+    assert_refused(&second.allow(channel, &never_here).await, ReasonCode::NotOwner);
     second.allow(channel, &jiwei.uri).await.expect("its owner allows it");
     jiwei.commit(channel, &bundle, fresh_id()).await.expect("it may commit again");
     drop((jiwei, second, shenji, weijian, outsider));

@@ -23,7 +23,7 @@ pub use error::DeliveryError;
 pub use fanout::{DeliveryFigures, Fanout};
 pub use group::GroupState;
 pub use key_packages::{PreparedKeyPackages, prepare_key_packages};
-pub use look::Look;
+pub use look::{Look, PublicState};
 pub use mailbox::Frame;
 pub use messages::{NewMessage, prepare_message};
 pub use removal::{PreparedRemoval, RemovalKey, RenewedRemoval};

@@ -26,6 +26,16 @@ pub struct Look {
     state: Sequence,
 }
 
+/// The public state of a channel's current epoch.
+pub struct PublicState {
+    /// The channel's head.
+    pub head: Arc<ChannelHead>,
+    /// As the last committer signed it, or who replaced it.
+    pub group_info: Bytes,
+    /// RFC 9420 `ratchet_tree`.
+    pub tree: Bytes,
+}
+
 /// Which state of a channel has been looked through for members that must go, and with which federation.
 #[derive(Default)]
 pub(crate) struct Swept(Mutex<HashMap<ChannelId, (Sequence, Digest)>>);
@@ -58,12 +68,20 @@ impl Channels {
         self.swept.remember(look.context.channel(), look.state, federation.digest());
     }
 
-    /// The public tree of the current epoch. Blocking.
+    /// What joins the group from outside: GroupInfo and tree of one and the same epoch. Blocking.
     ///
     /// # Errors
     /// As [`Channels::current`].
-    pub fn tree(&self, federation: &Federation, channel: &ChannelId) -> Result<Bytes, DeliveryError> {
-        self.current(federation, channel)?.1.tree()
+    pub fn public_state(&self, federation: &Federation, channel: &ChannelId) -> Result<PublicState, DeliveryError> {
+        loop {
+            let (_, state) = self.current(federation, channel)?;
+            let group_info = self.store().group_info(channel)?.ok_or(DeliveryError::NoChannel)?;
+            let head = self.store().head(channel)?.ok_or(DeliveryError::NoChannel)?;
+            // A commit that came in between has replaced both; it comes again, for commits are validated one by one.
+            if head.epoch == state.epoch() {
+                return Ok(PublicState { head, group_info, tree: state.tree()? });
+            }
+        }
     }
 }
 

@@ -34,9 +34,29 @@ pub(crate) enum Who<'a> {
 /// A count to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counted {
-    pub(crate) event: AuditEvent,
+    counter: Counter,
+    reason: &'static str,
+    minute: u64,
+    count: u64,
+}
+
+impl Counted {
+    /// What is recorded of it.
+    pub(crate) const fn event(&self) -> AuditEvent {
+        let Self { reason, minute, count, .. } = *self;
+        match &self.counter {
+            Counter::Source(source) => AuditEvent::RefusedBeforeCaller { source: *source, reason, minute, count },
+            Counter::Device(_) => AuditEvent::CallsCounted { reason, minute, count },
+        }
+    }
+
     /// Whose record it is.
-    pub(crate) caller: Option<DeviceUri>,
+    pub(crate) fn caller(&self) -> Option<&DeviceUri> {
+        match &self.counter {
+            Counter::Device(device) => device.as_ref(),
+            Counter::Source(_) => None,
+        }
+    }
 }
 
 /// How much of the refusal counts to write.
@@ -59,18 +79,6 @@ enum Counter {
 }
 
 impl Counter {
-    fn counted(&self, reason: &'static str, minute: u64, count: u64) -> Counted {
-        match self {
-            Self::Source(source) => Counted {
-                event: AuditEvent::RefusedBeforeCaller { source: *source, reason, minute, count },
-                caller: None,
-            },
-            Self::Device(caller) => {
-                Counted { event: AuditEvent::CallsCounted { reason, minute, count }, caller: caller.clone() }
-            }
-        }
-    }
-
     /// Together with all others of its sort.
     fn together(&self) -> Self {
         match self {
@@ -100,7 +108,7 @@ impl RefusalCounts {
         if counts.minutes.len() >= KEYS_MAX && !counts.minutes.contains_key(&key) {
             key.1 = key.1.together();
         }
-        let first = key.1.counted(reason, minute, 1);
+        let first = Counted { counter: key.1.clone(), reason, minute, count: 1 };
         let count = counts.minutes.entry(key).or_insert(0);
         *count += 1;
         if *count == 1 {
@@ -128,10 +136,25 @@ impl RefusalCounts {
         for key in taken {
             if let Some(count) = counts.minutes.remove(&key).filter(|count| *count > 1) {
                 let (minute, counter, reason) = key;
-                events.push(counter.counted(reason, minute, count));
+                events.push(Counted { counter, reason, minute, count });
             }
         }
         events
+    }
+
+    /// Takes back what could not be recorded; [`RefusalCounts::take`] gives it out again. Beyond so many, sources and devices are
+    /// not told apart any more, so none is lost.
+    pub(crate) fn put_back(&self, mut counted: Counted) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.firsts.len() >= KEYS_MAX {
+            counted.counter = counted.counter.together();
+            let key = |one: &Counted| (one.minute, one.counter.clone(), one.reason);
+            if let Some(kept) = counts.firsts.iter_mut().find(|kept| key(kept) == key(&counted)) {
+                kept.count += counted.count;
+                return;
+            }
+        }
+        counts.firsts.push(counted);
     }
 }
 
@@ -141,7 +164,7 @@ mod tests {
     use lianxin_types::SystemRandom;
 
     fn counted(events: Vec<Counted>) -> Vec<(&'static str, u64, u64)> {
-        let figures = |counted: Counted| match counted.event {
+        let figures = |counted: Counted| match counted.event() {
             AuditEvent::RefusedBeforeCaller { reason, minute, count, .. } => (reason, minute, count),
             other => panic!("{other:?}"),
         };
@@ -183,8 +206,8 @@ mod tests {
         counts.count(Who::Caller(&device), "often", Timestamp(0));
         let of = |count| AuditEvent::CallsCounted { reason: "often", minute: 0, count };
         let all = counts.take(Timestamp(0), Flush::Everything);
-        let expect = [1, 2].map(|count| Counted { event: of(count), caller: Some(device.clone()) });
-        assert_eq!(all, expect);
+        assert_eq!(all.iter().map(Counted::event).collect::<Vec<_>>(), [of(1), of(2)]);
+        assert!(all.iter().all(|counted| counted.caller() == Some(&device)));
     }
 
     #[test]
@@ -195,8 +218,29 @@ mod tests {
             counts.count(Who::Caller(&device), "often", Timestamp(0));
         }
         let all = counts.take(Timestamp(0), Flush::Everything);
-        let together: Vec<_> = all.iter().filter(|counted| counted.caller.is_none()).collect();
+        let together = all.iter().filter(|counted| counted.caller().is_none());
         let of = |count| AuditEvent::CallsCounted { reason: "often", minute: 0, count };
-        assert_eq!(together.iter().map(|counted| &counted.event).collect::<Vec<_>>(), [&of(1), &of(10)]);
+        assert_eq!(together.map(Counted::event).collect::<Vec<_>>(), [of(1), of(10)]);
+    }
+
+    #[test]
+    fn what_could_not_be_recorded_is_given_out_again_and_none_is_lost() {
+        let counts = RefusalCounts::new(&SystemRandom);
+        let sources = KEYS_MAX as u64 + 100;
+        let total = |events: &[(&'static str, u64, u64)]| events.iter().map(|(_, _, count)| *count).sum::<u64>();
+        for minute in 0..2 {
+            for number in 0..sources {
+                counts.count(Who::Source(&number.to_be_bytes()), "unknown", Timestamp::from_seconds(60 * minute));
+            }
+            // The zone does not write: everything comes back, time and again.
+            for _ in 0..3 {
+                let taken = counts.take(Timestamp::from_seconds(60 * minute), Flush::FinishedMinutes);
+                taken.into_iter().for_each(|counted| counts.put_back(counted));
+            }
+        }
+        let all = counted(counts.take(Timestamp(0), Flush::Everything));
+        // Everybody once, and in each minute the first of those who are counted together once more.
+        assert_eq!(total(&all), 2 * (sources + 1));
+        assert!(all.len() <= KEYS_MAX + 4, "{}", all.len());
     }
 }

@@ -12,7 +12,7 @@ use lianxin_types::{Clock, DeviceUri, Digest, LIMITS, Random, Sequence, Timestam
 use tokio_util::task::TaskTracker;
 
 use crate::claim_rate::ClaimRates;
-use crate::counts::{Counted, Flush, RefusalCounts, Who};
+use crate::counts::{Flush, RefusalCounts, Who};
 use crate::guard::{Guard, plain};
 use crate::pace::Pace;
 use crate::pressure::{Level, Pressure};
@@ -173,8 +173,11 @@ impl Operations {
     }
 
     async fn flush_counts(&self, flush: Flush) {
-        for Counted { event, caller } in self.guard.counts.take(self.guard.now(), flush) {
-            self.record_of(event, caller.as_ref()).await;
+        for counted in self.guard.counts.take(self.guard.now(), flush) {
+            if !self.record_of(counted.event(), counted.caller()).await {
+                // The zone does not write now; the next round tries again.
+                self.guard.counts.put_back(counted);
+            }
         }
     }
 
@@ -226,11 +229,14 @@ impl Operations {
         self.record_of(event, None).await;
     }
 
-    async fn record_of(&self, event: AuditEvent, caller: Option<&DeviceUri>) {
-        let Ok(audit) = self.guard.record(&event, caller, None, None, 0) else { return };
-        if self.guard.commit(plain(audit)).await.is_err() {
+    /// Whether it was accepted.
+    async fn record_of(&self, event: AuditEvent, caller: Option<&DeviceUri>) -> bool {
+        let Ok(audit) = self.guard.record(&event, caller, None, None, 0) else { return false };
+        let accepted = self.guard.commit(plain(audit)).await.is_ok();
+        if !accepted {
             tracing::error!(event = event.name(), "audit record of the gateway itself was not accepted");
         }
+        accepted
     }
 
     /// The answer to a call, with a refusal recorded; its record names the channel only if the caller may. `again` makes the

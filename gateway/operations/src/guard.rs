@@ -99,8 +99,9 @@ impl Guard {
         })
     }
 
-    /// Records a refusal and hands it back. If it cannot be recorded the caller learns only that. That there was too much at
-    /// once is counted per device, reason and minute (PROTOCOL 8): a flood must not fill the log.
+    /// Records a refusal and hands it back. If it cannot be recorded, because the department's share of the queue is taken or
+    /// the zone does not write, it is counted, and the caller learns only why. That there was too much at once is counted per
+    /// device, reason and minute (PROTOCOL 8): a flood must not fill the log.
     pub(crate) async fn refuse(
         &self,
         caller: &DeviceUri,
@@ -119,12 +120,18 @@ impl Guard {
             Ok(audit) => self.commit_for(caller, plain(audit)).await.map(|_| ()),
             Err(fault) => Err(fault),
         };
-        let answered = audited.map_or_else(|fault| fault, |()| refusal);
+        let answered = match audited {
+            Ok(()) => refusal,
+            Err(fault) => {
+                self.counts.count(Who::Caller(caller), refusal.name(), self.now());
+                fault
+            }
+        };
         self.statistics.refusal(answered.name());
         answered
     }
 
-    /// Records a read before it is served.
+    /// Records a read before it is served. What cannot be recorded is refused, and that is counted.
     pub(crate) async fn record_read(
         &self,
         event: AuditEvent,
@@ -136,8 +143,10 @@ impl Guard {
             Ok(audit) => self.commit_for(caller, plain(audit)).await,
             Err(fault) => Err(fault),
         };
-        // What cannot be recorded is refused, and that refusal goes past `refuse`.
-        recorded.inspect_err(|refusal| self.statistics.refusal(refusal.name()))
+        recorded.inspect_err(|refusal| {
+            self.counts.count(Who::Caller(caller), refusal.name(), self.now());
+            self.statistics.refusal(refusal.name());
+        })
     }
 
     /// Runs to its end even if the caller goes away: what is accepted must also become current and wake its recipients.

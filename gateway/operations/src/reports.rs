@@ -88,7 +88,13 @@ impl Operations {
             return Ok(Receipt::again(accepted));
         }
         let facts = self.facts(caller, channel).await?;
+        // Whether there is such a device, the policy cannot know: a name that was never here must not enter the channel's state.
+        let head = self.guard.store.head(&channel)?;
+        let was_here = head.is_some_and(|head| self.guard.standing(&head, &committer).was_member);
         let permit = self.guard.engine.allow_committer(&self.request(caller, facts.as_ref()), &committer)?;
+        if !was_here {
+            return Err(Refusal::NotOwner);
+        }
         let version = permit.policy_version();
         let event = AuditEvent::CommitterAllowed { committer: committer.clone() };
         let effects = vec![Effect::AllowCommitter { channel, device: committer }];
