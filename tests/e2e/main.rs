@@ -13,6 +13,7 @@ mod crash;
 mod due;
 mod effort;
 mod flood;
+mod follow;
 mod forge;
 mod full_disk;
 mod handshakes;

@@ -20,7 +20,8 @@ pub(crate) async fn assert_recorded(zone: Zone, codes: &[ReasonCode]) -> Vec<ser
     let bodies = zone.close().await.shared_bodies();
     for code in codes {
         let found = bodies.iter().any(|body| {
-            body["event"] == "refused"
+            // What is behind a refused message is counted.
+            (body["event"] == "refused" || body["event"] == "calls-counted")
                 && format!("REASON_CODE_{}", body["reason"].as_str().unwrap_or_default()) == code.as_str_name()
         });
         assert!(found, "{code:?} has no audit record");

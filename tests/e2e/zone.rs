@@ -195,6 +195,11 @@ impl Closed {
         audit(&*self.store)
     }
 
+    /// What the gateway left.
+    pub(crate) fn store(&self) -> &dyn ZoneStore {
+        &*self.store
+    }
+
     /// The JCS bodies of all shared parts, in order.
     pub(crate) fn shared_bodies(&self) -> Vec<serde_json::Value> {
         let parts = self.audit().into_iter().map(|record| record.parts[0].body.clone());

@@ -75,11 +75,11 @@ pub struct Subscription {
     frames: mpsc::Receiver<Arc<Frame>>,
     followed: BTreeMap<ChannelId, Followed>,
     inbox_after: u64,
+    is_inbox_behind: bool,
     ready: VecDeque<Delivery>,
 }
 
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
-const INBOX_ITEMS_AT_ONCE: usize = 32;
 
 impl Subscription {
     /// A stream for `device` that follows nothing but its inbox yet.
@@ -87,7 +87,7 @@ impl Subscription {
         let (mailbox, frames) = Mailbox::new();
         fanout.add_device(device.clone(), &mailbox);
         let (followed, ready) = (BTreeMap::new(), VecDeque::new());
-        Self { device, store, fanout, clock, mailbox, frames, followed, inbox_after: 0, ready }
+        Self { device, store, fanout, clock, mailbox, frames, followed, inbox_after: 0, is_inbox_behind: false, ready }
     }
 
     /// Follows the permit's channel behind `after`, but never before the device's own seat.
@@ -119,6 +119,11 @@ impl Subscription {
         self.followed.remove(channel);
     }
 
+    /// The last invitation that was given out; ids ascend.
+    pub fn inbox_given(&self) -> u64 {
+        self.inbox_after
+    }
+
     /// Channels followed now.
     pub fn followed_count(&self) -> usize {
         self.followed.len()
@@ -144,8 +149,9 @@ impl Subscription {
                     followed.is_behind = true;
                 }
             }
-            if self.mailbox.take_inbox() {
-                self.read_inbox()?;
+            self.is_inbox_behind |= self.mailbox.take_inbox();
+            if self.is_inbox_behind {
+                self.read_inbox().await?;
                 continue;
             }
             let behind = self.followed.iter().find(|(_, state)| state.is_behind).map(|(channel, _)| *channel);
@@ -231,11 +237,14 @@ impl Subscription {
         Ok(head.members.get(&self.device).is_some_and(|member| member.joined <= sequence))
     }
 
-    fn read_inbox(&mut self) -> Result<(), StoreError> {
-        let entries = self.store.inbox(&self.device, self.inbox_after, INBOX_ITEMS_AT_ONCE)?;
-        if !entries.is_empty() {
-            self.mailbox.mark_inbox();
-        }
+    /// Gives out one invitation: each can be as large as a frame. State changes only behind the await.
+    async fn read_inbox(&mut self) -> Result<(), StoreError> {
+        let (store, device, after) = (Arc::clone(&self.store), self.device.clone(), self.inbox_after);
+        let read = move || store.inbox(&device, after, 1);
+        let entries = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
+        self.is_inbox_behind = !entries.is_empty();
         for entry in entries {
             self.inbox_after = entry.id;
             self.ready.push_back(Delivery::Inbox(entry));

@@ -99,9 +99,9 @@ impl Guard {
         })
     }
 
-    /// Records a refusal and hands it back. If it cannot be recorded, because the department's share of the queue is taken or
-    /// the zone does not write, it is counted, and the caller learns only why. That there was too much at once is counted per
-    /// device, reason and minute (PROTOCOL 8): a flood must not fill the log.
+    /// Records a refusal and hands it back. Only that there was too much at once, and what is behind a refused message, is
+    /// counted per device, reason and minute (PROTOCOL 8): neither a flood nor the window of a stream must fill the log. If it cannot be recorded, because the department's share of the queue is taken or
+    /// the zone does not write, it is counted, too, and the caller learns only why.
     pub(crate) async fn refuse(
         &self,
         caller: &DeviceUri,
@@ -109,7 +109,7 @@ impl Guard {
         channel: Option<ChannelId>,
         refusal: Refusal,
     ) -> Refusal {
-        if refusal == Refusal::ResourceExhausted {
+        if matches!(refusal, Refusal::ResourceExhausted | Refusal::BehindRefused) {
             self.statistics.refusal(refusal.name());
             self.counts.count(Who::Caller(caller), refusal.name(), self.now());
             return refusal;

@@ -8,6 +8,7 @@
 mod channels;
 mod claim_rate;
 mod counts;
+mod cursors;
 mod directory;
 mod gate;
 mod group_info;

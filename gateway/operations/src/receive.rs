@@ -1,5 +1,6 @@
 //! The Receive stream: permits for what is followed, and confirmations.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lianxin_audit::AuditEvent;
@@ -9,8 +10,9 @@ use lianxin_store::Effect;
 use lianxin_types::{ChannelId, LIMITS, Sequence};
 use tokio::sync::watch;
 
+use crate::cursors::Cursors;
 use crate::gate::Operations;
-use crate::guard::unit;
+use crate::guard::{blocking, unit};
 use crate::pressure::Level;
 use crate::refusal::Refusal;
 use crate::statistics::OpenStream;
@@ -25,6 +27,9 @@ pub struct Receiver {
     watch: Watch,
     /// The level of pressure; catch-up waits for it.
     pressure: watch::Receiver<Level>,
+    cursors: Cursors,
+    /// Invitations that the device has confirmed on this stream.
+    confirmed: BTreeSet<u64>,
     _open: (OpenStream, StreamPlace),
 }
 
@@ -54,20 +59,29 @@ impl Operations {
         let open = (self.guard.statistics.open_receive(), place);
         let pressure = self.guard.pressure.watch();
         let watch = Watch::new(Arc::clone(&self.guard), caller, "receive", Opening::StatesTrust);
-        Ok(Receiver { operations: self.clone(), caller: caller.clone(), subscription, watch, pressure, _open: open })
+        let (cursors, confirmed) = (Cursors::default(), BTreeSet::new());
+        let (operations, caller) = (self.clone(), caller.clone());
+        Ok(Receiver { operations, caller, subscription, watch, pressure, cursors, confirmed, _open: open })
     }
 }
 
 impl Receiver {
-    /// Follows a channel behind `after`.
+    /// Waits for the device's turn to follow one more channel. The stream waits with it; whatever ends the stream should end the
+    /// wait.
+    pub fn turn_to_follow(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (guard, device) = (Arc::clone(&self.operations.guard), self.caller.uri.clone());
+        async move { guard.pace_follow(&device).await }
+    }
+
+    /// Follows a channel behind `after`; ask for the turn first.
     ///
     /// # Errors
-    /// [`Refusal::ChannelNotAvailable`], [`Refusal::NotMember`], [`Refusal::LimitReached`]; the stream goes on.
+    /// [`Refusal::ChannelNotAvailable`], [`Refusal::NotMember`], [`Refusal::LimitReached`], [`Refusal::BadHead`] if `after` lies
+    /// ahead of the log; the stream goes on.
     pub async fn follow(&mut self, channel: ChannelId, after: Sequence) -> FollowAnswer {
         const ACTION: &str = "follow";
         let operations = self.operations.clone();
         self.check_caller(ACTION).await?;
-        operations.guard.pace_follow(&self.caller.uri).await;
         let is_new = !self.subscription.is_following(&channel);
         if is_new && self.subscription.followed_count() >= LIMITS.device_channels_max {
             let refusal = Refusal::LimitReached { limit: LIMITS.device_channels_max as u64 };
@@ -76,6 +90,11 @@ impl Receiver {
         let facts = operations.audited_facts(&self.caller, ACTION, channel).await?;
         let permit = operations.guard.engine.follow(&operations.request(&self.caller, facts.as_ref()));
         let permit = operations.permitted(&self.caller, ACTION, facts.as_ref(), permit).await?;
+        let head = operations.guard.store.head(&channel)?;
+        if head.is_none_or(|head| after > head.head.sequence) {
+            // The device has seen more than this log has: one of the two is an old copy.
+            return Err(operations.guard.refuse(&self.caller.uri, ACTION, Some(channel), Refusal::BadHead).await);
+        }
         let event = AuditEvent::Followed { after: after.0 };
         let version = permit.policy_version();
         operations.guard.record_read(event, &self.caller.uri, Some(channel), version).await?;
@@ -87,21 +106,19 @@ impl Receiver {
         self.subscription.unfollow(channel);
     }
 
-    /// What the device has stored: cursors as a hint, which is not recorded, inbox items for good.
+    /// What the device has stored: cursors as a hint, which is merged now and then and not recorded, invitations for good. What
+    /// was not given out on this stream is passed over.
     ///
     /// # Errors
     /// [`Refusal::ZoneUnavailable`]; the stream should end then.
-    pub async fn confirm(&mut self, cursors: &[(ChannelId, Sequence)], inbox_ids: Vec<u64>) -> Result<(), Refusal> {
+    pub async fn confirm(&mut self, cursors: &[(ChannelId, Sequence)], mut inbox_ids: Vec<u64>) -> Result<(), Refusal> {
         let guard = &self.operations.guard;
-        let known: Vec<_> = cursors
-            .iter()
-            .filter(|(channel, _)| {
-                let head = guard.store.head(channel).ok().flatten();
-                head.is_some_and(|head| head.members.contains_key(&self.caller.uri))
-            })
-            .copied()
-            .collect();
-        guard.store.cursor_merge(&self.caller.uri, &known)?;
+        let now = guard.clock.monotonic();
+        for (channel, sequence) in cursors.iter().filter(|(channel, _)| self.subscription.is_following(channel)) {
+            self.cursors.note(*channel, *sequence, now);
+        }
+        let given = self.subscription.inbox_given();
+        inbox_ids.retain(|id| *id <= given && self.confirmed.insert(*id));
         if !inbox_ids.is_empty() {
             let event = AuditEvent::InboxConfirmed { items: inbox_ids.len() };
             let audit = guard.record(&event, Some(&self.caller.uri), None, None, 0)?;
@@ -119,6 +136,14 @@ impl Receiver {
     /// [`Refusal::ZoneUnavailable`] if the zone cannot be read; the stream ends then.
     pub async fn next(&mut self) -> Result<Delivery, Refusal> {
         loop {
+            let due = self.cursors.due();
+            let clock = Arc::clone(&self.operations.guard.clock);
+            let merge = async {
+                match due {
+                    Some(due) => clock.sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
             let catch_up = match *self.pressure.borrow_and_update() {
                 Level::Calm | Level::Busy => CatchUp::Now,
                 Level::Strained => CatchUp::Later,
@@ -128,9 +153,31 @@ impl Receiver {
                 refusal = self.watch.ended() => return Err(refusal),
                 // The guard lives as long as this stream, and the pressure as long as the guard.
                 _changed = self.pressure.changed() => {}
+                () = merge => self.merge_cursors().await?,
                 delivery = self.subscription.next(catch_up) => return Ok(delivery?),
             }
         }
+    }
+
+    /// Writes what the device has confirmed and is not written yet; to be called when the stream is over, whatever ended it.
+    ///
+    /// # Errors
+    /// [`Refusal::ZoneUnavailable`]: then the hint is lost, and the device knows better.
+    pub async fn merge_cursors(&mut self) -> Result<(), Refusal> {
+        let cursors = self.cursors.take();
+        if cursors.is_empty() {
+            return Ok(());
+        }
+        let (store, device) = (Arc::clone(&self.operations.guard.store), self.caller.uri.clone());
+        blocking(move || {
+            let mut known = Vec::with_capacity(cursors.len());
+            for (channel, sequence) in cursors {
+                let head = store.head(&channel)?.filter(|head| head.members.contains_key(&device));
+                known.extend(head.map(|head| (channel, sequence.min(head.head.sequence))));
+            }
+            Ok(store.cursor_merge(&device, &known)?)
+        })
+        .await?
     }
 
     /// Waits until the stream must end although there may be more to come, and gives the reason. Cancel-safe up to that

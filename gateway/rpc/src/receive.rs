@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use lianxin_operations::{Caller, Delivery, Receiver, Refusal};
 use lianxin_proto::messages::{self, Frame, v1};
 use lianxin_types::LIMITS;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -75,6 +75,9 @@ impl ReceiveStream {
             Ok(()) => self.serve(requests).await,
             Err(lost) => End::Lost(lost),
         };
+        if let Err(refusal) = self.receiver.merge_cursors().await {
+            tracing::debug!(%refusal, "how far the device has read is not written");
+        }
         let closed = |refusal| Frame::Closed { channel: None, reason: to_problem(refusal) }.into();
         match ended {
             End::Lost(Lost::Gone) => {}
@@ -103,7 +106,7 @@ impl ReceiveStream {
                 () = stopped(&mut stopping) => return Err(Refusal::ShuttingDown.into()),
                 () = self.frames.gone() => return Err(Lost::Gone.into()),
                 request = asked.recv() => match request {
-                    Some(Ok(request)) => self.ask(request).await?,
+                    Some(Ok(request)) => self.ask(request, &mut stopping).await?,
                     Some(Err(refusal)) => {
                         return Err(self.face.operations().refused(&self.caller, unread::ACTION, refusal).await.into());
                     }
@@ -122,7 +125,7 @@ impl ReceiveStream {
         }
     }
 
-    async fn ask(&mut self, request: v1::ReceiveRequest) -> Result<(), End> {
+    async fn ask(&mut self, request: v1::ReceiveRequest, stopping: &mut watch::Receiver<bool>) -> Result<(), End> {
         let request = match messages::Receive::try_from(request) {
             Ok(request) => request,
             Err(error) => {
@@ -132,6 +135,14 @@ impl ReceiveStream {
         };
         match request {
             messages::Receive::Follow { channel, after } => {
+                let turn = self.receiver.turn_to_follow();
+                tokio::select! {
+                    biased;
+                    () = stopped(stopping) => return Err(Refusal::ShuttingDown.into()),
+                    () = self.frames.gone() => return Err(Lost::Gone.into()),
+                    refusal = self.receiver.ended() => return Err(refusal.into()),
+                    () = turn => {}
+                }
                 if let Err(refusal) = self.receiver.follow(channel, after).await {
                     let closed = Frame::Closed { channel: Some(channel), reason: to_problem(&refusal) };
                     self.frames.give(closed.into(), SMALL_FRAME_BYTES).await?;

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use lianxin_policy::{ChannelFacts, Engine, Follow, Permit, Request};
@@ -283,4 +284,37 @@ async fn while_catch_up_waits_what_is_live_goes_on_and_what_is_missing_comes_aft
     };
     assert_eq!((*live.channel(), live.first()), (channel(1), Sequence(3)));
     assert_eq!(until(&mut subscription, 1).await.0, [1], "the other channel, once it may be read");
+}
+
+#[tokio::test]
+async fn invitations_are_given_out_one_by_one_in_order_and_a_dropped_call_loses_none() {
+    const INVITATIONS: u64 = 40;
+    let zone = Zone::open();
+    let (creator, other) = (device(0), device(1));
+    zone.accept(start(channel(1), &creator));
+    for number in 0..INVITATIONS {
+        let mut unit = commit_of(&creator, number, vec![], vec![]);
+        unit.effects.push(Effect::Welcome {
+            recipients: vec![other.clone()],
+            inviter: creator.clone(),
+            welcome: Bytes::from(vec![u8::try_from(number).expect("few"); 64 * 1024]),
+            tree: Bytes::from_static(b"tree"),
+        });
+        zone.accept(unit);
+    }
+    let mut invited = zone.subscribe(other);
+    let mut given = Vec::new();
+    while given.len() < INVITATIONS as usize {
+        // Asked once and dropped, wherever it has come by then.
+        let asked = std::pin::pin!(invited.next(CatchUp::Now)).poll(&mut Context::from_waker(Waker::noop()));
+        let delivery = match asked {
+            Poll::Ready(delivery) => delivery,
+            Poll::Pending => invited.next(CatchUp::Now).await,
+        };
+        let Delivery::Inbox(entry) = delivery.expect("readable") else { continue };
+        assert!(invited.ready.is_empty(), "no other one waits in memory");
+        assert_eq!(invited.inbox_given(), entry.id);
+        given.push(u64::from(entry.welcome[0]));
+    }
+    assert_eq!(given, (0..INVITATIONS).collect::<Vec<_>>());
 }
