@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use lianxin_proto::ReasonCode;
+use lianxin_proto::key_packages::Publish;
 use lianxin_sdk::{Classification, Event, Label};
 use lianxin_types::{ChannelId, Clock as _, Epoch, Sequence, SystemClock, Timestamp};
 
-use crate::raw::{Answer, RawDevice, fresh_id};
+use crate::raw::{Answer, RawDevice, answer, fresh_id};
 use crate::talk::{accept, create, event, receive, send, soon, texts};
 use crate::zone::Zone;
 
@@ -159,7 +160,7 @@ async fn nobody_speaks_for_another() {
         welcome: None,
         group_info: bundle.group_info.into(),
     };
-    assert_refused(&crate::raw::answer(thief.commit(commit).await), ReasonCode::SenderMismatch);
+    assert_refused(&answer(thief.commit(commit).await), ReasonCode::SenderMismatch);
     for client in [jiwei, weijian] {
         client.close().await.expect("closes");
     }
@@ -308,4 +309,33 @@ async fn a_commit_is_public_and_names_a_head_of_its_own_epoch() {
     let (mine, yours) = (jiwei.view(channel).await, shenji.view(channel).await);
     assert_eq!((mine.head, mine.epoch_authenticator), (yours.head, yours.epoch_authenticator));
     assert_recorded(zone, &[ReasonCode::InvalidMls, ReasonCode::BadHead]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_would_leave_nobody_behind_cannot_leave() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.raws(["jiwei", "shenji"]).await;
+    let alone = jiwei.channel(&["jiwei"]).await;
+    let proposal = jiwei.leave_proposal(alone).await;
+    assert_refused(&jiwei.leave(alone, proposal).await, ReasonCode::ProposalNotAllowed);
+
+    let channel = jiwei.channel(&["jiwei", "shenji"]).await;
+    jiwei.add(channel, &shenji).await;
+    let (first, second) = (jiwei.leave_proposal(channel).await, shenji.leave_proposal(channel).await);
+    jiwei.leave(channel, first).await.expect("the other one stays");
+    assert_refused(&shenji.leave(channel, second).await, ReasonCode::ProposalNotAllowed);
+    drop((jiwei, shenji));
+    assert_recorded(zone, &[ReasonCode::ProposalNotAllowed]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_packages_as_others_of_their_kind_are_another_call() {
+    let zone = Zone::start().await;
+    let [jiwei] = zone.raws(["jiwei"]).await;
+    let [one, two]: [Bytes; 2] = jiwei.key_packages(2).await.try_into().expect("two");
+    let id = fresh_id();
+    let both = Publish { id, key_packages: vec![one.clone(), two.clone()], last_resort: None };
+    soon("an answer", jiwei.connection.publish(both)).await.expect("published");
+    let other = Publish { id, key_packages: vec![one], last_resort: Some(two) };
+    assert_refused(&answer(soon("an answer", jiwei.connection.publish(other)).await), ReasonCode::IdReused);
 }

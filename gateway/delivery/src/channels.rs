@@ -295,6 +295,7 @@ impl Channels {
     ) -> Result<PreparedLeave, DeliveryError> {
         let (before, state) = self.current(federation, channel)?;
         let verified = state.verify_leave(caller, &proposal)?;
+        verified.next.check_somebody_stays()?;
         check_head(&*self.store, channel, &verified.head)?;
         Ok(PreparedLeave { next: verified.next, head: verified.head, proposal, before })
     }

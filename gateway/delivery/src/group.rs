@@ -3,7 +3,7 @@
 //! A state never changes. A commit or proposal makes the next state beside it, and whoever holds the current one goes on
 //! reading; the next becomes current once the store has the event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -158,6 +158,9 @@ impl GroupState {
         let mut next = self.copy()?;
         let merged = next.group.merge_commit(&next.storage, *staged);
         merged.map_err(|_| fault("a verified commit cannot be merged"))?;
+        if !summary.roster.matches(next.group.members()) {
+            return Err(fault("the members are not those that the commit makes"));
+        }
         next.roster = summary.roster.clone();
         next.context = summary.context.clone();
         Ok(VerifiedCommit { summary, next, head })
@@ -177,6 +180,26 @@ impl GroupState {
         let queued = next.group.add_proposal(&next.storage, *queued);
         queued.map_err(|_| fault("a verified proposal cannot be queued"))?;
         Ok(VerifiedLeave { next, head })
+    }
+
+    /// Somebody must be there who can commit what waits. Whoever leaves last leaves nothing behind that could be committed: its
+    /// channel ends with its label.
+    ///
+    /// # Errors
+    /// [`ProfileError::ProposalNotAllowed`] if everybody goes.
+    pub(crate) fn check_somebody_stays(&self) -> Result<(), DeliveryError> {
+        let waiting = self.group.queued_proposals(&self.storage).map_err(|_| fault("proposals cannot be read"))?;
+        let going: BTreeSet<u32> = waiting
+            .iter()
+            .filter_map(|(_, proposal)| {
+                check_leave(proposal, &self.roster).or(check_removal(proposal, &self.roster)).ok()
+            })
+            .map(|seat| seat.leaf)
+            .collect();
+        match going.len() < self.roster.len() {
+            true => Ok(()),
+            false => Err(ProfileError::ProposalNotAllowed { proposal: "the last member cannot leave" }.into()),
+        }
     }
 
     /// The members that must go at `now` and whose Remove the gateway has not asked for in this epoch, ascending by leaf.

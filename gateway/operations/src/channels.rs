@@ -87,8 +87,8 @@ impl Operations {
         }
         let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
         let (uri, now) = (caller.uri.clone(), self.guard.now());
-        let prepared =
-            blocking(move || channels.verify_start(&guard.federation(), &uri, group_info, &tree, now)).await??;
+        let verify = move || channels.verify_start(&guard.federation(), &uri, group_info, &tree, now);
+        let prepared = self.guard.validate(&caller.uri, verify).await??;
         let standing =
             Standing { is_member: true, is_known: true, is_leaving: false, is_paused: false, was_member: true };
         let facts = Facts::new(prepared.context(), standing);
@@ -192,7 +192,7 @@ impl Operations {
         let turn = self.channels.turn(&channel);
         let turn = turn.acquire_owned().await.map_err(|_| Refusal::ShuttingDown)?;
         let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
-        let prepared = blocking(move || {
+        let prepared = self.guard.validate(&caller.uri, move || {
             let verified = channels.verify_commit(&guard.federation(), &uri, &channel, bundle, now);
             drop(turn);
             verified
@@ -253,8 +253,8 @@ impl Operations {
             let permit = self.guard.engine.leave(&self.request(caller, facts.as_ref()))?;
             let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
             let proposal = proposal.clone();
-            let prepared =
-                blocking(move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal)).await??;
+            let verify = move || channels.verify_leave(&guard.federation(), &uri, &channel, proposal);
+            let prepared = self.guard.validate(&caller.uri, verify).await??;
             let event = AuditEvent::LeaveProposed { epoch: prepared.epoch() };
             let version = permit.policy_version();
             let write = prepared.into_write(&permit);

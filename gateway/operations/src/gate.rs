@@ -106,7 +106,8 @@ impl Operations {
             pace: Pace::default(),
             streams: Arc::default(),
             claims: ClaimRates::default(),
-            turns: Turns::default(),
+            copies: Turns::new(1),
+            validations: Turns::new(std::thread::available_parallelism().map_or(1, |all| all.get() / 2)),
             tasks: TaskTracker::new(),
         };
         Self { guard: Arc::new(guard), channels, fanout: parts.fanout }

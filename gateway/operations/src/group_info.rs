@@ -9,7 +9,7 @@ use lianxin_store::Idempotency;
 use lianxin_types::{ChannelId, Digest, IdempotencyId};
 
 use crate::gate::{Operations, Receipt};
-use crate::guard::{blocking, unit};
+use crate::guard::unit;
 use crate::refusal::Refusal;
 
 impl Operations {
@@ -45,7 +45,8 @@ impl Operations {
         let permit = self.guard.engine.replace_group_info(&self.request(caller, facts.as_ref()))?;
         let version = permit.policy_version();
         let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
-        let effect = blocking(move || channels.verify_group_info(&guard.federation(), &permit, group_info)).await??;
+        let verify = move || channels.verify_group_info(&guard.federation(), &permit, group_info);
+        let effect = self.guard.validate(&caller.uri, verify).await??;
         let event = AuditEvent::GroupInfoReplaced { epoch: effect.epoch() };
         let audit = self.guard.record(&event, Some(&caller.uri), Some(channel), None, version)?;
         let accepted = self.guard.commit(unit(None, Some(scope), vec![effect.into_effect()], audit)).await?;

@@ -11,7 +11,7 @@ use lianxin_store::{
     ZoneStore,
 };
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Timestamp, Writer};
+use lianxin_types::{ChannelId, Clock, DepartmentId, DeviceUri, Digest, Timestamp, Writer};
 use tokio_util::task::TaskTracker;
 
 use crate::claim_rate::ClaimRates;
@@ -37,7 +37,9 @@ pub(crate) struct Guard {
     pub(crate) streams: Arc<DeviceStreams>,
     pub(crate) claims: ClaimRates,
     /// Claims that are being judged, so that copies of one are counted once.
-    pub(crate) turns: Turns,
+    pub(crate) copies: Turns<Idempotency>,
+    /// Validations, so that no department takes all processors.
+    pub(crate) validations: Turns<DepartmentId>,
     /// Work that goes on when its caller is gone; the composition waits for it at the end.
     pub(crate) tasks: TaskTracker,
 }
@@ -147,6 +149,21 @@ impl Guard {
             self.counts.count(Who::Caller(caller), refusal.name(), self.now());
             self.statistics.refusal(refusal.name());
         })
+    }
+
+    /// Runs a validation of this caller's where blocking is allowed, in its department's turn.
+    pub(crate) async fn validate<T: Send + 'static>(
+        &self,
+        caller: &DeviceUri,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turn = self.validations.take(caller.department()).await;
+        blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        })
+        .await
     }
 
     /// Runs to its end even if the caller goes away: what is accepted must also become current and wake its recipients.

@@ -27,7 +27,10 @@ impl Operations {
         last_resort: Option<Bytes>,
     ) -> Result<Receipt, Refusal> {
         const ACTION: &str = "publish-key-packages";
-        let bytes_hash = hash_of(one_time.iter().chain(&last_resort).map(|bytes| &bytes[..]));
+        // Which of them is the last resort is part of what is asked.
+        let [first, second] =
+            [hash_of(one_time.iter().map(|bytes| &bytes[..])), hash_of(last_resort.iter().map(|bytes| &bytes[..]))];
+        let bytes_hash = hash_of([&first.0[..], &second.0[..]]);
         let scope = Idempotency { device: caller.uri.clone(), channel: None, call: ACTION, id, bytes_hash };
         let done = self.publish(caller, scope.clone(), one_time, last_resort).await;
         self.answer(&scope, done, Receipt::again).await
@@ -47,9 +50,8 @@ impl Operations {
         let event = AuditEvent::KeyPackagesPublished { one_time: one_time.len(), last_resort: last_resort.is_some() };
         let version = permit.policy_version();
         let (guard, now) = (Arc::clone(&self.guard), self.guard.now());
-        let prepared =
-            blocking(move || prepare_key_packages(&permit, &guard.federation(), &one_time, last_resort.as_ref(), now))
-                .await??;
+        let prepare = move || prepare_key_packages(&permit, &guard.federation(), &one_time, last_resort.as_ref(), now);
+        let prepared = self.guard.validate(&caller.uri, prepare).await??;
         let audit = self.guard.record(&event, Some(&caller.uri), None, None, version)?;
         let accepted = self.guard.commit(unit(None, Some(scope), vec![prepared.effect], audit)).await?;
         Ok(Receipt::of(&accepted, version))
@@ -83,7 +85,7 @@ impl Operations {
         owners: Vec<DeviceUri>,
     ) -> Result<(Vec<Bytes>, Receipt), Refusal> {
         // Asking counts, so copies that come at once would be refused by the rate while the first is being committed.
-        let _turn = self.guard.turns.take(&scope).await;
+        let _turn = self.guard.copies.take(&scope).await;
         if let Some(accepted) = self.guard.repeat(&scope)? {
             return Ok(claimed_again(accepted));
         }

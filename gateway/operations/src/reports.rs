@@ -10,7 +10,7 @@ use lianxin_store::{Effect, Idempotency};
 use lianxin_types::{ChannelId, DeviceUri, Digest, IdempotencyId};
 
 use crate::gate::{Operations, Receipt};
-use crate::guard::{blocking, unit};
+use crate::guard::unit;
 use crate::refusal::Refusal;
 
 impl Operations {
@@ -45,7 +45,8 @@ impl Operations {
         let facts = self.facts(caller, channel).await?;
         let permit = self.guard.engine.report(&self.request(caller, facts.as_ref()))?;
         let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
-        let prepared = blocking(move || channels.verify_report(&guard.federation(), &uri, &channel, report)).await??;
+        let verify = move || channels.verify_report(&guard.federation(), &uri, &channel, report);
+        let prepared = self.guard.validate(&caller.uri, verify).await??;
         let event = AuditEvent::CommitReported {
             epoch: prepared.report().epoch,
             sequence: prepared.report().sequence.0,

@@ -1,25 +1,34 @@
-//! Copies of one call that are here at the same time: one is judged, the others wait for what becomes of it.
+//! Work of one kind that may not all be done at the same time: copies of one call, of which one is judged and the others wait for
+//! what becomes of it; and validations of one department, so that another's find a free processor.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lianxin_store::Idempotency;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The calls that are being judged, each with its turn. Holds no more than what is being asked at this moment.
-#[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<HashMap<Idempotency, Arc<tokio::sync::Mutex<()>>>>);
+/// Who works at this moment, each kind with its own turns.
+#[derive(Debug)]
+pub(crate) struct Turns<K> {
+    at_once: usize,
+    turns: Mutex<HashMap<K, Arc<Semaphore>>>,
+}
 
-impl Turns {
-    /// Waits until no copy of this call is being judged. Hold the turn until the call has its answer: whoever comes next
-    /// finds that answer by looking for a repeat (PROTOCOL 7).
-    pub(crate) async fn take(&self, call: &Idempotency) -> OwnedMutexGuard<()> {
+impl<K: Eq + Hash + Clone> Turns<K> {
+    /// At most `at_once` of a kind work at a time; at least one does.
+    pub(crate) fn new(at_once: usize) -> Self {
+        Self { at_once: at_once.max(1), turns: Mutex::default() }
+    }
+
+    /// Waits for a turn of this kind, in the order of asking. Hold it until the work is done. `None` never comes: nobody closes
+    /// the semaphore.
+    pub(crate) async fn take(&self, kind: &K) -> Option<OwnedSemaphorePermit> {
         let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(turns.entry(call.clone()).or_default())
+            Arc::clone(turns.entry(kind.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.at_once))))
         };
-        turn.lock_owned().await
+        turn.acquire_owned().await.ok()
     }
 }
 
@@ -28,33 +37,33 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use lianxin_types::{Digest, IdempotencyId};
+    use lianxin_types::DepartmentId;
 
     use super::*;
 
-    fn call(id: u8) -> Idempotency {
-        Idempotency {
-            device: "lianxin://jiwei/app/a/1".parse().expect("well formed"),
-            channel: None,
-            call: "claim-key-packages",
-            id: IdempotencyId([id; 16]),
-            bytes_hash: Digest::sha256(b"owners"),
-        }
+    #[test]
+    fn who_comes_second_waits_for_the_first_and_another_kind_does_not() {
+        let (turns, mut context) = (Turns::new(1), Context::from_waker(Waker::noop()));
+        let Poll::Ready(held) = pin!(turns.take(&"one")).poll(&mut context) else { panic!("nobody is before it") };
+        let mut copy = pin!(turns.take(&"one"));
+        assert!(copy.as_mut().poll(&mut context).is_pending());
+        assert!(pin!(turns.take(&"other")).poll(&mut context).is_ready());
+        assert!(copy.as_mut().poll(&mut context).is_pending(), "the first is not done");
+        drop(held);
+        let Poll::Ready(held) = copy.poll(&mut context) else { panic!("the first is done") };
+        drop(held);
+        assert!(pin!(turns.take(&"other")).poll(&mut context).is_ready());
+        assert_eq!(turns.turns.lock().expect("nobody panics with it").len(), 1, "what is done is forgotten");
     }
 
     #[test]
-    fn a_copy_waits_for_the_first_and_another_call_does_not() {
-        let (turns, mut context) = (Turns::default(), Context::from_waker(Waker::noop()));
-        let (first, other) = (call(1), call(2));
-        let Poll::Ready(held) = pin!(turns.take(&first)).poll(&mut context) else { panic!("nobody is before it") };
-        let mut copy = pin!(turns.take(&first));
-        assert!(copy.as_mut().poll(&mut context).is_pending());
+    fn a_department_with_a_thousand_validations_leaves_the_others_their_turns() {
+        let (turns, mut context) = (Turns::<DepartmentId>::new(2), Context::from_waker(Waker::noop()));
+        let [busy, other] = ["jiwei", "shenji"].map(|name| name.parse::<DepartmentId>().expect("well formed"));
+        let mut asked: Vec<_> = (0..1_000).map(|_| Box::pin(turns.take(&busy))).collect();
+        let ready =
+            asked.iter_mut().map(|one| one.as_mut().poll(&mut context)).filter(Poll::is_ready).collect::<Vec<_>>();
+        assert_eq!(ready.len(), 2, "and they still hold their turns");
         assert!(pin!(turns.take(&other)).poll(&mut context).is_ready());
-        assert!(copy.as_mut().poll(&mut context).is_pending(), "the first has no answer yet");
-        drop(held);
-        let Poll::Ready(held) = copy.poll(&mut context) else { panic!("the first has its answer") };
-        drop(held);
-        assert!(pin!(turns.take(&other)).poll(&mut context).is_ready());
-        assert_eq!(turns.0.lock().expect("nobody panics with it").len(), 1, "what has its answer is forgotten");
     }
 }
