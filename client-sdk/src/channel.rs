@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_connection::Receipt;
-use lianxin_connection::{AllowCommitter, Claim};
+use lianxin_connection::{AllowCommitter, Claim, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
 use lianxin_trust::Federation;
@@ -15,10 +14,12 @@ use crate::changes::{self, Staged};
 use crate::readers::{self, Message, Messages};
 use crate::shared::{News, Shared, Task};
 use crate::waiters::Failure;
-use crate::{ClientError, outbox, summary, turns};
+use crate::{ClientError, outbox, summary, trust, turns};
 
 /// How often a change is made anew because others changed the channel first.
 const CHANGE_ATTEMPTS_MAX: u32 = 20;
+/// How often key packages are claimed for one invitation.
+const CLAIM_ATTEMPTS_MAX: u32 = 3;
 /// Longest wait for news of the channel between two attempts.
 const NEWS_WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -123,15 +124,38 @@ impl Channel {
     /// [`ClientError::NotMember`], [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::Closed`].
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn invite(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
+        let (channel, mut attempts) = (self.id, 0);
+        loop {
+            let packages = self.claim(devices).await?;
+            let invited = self.change(move |tx, mls, federation| mls.invite(tx, federation, channel, &packages)).await;
+            attempts += 1;
+            match invited {
+                // A last resort was replaced by its owner since it was claimed, or the claim came too long ago.
+                Err(ClientError::Refused(problem))
+                    if problem.code == ReasonCode::KeyPackageNotClaimed && attempts < CLAIM_ATTEMPTS_MAX => {}
+                invited => return invited,
+            }
+        }
+    }
+
+    /// A key package of each device, as asked for and verified.
+    async fn claim(&self, devices: &[DeviceUri]) -> Result<Vec<Vec<u8>>, ClientError> {
         let claim = Claim { id: self.shared.id(), channel: self.id, owners: devices.to_vec() };
         let claimed = self.shared.call(|connection| {
             let claim = claim.clone();
             async move { connection.claim(claim).await }
         });
         let packages: Vec<Vec<u8>> = claimed.await?.key_packages.iter().map(|package| package.to_vec()).collect();
-        self.shared.mls.check_claimed(&*self.shared.fresh_federation()?, devices, &packages)?;
-        let channel = self.id;
-        self.change(move |tx, mls, federation| mls.invite(tx, federation, channel, &packages)).await
+        let check = || Ok(self.shared.mls.check_claimed(&*self.shared.fresh_federation()?, devices, &packages)?);
+        match check() {
+            Err(ClientError::Mls(error)) if error.may_be_mended_by_newer_trust() => {
+                // The gateway may know of an authority that this device has not heard of yet.
+                trust::refresh(&self.shared, &self.shared.connection().await?).await?;
+                check()?;
+            }
+            checked => checked?,
+        }
+        Ok(packages)
     }
 
     /// Takes devices out. They cannot read what comes after the returned sequence.

@@ -78,9 +78,8 @@ impl Client {
         let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
         let mls = Mls::new(loaded.mls, device.clone(), Arc::clone(&clock), Arc::clone(&random))?;
         let device_name = device.as_str().to_owned();
-        let shared = Arc::new(Shared::new(keystore, mls, device, federation, clock, random));
-        let session =
-            Session { shared: Arc::clone(&shared), config, identity: loaded.tls, roots: Arc::new(loaded.roots) };
+        let shared = Arc::new(Shared::new(keystore, mls, device, (loaded.roots, federation), clock, random));
+        let session = Session { shared: Arc::clone(&shared), config, identity: loaded.tls };
         let (closing, closed) = watch::channel(());
         let span = tracing::info_span!(parent: None, "session", device = device_name);
         let task = tokio::spawn(session.run(closed).instrument(span));

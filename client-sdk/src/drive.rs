@@ -11,7 +11,6 @@ use futures_util::stream::FuturesUnordered;
 use lianxin_connection::Problem;
 use lianxin_connection::{CallError, Connection};
 use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
-use lianxin_trust::RootKeys;
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, Monotonic, Sequence};
 
 use crate::calls::Call;
@@ -35,7 +34,6 @@ pub(crate) struct Drive {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Connection,
     /// The pinned root keys, for a trust bundle that is fetched in between.
-    roots: Arc<RootKeys>,
     pub(crate) lanes: HashMap<ChannelId, Lane>,
     /// Channels whose lane may have something to hand over.
     pub(crate) ready: BTreeSet<ChannelId>,
@@ -65,12 +63,11 @@ pub(crate) struct Drive {
 }
 
 impl Drive {
-    pub(crate) fn new(shared: Arc<Shared>, connection: Connection, roots: Arc<RootKeys>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
         let now = shared.clock.monotonic();
         Self {
             shared,
             connection,
-            roots,
             lanes: HashMap::new(),
             ready: BTreeSet::new(),
             in_flight: HashMap::new(),
@@ -209,7 +206,7 @@ impl Drive {
             if change_staged {
                 self.start_changes(Some(channel)).await?;
             }
-            trust::refresh(&self.shared, &self.roots, &self.connection).await?;
+            trust::refresh(&self.shared, &self.connection).await?;
             applied = self.apply(events, TrustAge::JustFetched).await?;
         }
         let missing = applied.gap.map(|found| (applied.head, found)).filter(|_| !applied.removed);

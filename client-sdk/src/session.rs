@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianxin_connection::{ConnectError, Connection, TlsIdentity};
-use lianxin_trust::RootKeys;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -23,7 +22,6 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: Config,
     pub(crate) identity: TlsIdentity,
-    pub(crate) roots: Arc<RootKeys>,
 }
 
 impl Session {
@@ -86,7 +84,7 @@ impl Session {
 
     /// Uses a connection until it breaks. Says whether it was of any use.
     async fn drive(&self, connection: Connection) -> bool {
-        if let Err(error) = trust::refresh(&self.shared, &self.roots, &connection).await {
+        if let Err(error) = trust::refresh(&self.shared, &connection).await {
             tracing::info!(error = %chain(&error), "trust not refreshed");
             return false;
         }
@@ -96,7 +94,7 @@ impl Session {
         }
         self.shared.link.send_replace(Link::Up(connection.clone()));
         self.tell(Event::Connected);
-        let error = match Drive::new(Arc::clone(&self.shared), connection, Arc::clone(&self.roots)).run().await {
+        let error = match Drive::new(Arc::clone(&self.shared), connection).run().await {
             Ok(never) => match never {},
             Err(error) => error,
         };

@@ -9,7 +9,7 @@ use lianxin_connection::ReasonCode;
 use lianxin_connection::{CallError, ConnectError, Connection};
 use lianxin_keystore::{Enqueued, Keystore, Transaction};
 use lianxin_mls::Mls;
-use lianxin_trust::Federation;
+use lianxin_trust::{Federation, RootKeys};
 use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random};
 use tokio::sync::{Mutex as TurnLock, Notify, Semaphore, broadcast, watch};
 use tracing::Span;
@@ -69,6 +69,10 @@ pub(crate) struct Shared {
     /// Events of the moment.
     pub(crate) moment: broadcast::Sender<Event>,
     federation: RwLock<Arc<Federation>>,
+    /// Who signs trust bundles.
+    pub(crate) roots: RootKeys,
+    /// Held while a newer bundle is fetched and taken over, so that none comes behind a newer one.
+    pub(crate) refreshing: tokio::sync::Mutex<()>,
     tasks: Mutex<BTreeSet<Task>>,
     wake: Notify,
     doorways: Mutex<HashMap<ChannelId, Arc<Doorway>>>,
@@ -96,7 +100,7 @@ impl Shared {
         keystore: Keystore,
         mls: Mls,
         device: DeviceUri,
-        federation: Federation,
+        (roots, federation): (RootKeys, Federation),
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
@@ -111,6 +115,8 @@ impl Shared {
             bells: Bells::default(),
             moment: broadcast::Sender::new(256),
             federation: RwLock::new(Arc::new(federation)),
+            roots,
+            refreshing: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
             wake: Notify::new(),
             doorways: Mutex::default(),

@@ -101,7 +101,8 @@ fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
 }
 
 /// Takes over what the gateway offers, if it is signed and follows what is in use; else tells the application.
-pub(crate) async fn refresh(shared: &Shared, roots: &RootKeys, connection: &Connection) -> Result<(), ClientError> {
+pub(crate) async fn refresh(shared: &Shared, connection: &Connection) -> Result<(), ClientError> {
+    let (_turn, roots) = (shared.refreshing.lock().await, &shared.roots);
     // Ends: every turn but the last takes over a bundle with a higher version, and each is signed by the root keys.
     loop {
         let current = shared.federation();

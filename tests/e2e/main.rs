@@ -18,6 +18,7 @@ mod forge;
 mod full_disk;
 mod handshakes;
 mod impostor;
+mod invite;
 mod key_packages;
 mod limits;
 mod line;

@@ -2,6 +2,7 @@
 
 use lianxin_keystore::KeystoreError;
 use lianxin_profile::{ContextError, PayloadError, ProfileError};
+use lianxin_trust::CertificateError;
 use lianxin_types::{DecodeError, DeviceUri, Sequence};
 use thiserror::Error;
 
@@ -112,6 +113,22 @@ pub enum MlsError {
         /// The event's.
         found: Sequence,
     },
+}
+
+impl MlsError {
+    /// Whether a newer trust bundle may know what this one does not: an authority, or the zone's removal key.
+    pub const fn may_be_mended_by_newer_trust(&self) -> bool {
+        matches!(self, Self::Profile(error) if is_about_keys(error))
+    }
+}
+
+/// Whether a newer bundle may know the key that this one does not: an authority's, or the zone's removal key.
+pub(crate) const fn is_about_keys(error: &ProfileError) -> bool {
+    matches!(
+        error,
+        ProfileError::Certificate(CertificateError::UnknownAuthority)
+            | ProfileError::InvalidContext(ContextError::ExternalSender)
+    )
 }
 
 impl From<ContextError> for MlsError {

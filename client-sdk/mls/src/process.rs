@@ -2,11 +2,11 @@
 
 use lianxin_keystore::{KeystoreError, Transaction};
 use lianxin_profile::{
-    AsOf, AuthenticatedData, Before, CommitSummary, ContextError, HandshakeKind, Payload, ProfileError, check_commit,
-    check_leave, check_sender, parse_application, parse_handshake,
+    AsOf, AuthenticatedData, Before, CommitSummary, HandshakeKind, Payload, ProfileError, check_commit, check_leave,
+    check_sender, parse_application, parse_handshake,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
-use lianxin_trust::{CertificateError, Federation};
+use lianxin_trust::Federation;
 use lianxin_types::{DeviceUri, Digest, Epoch, Kind, Sequence};
 use openmls::group::ValidationError;
 use openmls::prelude::{
@@ -18,6 +18,7 @@ use openmls_traits::OpenMlsProvider;
 
 use crate::channel::OpenChannel;
 use crate::engine::library;
+use crate::error::is_about_keys;
 use crate::record::{ChannelRecord, Records, Standing};
 use crate::{LogEvent, Mls, MlsError, Processed, Violation};
 
@@ -399,15 +400,6 @@ const fn has_outlived_a_leaf<E>(error: &ProcessMessageError<E>) -> bool {
 struct Void {
     commit: bool,
     leave: bool,
-}
-
-/// Whether a newer bundle may know the key that this one does not: an authority's, or the zone's removal key.
-const fn is_about_keys(error: &ProfileError) -> bool {
-    matches!(
-        error,
-        ProfileError::Certificate(CertificateError::UnknownAuthority)
-            | ProfileError::InvalidContext(ContextError::ExternalSender)
-    )
 }
 
 fn next_head(before: &Head, event: &LogEvent) -> Head {
