@@ -137,9 +137,12 @@ pub enum TrustError {
     /// An authority in it, or a revocation list.
     #[error("use the authorities and revocation lists")]
     Federation(#[from] FederationError),
-    /// This client was away for longer than the gateway keeps bundles: what lies between cannot be verified. A fresh
-    /// installation with a bundle of today, or the missing bundles, must come from the department.
-    #[error("go from trust bundle {have} to {found}: the gateway has none of those between")]
+    /// This client was away for longer than the gateway keeps bundles: what lies between cannot be verified. Put a bundle of
+    /// today, out of the department's hands, in the place of the configured one ([`crate::Config::trust_bundle`]) and start
+    /// again: it is taken over although those between are missing.
+    #[error(
+        "go from trust bundle {have} to {found}: those between are gone; configure the bundle of today and start again"
+    )]
     Gap {
         /// Version in use.
         have: u64,

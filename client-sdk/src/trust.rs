@@ -20,16 +20,20 @@ const PAST: &[u8] = b"past";
 /// Longest revocation list and the most of them, to read what is stored.
 const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The federation at start: what is stored, or what is configured if that is newer and follows it.
+/// The federation at start: what is stored, or what is configured if that is newer and follows it. A configured bundle may leave
+/// out those between: who puts files into the installation is trusted with its root keys, too, and this is the way back for a
+/// device that was away for longer than gateways keep bundles. From a gateway such a leap is never taken.
 pub(crate) fn at_start(tx: &Transaction<'_>, loaded: &Loaded) -> Result<Federation, ClientError> {
     let (bundle, past, held, fresh) = match stored(tx, &loaded.roots)? {
         // A wrong list in the configuration is told, not dropped.
         None => (loaded.bundle.clone(), Past::default(), Vec::new(), loaded.lists.clone()),
         Some(Stored { bundle, past, mut lists }) => {
             lists.extend(loaded.lists.iter().cloned());
-            let (bundle, past) = match bundle.check_successor(&loaded.bundle) {
-                Ok(()) => (loaded.bundle.clone(), past.moved_on(&bundle.bundle, &loaded.bundle.bundle)),
-                // An older file is normal: installations are not updated with every bundle. A broken chain is refused.
+            let (bundle, past) = match follows(&bundle, &loaded.bundle) {
+                Ok(()) | Err(TrustError::Gap { .. }) => {
+                    (loaded.bundle.clone(), past.moved_on(&bundle.bundle, &loaded.bundle.bundle))
+                }
+                // An older file is normal: installations are not updated with every bundle. Another chain is refused.
                 Err(error) => {
                     tracing::info!(%error, "the configured trust bundle is not used");
                     (bundle, past)

@@ -135,6 +135,30 @@ fn what_earlier_bundles_listed_is_remembered_over_a_start() {
 }
 
 #[test]
+fn a_configured_bundle_is_the_way_back_over_a_gap_and_another_chain_is_not() {
+    let (folder, minted) = minted();
+    let current = minted.bundle().expect("a bundle");
+    let config = Config::from_certs_dev(minted.folder(), "jiwei", "app-1", "unused").expect("configured");
+    let keystore = Keystore::open(&folder.path().join("state"), &StateKey::from_bytes([1; 32]), Arc::new(SystemRandom));
+    let keystore = keystore.expect("opens");
+    let start_with = |note: &[u8]| {
+        std::fs::write(minted.bundle_file(), note).expect("written");
+        let loaded = config.load().expect("loaded");
+        let started = keystore.transaction_blocking(move |tx| at_start(tx, &loaded)).expect("it starts");
+        started.bundle().bundle.version
+    };
+    let notes = chain_after(&minted, &current, 70);
+    // The next number, and signed, but after another bundle than the one in use: that is no gap.
+    let mut forked = current.clone();
+    forked.digest = lianxin_types::Digest([7; 32]);
+    let fork = signed_after(&minted, &forked, current.bundle.clone());
+    assert_eq!(start_with(&current.note), 1);
+    assert_eq!(start_with(&fork), 1);
+    assert_eq!(start_with(&notes[69]), 71);
+    assert_eq!(start_with(&notes[3]), 71, "never back");
+}
+
+#[test]
 fn missed_bundles_are_gone_through_one_by_one_also_in_parts() {
     let (_folder, minted) = minted();
     let (current, roots) = (minted.federation().expect("a federation"), minted.roots().expect("roots"));
