@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
+use lianxin_tlog::RetentionClass;
+
 use super::File;
 use crate::conformance::{ManualClock, block_on, channel, commit, device, drop_buckets, message, start};
 use crate::engine::{Engine, Segment};
@@ -109,11 +111,38 @@ fn a_class_without_its_file_is_no_copy() {
     drop(zone);
     // The header says that there is a second class, and there is no such file.
     let header = File::open(&engine, FIRST, bytes_of(&engine, FIRST).len() as u64).expect("whole").header;
-    let claims = super::Header { classes: vec![header.class, lianxin_tlog::RetentionClass(9)], ..header };
+    let claims = super::Header { classes: vec![header.class, RetentionClass(9)], ..header };
     let mut bytes = Vec::new();
     super::write(&engine, &claims, &AtomicBool::new(false), &mut bytes).expect("readable");
     put(&engine, FIRST, &bytes);
     let copies = crate::copies::Copies::open(&engine).expect("memory");
     assert_eq!(copies.record(&engine, crate::key::AUDIT, 0).expect("memory"), None);
     assert!(copies.record(&engine, crate::key::AUDIT, 4).expect("memory").is_some());
+}
+
+#[test]
+fn records_of_several_classes_go_into_a_file_each_and_come_out_in_order() {
+    let engine = MemoryEngine::new();
+    let zone = open(&engine);
+    let mut unit = start(channel(1), &device(1));
+    unit.effects.push(Effect::GroupSnapshot { state: bytes::Bytes::from_static(b"view") });
+    commit(&zone, unit).expect("a new channel");
+    for number in 0..12u8 {
+        let mut unit = message(channel(1), &device(1), 0, &[number]);
+        unit.audit.retention_class = RetentionClass(1 + u16::from(number % 3));
+        commit(&zone, unit).expect("a member");
+    }
+    let records = zone.audit_read(0, 100).expect("readable");
+    assert_eq!(block_on(zone.prepare_drop()).expect("open"), 4);
+    let files: Vec<_> = engine.segments().expect("memory").iter().map(|(file, _)| (file.bucket, file.class)).collect();
+    assert_eq!(files, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (3, 3)]);
+    commit(&zone, drop_buckets(&device(1), 4)).expect("they may end");
+    assert_eq!(zone.audit_read(0, 13).expect("readable"), records, "the buckets are gone, no record is");
+
+    // Each holds its own: of start, 0, 1 and 2 the second message has the second class.
+    let bytes = bytes_of(&engine, Segment { bucket: 1, class: 2 });
+    let file = File::open(&engine, Segment { bucket: 1, class: 2 }, bytes.len() as u64).expect("whole");
+    let leaves: Vec<u64> =
+        (0..4).filter(|leaf| file.record(&engine, crate::key::AUDIT, *leaf).expect("memory").is_some()).collect();
+    assert_eq!(leaves, [2]);
 }
