@@ -332,7 +332,11 @@ impl RawDevice {
     }
 
     pub(crate) async fn allow(&self, channel: ChannelId, committer: &DeviceUri) -> Answer {
-        let allow = AllowCommitter { id: fresh_id(), channel, committer: committer.clone() };
+        self.allow_as(channel, committer, fresh_id()).await
+    }
+
+    pub(crate) async fn allow_as(&self, channel: ChannelId, committer: &DeviceUri, id: IdempotencyId) -> Answer {
+        let allow = AllowCommitter { id, channel, committer: committer.clone() };
         answer(soon("an answer", self.connection.allow_committer(allow)).await)
     }
 

@@ -147,7 +147,10 @@ async fn a_false_report_is_refused_and_a_true_one_counts_once_until_the_owner_al
     assert_refused(&shenji.allow(channel, &jiwei.uri).await, ReasonCode::NotOwner);
     let never_here = "lianxin://jiwei/app/never-here/1".parse().expect("well formed");
     assert_refused(&second.allow(channel, &never_here).await, ReasonCode::NotOwner);
-    second.allow(channel, &jiwei.uri).await.expect("its owner allows it");
+    let id = fresh_id();
+    let allowed = second.allow_as(channel, &jiwei.uri, id).await.expect("its owner allows it");
+    let again = second.allow_as(channel, &jiwei.uri, id).await.expect("the same again");
+    assert_eq!((again.leaf_index, again.leaf_hash), (allowed.leaf_index, allowed.leaf_hash));
     jiwei.commit(channel, &bundle, fresh_id()).await.expect("it may commit again");
     drop((jiwei, second, shenji, weijian, outsider));
     let bodies = zone.close().await.shared_bodies();
