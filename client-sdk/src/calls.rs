@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianxin_connection::Publish;
-use lianxin_connection::{CallError, Connection};
+use lianxin_connection::{CallError, Connection, GroupInfo};
 use lianxin_connection::{Commit, Create, Leave, Report};
 use lianxin_connection::{Problem, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
@@ -72,6 +72,7 @@ const fn refuses_the_caller(code: ReasonCode) -> bool {
 pub(crate) enum CallDone {
     Change { channel: ChannelId, intent: Box<Intent>, result: Result<Receipt, CallError> },
     KeyPackages(Result<(), ClientError>),
+    PublicState { channel: ChannelId, result: Result<GroupInfo, CallError> },
 }
 
 impl Drive {
@@ -122,6 +123,7 @@ impl Drive {
                     }
                 }
             }
+            CallDone::PublicState { channel, result } => self.go_back(channel, result).await,
             CallDone::KeyPackages(result) => {
                 self.replenishing = false;
                 if let Err(error) = result {
@@ -174,10 +176,12 @@ impl Drive {
             let dropped = changes::refused(tx, mls, channel, &intent)?;
             Ok(dropped.then_some(sync::standing(tx, mls, &federation, &device, channel)?))
         });
-        if let Some((head, turn)) = dropped.await? {
+        if let Some(place) = dropped.await? {
             match kind {
-                IntentKind::Commit => self.commit_refused(channel, head, turn, &problem),
-                IntentKind::Create | IntentKind::Leave => self.note_turn(channel, turn),
+                // It was the way back into a broken group.
+                IntentKind::Commit if place.is_broken => self.way_back_failed(channel),
+                IntentKind::Commit => self.commit_refused(channel, place.head, place.turn, &problem),
+                IntentKind::Create | IntentKind::Leave => self.note_turn(channel, place.turn),
                 IntentKind::Report => tracing::warn!(?channel, %problem, "report of a commit refused"),
             }
             self.shared.waiters.settle(id, Err(Failure::Refused(problem)));
@@ -190,7 +194,7 @@ impl Drive {
     pub(crate) async fn commit_pending(&mut self, channel: ChannelId) -> Result<(), ClientError> {
         let (federation, id, device) = (self.shared.federation(), self.shared.id(), self.shared.device.clone());
         let staged = self.shared.transaction(move |tx, mls| {
-            if sync::standing(tx, mls, &federation, &device, channel)?.1.is_none() {
+            if sync::standing(tx, mls, &federation, &device, channel)?.turn.is_none() {
                 return Ok(Staged::Busy);
             }
             changes::put_commit(tx, channel, id, mls.commit_pending(tx, &federation, channel))

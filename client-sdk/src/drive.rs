@@ -20,6 +20,7 @@ use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
 use crate::sync::{self, Applied, Asked, GapStep, Invited, TrustAge, Turn};
 use crate::turns;
+use crate::way_back::WayBack;
 use crate::{ClientError, Event, changes, trust};
 
 /// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
@@ -54,6 +55,8 @@ pub(crate) struct Drive {
     urgent: HashSet<ChannelId>,
     /// Refusals of own commits in a row, and in which epoch.
     refusals: HashMap<ChannelId, (Epoch, u32)>,
+    /// Channels with a broken group.
+    pub(crate) ways_back: BTreeMap<ChannelId, WayBack>,
     /// Channels followed again because events were missing.
     gaps: HashMap<ChannelId, Asked>,
     /// For the Receive stream, in order.
@@ -80,6 +83,7 @@ impl Drive {
             turns: BTreeMap::new(),
             urgent: HashSet::new(),
             refusals: HashMap::new(),
+            ways_back: BTreeMap::new(),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
             cursors: BTreeMap::new(),
@@ -122,10 +126,10 @@ impl Drive {
             }
             Ok(standings)
         });
-        for (channel, (head, turn)) in standings.await? {
-            self.requests.push_back(Receive::Follow { channel, after: head });
+        for (channel, place) in standings.await? {
+            self.requests.push_back(Receive::Follow { channel, after: place.head });
             self.lanes.insert(channel, Lane::default());
-            self.note_turn(channel, turn);
+            self.note_turn(channel, place.turn);
         }
         self.resume_changes().await
     }
@@ -150,8 +154,8 @@ impl Drive {
     pub(crate) async fn follow(&mut self, channel: ChannelId) -> Result<(), ClientError> {
         let (device, federation) = (self.shared.device.clone(), self.shared.federation());
         let standing = self.shared.transaction(move |tx, mls| sync::standing(tx, mls, &federation, &device, channel));
-        let (head, turn) = standing.await?;
-        self.requests.push_back(Receive::Follow { channel, after: head });
+        let place = standing.await?;
+        self.requests.push_back(Receive::Follow { channel, after: place.head });
         // A lane that is in use keeps its answers; nothing of an older group of the channel holds the new one.
         self.lanes.entry(channel).or_default().epoch_changed();
         self.ready.insert(channel);
@@ -159,7 +163,8 @@ impl Drive {
         self.urgent.remove(&channel);
         self.refusals.remove(&channel);
         self.gaps.remove(&channel);
-        self.note_turn(channel, turn);
+        self.ways_back.remove(&channel);
+        self.note_turn(channel, place.turn);
         Ok(())
     }
 
@@ -170,6 +175,7 @@ impl Drive {
                 if let Some(lane) = self.lanes.get_mut(&channel) {
                     lane.caught_up();
                     self.ready.insert(channel);
+                    self.look_for_way_back(channel).await?;
                 }
                 // Nobody need listen.
                 let _listeners = self.shared.moment.send(Event::CaughtUp { channel, sequence });
@@ -209,7 +215,7 @@ impl Drive {
             trust::refresh(&self.shared, &self.connection).await?;
             applied = self.apply(events, TrustAge::JustFetched).await?;
         }
-        let missing = applied.gap.map(|found| (applied.head, found)).filter(|_| !applied.removed);
+        let missing = applied.gap.map(|found| (applied.place.head, found)).filter(|_| !applied.removed);
         let change_staged = applied.change_staged;
         self.applied(channel, applied);
         if change_staged {
@@ -248,6 +254,7 @@ impl Drive {
             self.turns.remove(&channel);
             self.urgent.remove(&channel);
             self.refusals.remove(&channel);
+            self.ways_back.remove(&channel);
             if let Some(lane) = self.lanes.get_mut(&channel) {
                 lane.epoch_changed();
                 self.ready.insert(channel);
@@ -257,8 +264,11 @@ impl Drive {
             self.forget(channel);
             self.requests.push_back(Receive::Unfollow { channel });
         } else {
-            self.cursors.insert(channel, applied.head);
-            self.note_turn(channel, applied.turn);
+            self.cursors.insert(channel, applied.place.head);
+            self.note_turn(channel, applied.place.turn);
+            if applied.place.is_broken {
+                self.plan_way_back(channel);
+            }
         }
         for (id, outcome) in applied.settled {
             self.shared.waiters.settle(id, outcome);
@@ -276,6 +286,7 @@ impl Drive {
         self.retries.remove(&channel);
         self.refusals.remove(&channel);
         self.gaps.remove(&channel);
+        self.ways_back.remove(&channel);
     }
 
     async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {
@@ -374,7 +385,11 @@ impl Drive {
     fn deadline(&self) -> Monotonic {
         let turns = self.turns.values().map(|(moment, _)| *moment);
         let lanes = self.ready.iter().filter_map(|channel| self.lanes.get(channel)?.wakes());
-        turns.chain(lanes).chain(self.retries.values().copied()).fold(self.tick, Monotonic::min)
+        turns
+            .chain(lanes)
+            .chain(self.retries.values().copied())
+            .chain(self.ways_back.values().filter_map(|way_back| way_back.moment))
+            .fold(self.tick, Monotonic::min)
     }
 
     async fn woken(&mut self) -> Result<(), ClientError> {
@@ -390,6 +405,12 @@ impl Drive {
         for channel in due {
             self.retries.remove(&channel);
             self.start_changes(Some(channel)).await?;
+        }
+        let is_due = |way_back: &WayBack| way_back.moment.is_some_and(|moment| moment <= now);
+        let due: Vec<ChannelId> =
+            self.ways_back.iter().filter(|(_, way_back)| is_due(way_back)).map(|(channel, _)| *channel).collect();
+        for channel in due {
+            self.begin_way_back(channel);
         }
         if self.tick <= now {
             self.tick = now.plus(TICK);

@@ -44,7 +44,8 @@ pub enum Event {
         /// The epoch that began.
         epoch: Epoch,
     },
-    /// A member whose group was broken or lost came back by itself, with the key that it had. It reads from here on.
+    /// A member whose group was broken or lost came back by itself, with the key that it had; it can be this device. It reads
+    /// from here on, and never what came between.
     MemberRejoined {
         /// Which channel.
         channel: ChannelId,
@@ -99,6 +100,14 @@ pub enum Event {
         sender: DeviceUri,
         /// What it was.
         detail: String,
+    },
+    /// This device was away for so long that it cannot follow a change of the channel any more. It comes back by itself, as
+    /// [`Event::MemberRejoined`] says then, and reads nothing of what came between.
+    AwayTooLong {
+        /// In which channel.
+        channel: ChannelId,
+        /// The place of the change in its log.
+        sequence: Sequence,
     },
     /// The gateway does not serve the channel to this device any more, or not from where its group stands: events in
     /// between are kept no longer, or the device was removed and invited again while it was offline. A newer invitation
@@ -191,6 +200,10 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             uri(&mut writer, sender);
             writer.bytes(cut(detail).as_bytes());
         }
+        Event::AwayTooLong { channel, sequence } => {
+            number(&mut writer, 12, channel);
+            writer.u64(sequence.0);
+        }
         Event::ChannelGone { channel, reason } => {
             number(&mut writer, 7, channel);
             writer.bytes(cut(reason).as_bytes());
@@ -252,6 +265,7 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let device = read_uri(reader, "device")?;
             Event::MemberRejoined { channel, device, epoch: Epoch(reader.u64("epoch")?) }
         }
+        12 => Event::AwayTooLong { channel, sequence: Sequence(reader.u64("sequence")?) },
         11 => {
             let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));
             let reason = ReportReason::of(reader.u8("reason")?).ok_or(DecodeError::OutOfRange { field: "reason" })?;
@@ -290,6 +304,7 @@ mod tests {
             Event::LeaveProposed { channel, device: device("a") },
             Event::Removed { channel, by: device("b") },
             Event::Violation { channel, sequence: Sequence(9), sender: device("a"), detail },
+            Event::AwayTooLong { channel, sequence: Sequence(9) },
             Event::ChannelGone { channel, reason: "原因".to_owned() },
             Event::MemberRejoined { channel, device: device("a"), epoch },
             Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateRevoked },

@@ -111,6 +111,11 @@ impl Lane {
         self.caught_up = true;
     }
 
+    /// Whether it has, on this connection.
+    pub(crate) const fn has_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
     /// The epoch changed: what is stored has been encrypted again.
     pub(crate) fn epoch_changed(&mut self) {
         self.generation += 1;

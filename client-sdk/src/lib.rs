@@ -46,6 +46,7 @@ mod sync;
 mod trust;
 mod turns;
 mod waiters;
+mod way_back;
 
 pub use channel::{Channel, ChannelInfo};
 pub use client::{Client, Invitation};

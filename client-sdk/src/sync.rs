@@ -29,10 +29,19 @@ pub(crate) struct Applied {
     pub(crate) change_staged: bool,
     /// An event cannot be judged before the trust bundle and the revocation lists have been fetched.
     pub(crate) is_trust_behind: bool,
-    /// Somebody waits to leave or is to be removed.
-    pub(crate) turn: Option<Turn>,
-    /// The group's head.
+    /// Where the group stands behind all of it.
+    pub(crate) place: Place,
+}
+
+/// Where a channel's group stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The last event processed.
     pub(crate) head: Sequence,
+    /// Something waits to be committed.
+    pub(crate) turn: Option<Turn>,
+    /// A commit has broken it, and no way back has been made.
+    pub(crate) is_broken: bool,
 }
 
 /// A request to follow again, because events were missing.
@@ -138,9 +147,7 @@ pub(crate) fn apply(
     if let Some(channel) = events.first().map(|event| event.channel)
         && !applied.removed
     {
-        let (head, turn) = standing(tx, mls, federation, device, channel)?;
-        applied.head = head;
-        applied.turn = turn;
+        applied.place = standing(tx, mls, federation, device, channel)?;
     }
     Ok(applied)
 }
@@ -224,7 +231,11 @@ fn effect(
                 fail(applied, outbox::drop_all(tx, channel)?);
             }
             let (sequence, sender) = (event.sequence, event.sender.clone());
-            keep(tx, &Event::Violation { channel, sequence, sender, detail: violation.to_string() })?;
+            let told = match violation {
+                Violation::AwayTooLong => Event::AwayTooLong { channel, sequence },
+                violation => Event::Violation { channel, sequence, sender, detail: violation.to_string() },
+            };
+            keep(tx, &told)?;
         }
     }
     Ok(())
@@ -275,29 +286,31 @@ fn receipt(event: &LogEntry) -> Receipt {
     }
 }
 
-/// Where the group stands, and whether something waits to be committed.
+/// Where the group stands.
 pub(crate) fn standing(
     tx: &Transaction<'_>,
     mls: &Mls,
     federation: &Federation,
     device: &DeviceUri,
     channel: ChannelId,
-) -> Result<(Sequence, Option<Turn>), ClientError> {
-    let Some(view) = mls.channel(tx, channel)? else { return Ok((Sequence(0), None)) };
-    let head = view.head.sequence;
+) -> Result<Place, ClientError> {
+    let Some(view) = mls.channel(tx, channel)? else { return Ok(Place::default()) };
+    let is_broken = view.is_broken && !view.has_pending_commit;
+    let place = Place { head: view.head.sequence, turn: None, is_broken };
     if view.is_broken || view.pending_leaves.contains(device) {
-        return Ok((head, None));
+        return Ok(place);
     }
     let before = view.members.iter().take(view.own_position);
     let rank = before.filter(|member| !view.pending_leaves.contains(member)).count();
     let rank = match mls.renewal(tx, federation, channel)? {
         _ if !view.pending_leaves.is_empty() => rank,
-        Renewal::Nothing => return Ok((head, None)),
+        Renewal::Nothing => return Ok(place),
         // Nobody does it in this device's place.
         Renewal::OwnLeaf => 0,
         Renewal::RemovalKey => rank,
     };
-    Ok((head, Some(Turn { epoch: view.epoch, rank: u32::try_from(rank).unwrap_or(u32::MAX) })))
+    let turn = Turn { epoch: view.epoch, rank: u32::try_from(rank).unwrap_or(u32::MAX) };
+    Ok(Place { turn: Some(turn), ..place })
 }
 
 /// What became of an invitation.

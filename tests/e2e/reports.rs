@@ -1,17 +1,20 @@
 //! Commits that members cannot process: reported, told to all, the committer stopped until its owner allows it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ed25519_dalek::Signer as _;
 use lianxin_certs_dev::read_signing_key;
 use lianxin_profile::{Report, ReportReason};
 use lianxin_proto::ReasonCode;
-use lianxin_sdk::{ClientError, Event};
+use lianxin_sdk::{Channel, ClientError, Event};
 use lianxin_tlog::EventKind;
-use lianxin_types::{ChannelId, Digest, GroupId, Incarnation, Sequence};
+use lianxin_types::{ChannelId, Clock as _, Digest, GroupId, Incarnation, Sequence, SystemClock};
 
+use crate::forge::Forger;
 use crate::raw::{RawDevice, fresh_id};
 use crate::refusals::assert_refused;
-use crate::talk::{accept, create, event, join, soon};
+use crate::talk::{accept, create, event, join, receive, send, soon, texts};
 use crate::zone::Zone;
 
 /// What there is to say about the commit at `sequence`.
@@ -29,13 +32,29 @@ pub(crate) fn signed(zone: &Zone, name: (&str, &str), report: &Report) -> Bytes 
     report.signed(|bytes| key.sign(bytes).to_bytes()).into()
 }
 
+/// Both come to the same epoch, and agree on its secrets.
+async fn assert_in_one_state(one: &Channel, two: &Channel) {
+    soon("the same epoch", async {
+        loop {
+            let (mine, yours) = (one.info().await.expect("a member"), two.info().await.expect("a member"));
+            if mine.head == yours.head && !mine.is_broken && !yours.is_broken {
+                assert_eq!(mine.epoch_authenticator, yours.epoch_authenticator);
+                assert_eq!((mine.epoch, mine.members), (yours.epoch, yours.members));
+                return;
+            }
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_breaks_its_readers_is_reported_by_them_and_stops_its_committer() {
     let zone = Zone::start().await;
     let jiwei = zone.client("jiwei", "app-1").await;
     let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
     let shenji = zone.client("shenji", "app-1").await;
-    join(&at_jiwei, &shenji).await;
+    let at_shenji = join(&at_jiwei, &shenji).await;
     let channel = at_jiwei.id();
     let bad = RawDevice::open(&zone, "weijian", "app-1").await;
     let owner = RawDevice::open(&zone, "weijian", "app-2").await;
@@ -75,6 +94,24 @@ async fn a_commit_that_breaks_its_readers_is_reported_by_them_and_stops_its_comm
     assert_eq!(names, expect);
 
     assert_refused(&bad.commit(channel, &bundle, fresh_id()).await, ReasonCode::CommitterPaused);
+
+    // And each comes back by itself, without a word from its application; then they talk on.
+    for client in [&jiwei, &shenji] {
+        let own = client.device().clone();
+        event(client, "the way back", |event| match event {
+            Event::MemberRejoined { device, .. } if device == own => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+    assert_in_one_state(&at_jiwei, &at_shenji).await;
+    send(&at_jiwei, "回来了").await;
+    assert_eq!(texts(&receive(&at_shenji, 1).await), ["回来了"]);
+    send(&at_shenji, "我也是").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["我也是"]);
+    // Whom they do not trust any more they can take out.
+    soon("a removal", at_shenji.remove(std::slice::from_ref(&bad.uri))).await.expect("removed");
+    assert_in_one_state(&at_jiwei, &at_shenji).await;
     for client in [jiwei, shenji] {
         client.close().await.expect("closes");
     }
@@ -193,4 +230,56 @@ async fn applications_are_told_of_a_report_and_the_owners_other_device_lets_the_
     for client in [jiwei, second, weijian] {
         client.close().await.expect("closes");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_for_too_long_comes_back_by_itself_and_accuses_nobody() {
+    const LIFETIME: u64 = 3;
+    /// Where the forge lets a lifetime begin.
+    const BEGAN_BEFORE: u64 = 3_600;
+    let zone = Zone::start().await;
+    let shenji = zone.client("shenji", "app-1").await;
+    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
+    let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
+    let packages = jiwei.claim(channel, shenji.device()).await.expect("claimed");
+    let bundle = jiwei.invite_bundle(channel, &packages[0]).await;
+    jiwei.commit(channel, &bundle, fresh_id()).await.expect("committed");
+    jiwei.read(channel).await;
+    accept(&shenji).await;
+    shenji.close().await.expect("closes");
+
+    // Meanwhile somebody is let in with a key package that does not live long.
+    let guest = RawDevice::open(&zone, "weijian", "app-1").await;
+    let app = zone.app("weijian", "app-1");
+    let package = Bytes::from(Forger::new(&app.mls_certificate, &app.mls_key).key_package(BEGAN_BEFORE + LIFETIME));
+    guest.publish(vec![package]).await.expect("published");
+    let packages = jiwei.claim(channel, &guest.uri).await.expect("claimed");
+    let bundle = jiwei.invite_bundle(channel, &packages[0]).await;
+    let committed = jiwei.commit(channel, &bundle, fresh_id()).await.expect("committed").sequence;
+    jiwei.read(channel).await;
+    let missed = jiwei.encrypt(channel, "它不在").await;
+    jiwei.send(channel, &[(fresh_id(), missed)]).await.remove(0).expect("accepted");
+    SystemClock.sleep(Duration::from_secs(LIFETIME + 1)).await;
+
+    let shenji = zone.client("shenji", "app-1").await;
+    let own = shenji.device().clone();
+    let away = event(&shenji, "why it cannot go on", |event| match event {
+        Event::AwayTooLong { sequence, .. } => Some(sequence),
+        Event::Violation { .. } => panic!("nobody did wrong: {event:?}"),
+        _ => None,
+    });
+    assert_eq!(away.await, committed);
+    event(&shenji, "the way back", |event| match event {
+        Event::MemberRejoined { device, .. } if device == own => Some(()),
+        _ => None,
+    })
+    .await;
+    jiwei.read(channel).await;
+    let again = jiwei.encrypt(channel, "又见面了").await;
+    jiwei.send(channel, &[(fresh_id(), again)]).await.remove(0).expect("accepted");
+    assert_eq!(texts(&receive(&shenji.channel(channel), 1).await), ["又见面了"]);
+    shenji.close().await.expect("closes");
+    drop((jiwei, guest));
+    let bodies = zone.close().await.shared_bodies();
+    assert!(bodies.iter().all(|body| body["event"] != "commit-reported"));
 }

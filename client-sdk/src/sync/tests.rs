@@ -66,7 +66,7 @@ impl Device {
             Ok(mls.create(tx, federation, &new)?)
         });
         let applied = device.deliver(EventKind::Start, id(0), start.group_info);
-        assert_eq!((applied.head, applied.settled.len()), (Sequence(1), 0));
+        assert_eq!((applied.place.head, applied.settled.len()), (Sequence(1), 0));
         (device, guest)
     }
 
@@ -214,9 +214,9 @@ fn events_that_are_missing_are_asked_for() {
     device.append(EventKind::Application, id(2), rows[1].mls.clone());
     let applied = device.apply(2);
     assert_eq!(applied.gap, Some(Sequence(3)));
-    assert_eq!((applied.head, applied.settled.len()), (Sequence(1), 0));
+    assert_eq!((applied.place.head, applied.settled.len()), (Sequence(1), 0));
     let applied = device.apply(0);
-    assert_eq!((applied.head, applied.settled.len(), applied.gap), (Sequence(3), 2, None));
+    assert_eq!((applied.place.head, applied.settled.len(), applied.gap), (Sequence(3), 2, None));
     assert_eq!(device.apply(0).settled.len(), 0, "what comes twice changes nothing");
 }
 

@@ -69,13 +69,13 @@ fn removed_and_invited_again_while_offline_it_joins_anew_and_reads_on() {
     guest.log = host.log.clone();
     for _ in 0..2 {
         let applied = guest.apply(3);
-        assert_eq!((applied.head, applied.gap), (Sequence(2), Some(Sequence(4))));
+        assert_eq!((applied.place.head, applied.gap), (Sequence(2), Some(Sequence(4))));
     }
     let accepted = guest.accept(again, tree, &host.log);
     assert_eq!(accepted.inbox_id, 3);
     assert_eq!(accepted.failed, [(id(20), Failure::NotMember), (id(21), Failure::NotMember)]);
     let applied = guest.apply(3);
-    assert_eq!((applied.head, applied.gap, applied.removed), (Sequence(5), None, false));
+    assert_eq!((applied.place.head, applied.gap, applied.removed), (Sequence(5), None, false));
     assert_eq!(guest.read(5), "以后".as_bytes());
     // It can send and change again: nothing of the old group is in the way.
     assert_eq!(guest.send(id(22), "又来").epoch, Epoch(3));
@@ -95,7 +95,7 @@ fn it_joins_anew_also_when_it_has_read_of_its_removal() {
     let row = host.send(id(4), "以后");
     host.deliver(EventKind::Application, id(4), row.mls);
     assert!(guest.accept(again, tree, &host.log).failed.is_empty());
-    assert_eq!(guest.apply(3).head, Sequence(5));
+    assert_eq!(guest.apply(3).place.head, Sequence(5));
     assert_eq!(guest.read(5), "以后".as_bytes());
 }
 
