@@ -236,7 +236,15 @@ async fn change(connection: Connection, channel: ChannelId, intent: Intent) -> C
 pub(crate) async fn replenish(shared: &Shared, connection: &Connection) -> Result<(), ClientError> {
     let count = connection.count().await?;
     let missing = if count.one_time < KEY_PACKAGES_MIN { KEY_PACKAGES_FULL - count.one_time } else { 0 };
-    let last_resort = !count.last_resort;
+    // One that has invited this device is known to whoever was invited with it: a new one takes its place (PROTOCOL 5).
+    let is_used = shared.transaction(|tx, mls: &Mls| {
+        let forgotten = mls.forget_last_resorts(tx)?;
+        if forgotten > 0 {
+            tracing::debug!(forgotten, "keys of last resorts that were replaced long ago are deleted");
+        }
+        Ok(mls.is_last_resort_used(tx)?)
+    });
+    let last_resort = is_used.await? || !count.last_resort;
     if missing == 0 && !last_resort {
         return Ok(());
     }
@@ -250,7 +258,8 @@ pub(crate) async fn replenish(shared: &Shared, connection: &Connection) -> Resul
         last_resort: made.last_resort.map(Into::into),
     };
     connection.publish(publish).await?;
-    Ok(())
+    let Some(reference) = made.last_resort_reference else { return Ok(()) };
+    shared.transaction(move |tx, mls: &Mls| Ok(mls.last_resort_published(tx, &reference)?)).await
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl Client {
         let zone = targets.first().map(|target| target.zone.clone()).ok_or(crate::ConfigError::Zone)?;
         let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
         let mls = Mls::new(loaded.mls, device.clone(), Arc::clone(&clock), Arc::clone(&random))?;
+        let mls = mls.with_leaf_care(config.leaf_care);
         let device_name = device.as_str().to_owned();
         let shared = Arc::new(Shared::new(keystore, mls, device, (loaded.roots, federation), clock, random));
         let session = Session { shared: Arc::clone(&shared), config, identity: loaded.tls };

@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use lianxin_connection::{Target, TlsIdentity};
 use lianxin_keystore::StateKey;
-use lianxin_mls::MlsIdentity;
+use lianxin_mls::{LeafCare, MlsIdentity};
 use lianxin_trust::{Endpoint, Federation, RootKeys, Usage, VerifiedBundle, verify_bundle};
 use lianxin_types::{Clock, DeviceUri, Random, SystemClock, SystemRandom, ZoneId};
 use rustls_pki_types::pem::PemObject as _;
@@ -52,6 +52,8 @@ pub struct Config {
     pub endpoint: Option<(String, u16)>,
     /// Who this device is; `None` to read it from the MLS certificate.
     pub device: Option<DeviceUri>,
+    /// When this device makes new keys for its leaf in a channel by itself.
+    pub leaf_care: LeafCare,
     /// Time. Replace it in tests only.
     pub clock: Arc<dyn Clock>,
     /// Randomness. Replace it in tests only.
@@ -96,6 +98,7 @@ impl Config {
             zone: None,
             endpoint: None,
             device: Some(device),
+            leaf_care: LeafCare::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
         })

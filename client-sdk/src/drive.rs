@@ -30,6 +30,8 @@ const TURN: Duration = Duration::from_millis(200);
 const TURN_MAX: Duration = Duration::from_secs(30);
 /// How often the gateway is asked how many key packages are left; they also expire.
 const KEY_PACKAGES_CHECK: Duration = Duration::from_secs(900);
+/// How often the channels are looked through for leaves whose keys are due to be renewed.
+const LEAF_CHECK: Duration = Duration::from_secs(60);
 
 pub(crate) struct Drive {
     pub(crate) shared: Arc<Shared>,
@@ -49,6 +51,7 @@ pub(crate) struct Drive {
     pub(crate) retries: BTreeMap<ChannelId, Monotonic>,
     pub(crate) replenishing: bool,
     key_packages_check: Monotonic,
+    leaf_check: Monotonic,
     /// Channels in which this device will commit what waits, unless somebody does before.
     turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,
     /// Channels in which this device has something to send and so commits first (RFC 9420 section 12.4).
@@ -80,6 +83,7 @@ impl Drive {
             retries: BTreeMap::new(),
             replenishing: false,
             key_packages_check: now.plus(KEY_PACKAGES_CHECK),
+            leaf_check: now.plus(LEAF_CHECK),
             turns: BTreeMap::new(),
             urgent: HashSet::new(),
             refusals: HashMap::new(),
@@ -141,7 +145,11 @@ impl Drive {
                     self.ready.insert(channel);
                 }
                 Task::Change(channel) => self.start_changes(Some(channel)).await?,
-                Task::Follow(channel) => self.follow(channel).await?,
+                Task::Follow(channel) => {
+                    self.follow(channel).await?;
+                    // It may have been the last resort by which this device came in.
+                    self.replenish();
+                }
                 Task::Confirm(inbox_id) => {
                     self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] });
                 }
@@ -382,6 +390,25 @@ impl Drive {
         }
     }
 
+    /// Plans a commit in every channel in which the keys of the own leaf are due to be renewed.
+    async fn look_after_leaves(&mut self) -> Result<(), ClientError> {
+        let channels: Vec<ChannelId> = self.lanes.keys().copied().collect();
+        let (device, federation) = (self.shared.device.clone(), self.shared.federation());
+        let due = self.shared.transaction(move |tx, mls| {
+            let mut due = Vec::new();
+            for channel in channels {
+                if mls.is_leaf_due(tx, channel)? {
+                    due.push((channel, sync::standing(tx, mls, &federation, &device, channel)?));
+                }
+            }
+            Ok(due)
+        });
+        for (channel, place) in due.await? {
+            self.note_turn(channel, place.turn);
+        }
+        Ok(())
+    }
+
     fn deadline(&self) -> Monotonic {
         let turns = self.turns.values().map(|(moment, _)| *moment);
         let lanes = self.ready.iter().filter_map(|channel| self.lanes.get(channel)?.wakes());
@@ -417,6 +444,10 @@ impl Drive {
             if self.key_packages_check <= now {
                 self.key_packages_check = now.plus(KEY_PACKAGES_CHECK);
                 self.replenish();
+            }
+            if self.leaf_check <= now {
+                self.leaf_check = now.plus(LEAF_CHECK);
+                self.look_after_leaves().await?;
             }
             self.shared.save_read().await?;
             let cursors: Vec<_> = std::mem::take(&mut self.cursors).into_iter().collect();

@@ -60,7 +60,7 @@ pub use summary::ChannelSummary;
 pub use lianxin_connection::{ConnectError, GatewayFault, RefusedReason};
 pub use lianxin_connection::{Problem, ReasonCode, Receipt};
 pub use lianxin_keystore::{KeystoreError, StateKey};
-pub use lianxin_mls::{MlsError, RemovalReason, ReportReason};
+pub use lianxin_mls::{LeafCare, MlsError, RemovalReason, ReportReason};
 pub use lianxin_types::{
     ChannelId, Classification, DepartmentId, DeviceUri, Digest, Epoch, Label, Sequence, Timestamp, ZoneId,
 };

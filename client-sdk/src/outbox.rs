@@ -37,8 +37,8 @@ pub(crate) fn put(
     }
     let mut row = OutboxRow { id, epoch: Epoch(0), mls: Vec::new(), accepted: false, body };
     match encrypt(tx, mls, federation, channel, &mut row) {
-        // A row without ciphertext: it is encrypted when the proposals that wait have been committed.
-        Ok(()) | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. }) => {}
+        // A row without ciphertext: it is encrypted when what must be committed before it has been.
+        Ok(()) | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. } | MlsError::LastResortKeys) => {}
         Err(MlsError::NotMember | MlsError::Leaving) => return Err(ClientError::NotMember),
         Err(error) => return Err(error.into()),
     }
@@ -78,7 +78,8 @@ pub(crate) fn encrypt_again(
         for (position, mut row) in page.into_iter().filter(|(_, row)| !row.accepted) {
             row.mls.clear();
             match encrypt(tx, mls, federation, channel, &mut row) {
-                Ok(()) | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. }) => {
+                Ok(())
+                | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. } | MlsError::LastResortKeys) => {
                     tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?;
                 }
                 Err(MlsError::NotMember | MlsError::Leaving | MlsError::Broken) => {

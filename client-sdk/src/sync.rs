@@ -306,7 +306,7 @@ pub(crate) fn standing(
         _ if !view.pending_leaves.is_empty() => rank,
         Renewal::Nothing => return Ok(place),
         // Nobody does it in this device's place.
-        Renewal::OwnLeaf => 0,
+        Renewal::OwnLeaf | Renewal::Keys => 0,
         Renewal::RemovalKey => rank,
     };
     let turn = Turn { epoch: view.epoch, rank: u32::try_from(rank).unwrap_or(u32::MAX) };

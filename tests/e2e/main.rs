@@ -20,6 +20,7 @@ mod handshakes;
 mod impostor;
 mod invite;
 mod key_packages;
+mod leaf_care;
 mod limits;
 mod line;
 mod live;

@@ -12,6 +12,7 @@ use openmls::prelude::{MlsGroup, MlsGroupCreateConfig, PURE_PLAINTEXT_WIRE_FORMA
 
 use crate::channel::mls_group_id;
 use crate::engine::{library, sender_ratchet};
+use crate::leaf::Origin;
 use crate::provider::Provider;
 use crate::record::{ChannelRecord, Records, Standing};
 use crate::{Mls, MlsError};
@@ -87,6 +88,7 @@ impl Mls {
 
         let head = chain_start(&new.channel);
         records.save_roster(&roster)?;
+        records.save_leaf(Origin::OwnPath, self.clock.now())?;
         let (standing, epoch_start) = (Standing::Active, Sequence(0));
         let shelf = Shelf::First;
         records.save(&ChannelRecord { group: id, shelf, standing, head, epoch_start, intents: 0 })?;

@@ -12,6 +12,7 @@ use openmls::prelude::{
 use openmls_rust_crypto::RustCrypto;
 
 use crate::identity::DeviceSigner;
+use crate::leaf::LeafCare;
 use crate::{MlsError, MlsIdentity};
 
 /// The MLS engine of one device. Holds its identity and no group; every call takes the keystore's transaction.
@@ -24,6 +25,7 @@ pub struct Mls {
     pub(crate) random: Arc<dyn Random>,
     /// In which epoch, and by which federation, no member of a channel was found revoked.
     pub(crate) unrevoked: Mutex<HashMap<ChannelId, (Epoch, Digest)>>,
+    pub(crate) care: LeafCare,
 }
 
 impl Mls {
@@ -42,8 +44,8 @@ impl Mls {
         let signer = DeviceSigner::new(&identity.key);
         let signature_key = signer.public_key().to_vec().into();
         let credential = CredentialWithKey { credential, signature_key };
-        let unrevoked = Mutex::default();
-        Ok(Self { crypto: RustCrypto::default(), signer, credential, device, clock, random, unrevoked })
+        let (unrevoked, care) = (Mutex::default(), LeafCare::default());
+        Ok(Self { crypto: RustCrypto::default(), signer, credential, device, clock, random, unrevoked, care })
     }
 
     /// The device's own identity, valid now.

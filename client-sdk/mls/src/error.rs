@@ -67,6 +67,9 @@ pub enum MlsError {
         /// Which.
         device: DeviceUri,
     },
+    /// The device was invited by its last resort, and has made no keys of its own yet: it commits first (PROTOCOL 5).
+    #[error("the own leaf still has the keys of a last resort")]
+    LastResortKeys,
     /// The device has proposed to leave, and may only wait.
     #[error("the device is leaving the channel")]
     Leaving,

@@ -9,6 +9,7 @@ use openmls::prelude::StagedWelcome;
 
 use crate::channel::delete_group;
 use crate::engine::{join_config, library};
+use crate::leaf::Origin;
 use crate::provider::Provider;
 use crate::record::{ChannelRecord, Records, Standing};
 use crate::{ChannelView, Mls, MlsError};
@@ -55,6 +56,10 @@ impl Mls {
         let records = Records::new(tx, invitation.channel);
         let provider = Provider::new(&self.crypto, tx);
         self.make_room(tx, &records, invitation)?;
+        let origin = match self.is_by_last_resort(tx, &parse_welcome(&invitation.welcome)?)? {
+            true => Origin::LastResort,
+            false => Origin::OneTime,
+        };
         let (staged, group) = self.stage(&provider, invitation)?;
         let context = read_context(staged.group_context(), federation)?;
         if context.channel() != invitation.channel {
@@ -67,6 +72,7 @@ impl Mls {
 
         let head = invitation.head;
         records.save_roster(&roster)?;
+        records.save_leaf(origin, self.clock.now())?;
         records.save_head(&head)?;
         let (standing, epoch_start) = (Standing::Active, head.sequence);
         let shelf = Shelf::First;

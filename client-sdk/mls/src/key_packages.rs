@@ -20,6 +20,8 @@ pub struct NewKeyPackages {
     pub one_time: Vec<Vec<u8>>,
     /// To be used when the others are gone, more than once.
     pub last_resort: Option<Vec<u8>>,
+    /// Its name for [`Mls::last_resort_published`].
+    pub last_resort_reference: Option<Vec<u8>>,
 }
 
 impl Mls {
@@ -38,10 +40,13 @@ impl Mls {
         let provider = Provider::new(&self.crypto, tx);
         let mut made = NewKeyPackages::default();
         for _ in 0..one_time {
-            made.one_time.push(self.key_package(&provider, lifetime, Use::Once)?);
+            made.one_time.push(encode(self.build_key_package(&provider, lifetime, Use::Once)?)?);
         }
         if last_resort {
-            made.last_resort = Some(self.key_package(&provider, lifetime, Use::LastResort)?);
+            let built = self.build_key_package(&provider, lifetime, Use::LastResort)?;
+            let reference = built.hash_ref(&self.crypto).map_err(library("name a key package"))?;
+            made.last_resort_reference = Some(self.note_last_resort(tx, &reference)?);
+            made.last_resort = Some(encode(built)?);
         }
         Ok(made)
     }
@@ -71,15 +76,19 @@ impl Mls {
         Ok(())
     }
 
-    fn key_package(&self, provider: &Provider<'_>, lifetime: Lifetime, usage: Use) -> Result<Vec<u8>, MlsError> {
+    fn build_key_package(
+        &self,
+        provider: &Provider<'_>,
+        lifetime: Lifetime,
+        usage: Use,
+    ) -> Result<KeyPackage, MlsError> {
         let builder = KeyPackage::builder().key_package_lifetime(lifetime).leaf_node_capabilities(capabilities());
         let builder = match usage {
             Use::Once => builder,
             Use::LastResort => builder.mark_as_last_resort(),
         };
         let built = builder.build(CIPHERSUITE, provider, &self.signer, self.credential.clone());
-        let bundle = built.map_err(library("make a key package"))?;
-        MlsMessageOut::from(bundle.into_key_package()).to_bytes().map_err(library("encode a key package"))
+        Ok(built.map_err(library("make a key package"))?.into_key_package())
     }
 
     /// From an hour ago until 84 days after that, or the end of the certificate.
@@ -88,6 +97,10 @@ impl Mls {
         let end = start.saturating_add(LIMITS.leaf_lifetime_max.as_secs());
         Lifetime::init(start, end.min(certificate_end.seconds()))
     }
+}
+
+fn encode(key_package: KeyPackage) -> Result<Vec<u8>, MlsError> {
+    MlsMessageOut::from(key_package).to_bytes().map_err(library("encode a key package"))
 }
 
 enum Use {

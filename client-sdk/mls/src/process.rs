@@ -19,6 +19,7 @@ use openmls_traits::OpenMlsProvider;
 use crate::channel::OpenChannel;
 use crate::engine::library;
 use crate::error::is_about_keys;
+use crate::leaf::Origin;
 use crate::record::{ChannelRecord, Records, Standing};
 use crate::{LogEvent, Mls, MlsError, Processed, Violation};
 
@@ -289,6 +290,9 @@ impl Mls {
                 return Err(MlsError::Library { action: "merge a commit", detail }.into());
             }
             open.records.save_roster(&summary.roster)?;
+            if own_commit && summary.updated {
+                open.records.save_leaf(Origin::OwnPath, event.gateway_time)?;
+            }
             open.records.forget_sent()?;
         }
         open.record.epoch_start = event.sequence;

@@ -4,18 +4,21 @@ use lianxin_keystore::{Shelf, Transaction};
 use lianxin_profile::Roster;
 use lianxin_tlog::Head;
 use lianxin_types::{
-    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, IdempotencyId, Reader, Sequence, Writer, labelled_sha256,
+    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, IdempotencyId, Reader, Sequence, Timestamp, Writer,
+    labelled_sha256,
 };
 
 use crate::MlsError;
+use crate::leaf::{LeafKeys, Origin};
 
-/// Rows: one record per channel, its roster, the hashes of own messages on their way, intents that were seen, and the way
-/// back that waits for the gateway.
+/// Rows: one record per channel, its roster, the hashes of own messages on their way, intents that were seen, the way back
+/// that waits for the gateway, and how old the keys of the own leaf are.
 const RECORDS: &str = "mls-channel";
 const ROSTERS: &str = "mls-roster";
 const SENT: &str = "mls-sent";
 const INTENTS: &str = "mls-intent";
 const REJOINS: &str = "mls-rejoin";
+const LEAVES: &str = "mls-leaf";
 /// Logs, by channel and sequence: chain hashes, and the order in which intents were seen.
 const CHAIN: &str = "mls-chain";
 const INTENT_ORDER: &str = "mls-intent-order";
@@ -184,6 +187,16 @@ impl<'a> Records<'a> {
         Ok(self.tx.put(ROSTERS, &self.channel.0, &roster.to_bytes())?)
     }
 
+    /// The keys of the own leaf; `None` if they were made before this was remembered.
+    pub(crate) fn leaf(&self) -> Result<Option<LeafKeys>, MlsError> {
+        let found = self.tx.get(LEAVES, &self.channel.0)?;
+        Ok(found.map(|bytes| LeafKeys::from_bytes(&bytes)).transpose()?)
+    }
+
+    pub(crate) fn save_leaf(&self, origin: Origin, since: Timestamp) -> Result<(), MlsError> {
+        Ok(self.tx.put(LEAVES, &self.channel.0, &LeafKeys { origin, since }.to_bytes())?)
+    }
+
     /// The way back that waits.
     pub(crate) fn rejoin(&self) -> Result<Option<Rejoin>, MlsError> {
         let found = self.tx.get(REJOINS, &self.channel.0)?;
@@ -274,6 +287,7 @@ impl<'a> Records<'a> {
     /// Deletes everything but the record.
     pub(crate) fn clear(&self) -> Result<(), MlsError> {
         self.tx.delete(ROSTERS, &self.channel.0)?;
+        self.tx.delete(LEAVES, &self.channel.0)?;
         self.forget_sent()?;
         loop {
             let step = self.tx.log_read(INTENT_ORDER, &self.channel.0, 0, DELETE_STEP)?;

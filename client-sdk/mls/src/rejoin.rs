@@ -15,6 +15,7 @@ use openmls_traits::OpenMlsProvider;
 use crate::channel::{delete_group, mls_group_id};
 use crate::commit::encode_bundle;
 use crate::engine::{join_config, library};
+use crate::leaf::Origin;
 use crate::provider::Provider;
 use crate::record::{ChannelRecord, Records, Rejoin, Standing};
 use crate::{CommitBundle, LogEvent, Mls, MlsError, Processed};
@@ -168,6 +169,7 @@ impl Mls {
         records.forget_rejoin()?;
         records.forget_sent()?;
         records.save_roster(&rejoin.roster)?;
+        records.save_leaf(Origin::OwnPath, event.gateway_time)?;
         records.save_head(&head)?;
         let (standing, epoch_start) = (Standing::Active, event.sequence);
         records.save(&ChannelRecord { shelf, standing, head, epoch_start, ..record.clone() })?;

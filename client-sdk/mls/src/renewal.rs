@@ -16,6 +16,8 @@ pub enum Renewal {
     Nothing,
     /// This device's leaf carries another certificate than the device has now; nobody else can renew that.
     OwnLeaf,
+    /// The keys of this device's leaf are a last resort's, or older than its schedule allows ([`crate::LeafCare`]).
+    Keys,
     /// The channel names a removal key of before; every member can renew that.
     RemovalKey,
 }
@@ -47,6 +49,8 @@ impl Mls {
         // A certificate that nobody would accept is no renewal; this device finds that out elsewhere.
         if is_other && self.own_identity(federation).is_ok() {
             Ok(Renewal::OwnLeaf)
+        } else if self.is_due(&open.record.group.channel, open.records.leaf()?) {
+            Ok(Renewal::Keys)
         } else if moved_to_removal_key(extensions, federation)?.is_some() {
             Ok(Renewal::RemovalKey)
         } else {

@@ -9,6 +9,7 @@ use lianxin_types::{ChannelId, Digest, Epoch, IdempotencyId};
 
 use crate::channel::OpenChannel;
 use crate::engine::library;
+use crate::leaf::Origin;
 use crate::{Mls, MlsError};
 
 /// What the gateway's `Send` takes.
@@ -26,7 +27,8 @@ impl Mls {
     ///
     /// # Errors
     /// [`MlsError::Payload`] if the body is too long; [`MlsError::ProposalsPending`] if others wait to leave;
-    /// [`MlsError::MemberRevoked`]; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
+    /// [`MlsError::MemberRevoked`]; [`MlsError::LastResortKeys`] until an own commit ([`Mls::commit_pending`]) has made new
+    /// keys; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
     /// [`MlsError::Keystore`].
     pub fn encrypt(
         &self,
@@ -45,6 +47,9 @@ impl Mls {
             return Err(MlsError::ProposalsPending);
         }
         self.check_nobody_is_revoked(&open, federation)?;
+        if open.records.leaf()?.is_some_and(|keys| keys.origin == Origin::LastResort) {
+            return Err(MlsError::LastResortKeys);
+        }
         open.set_authenticated();
         let epoch = Epoch(open.group.epoch().as_u64());
         let message = open.group.create_message(&open.provider, &self.signer, &payload);

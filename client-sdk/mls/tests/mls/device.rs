@@ -1,11 +1,15 @@
 //! A device: its folder, its key, and the engine that is made anew for every call.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lianxin_keystore::{Keystore, StateKey, Transaction};
 use lianxin_mls::{ChannelView, Encrypted, LogEvent, Mls, MlsError, MlsIdentity, Processed};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DeviceUri, IdempotencyId, Random as _, SystemClock, SystemRandom};
+use lianxin_types::{
+    ChannelId, Clock, DeviceUri, IdempotencyId, Monotonic, Random as _, SystemClock, SystemRandom, Timestamp,
+};
 
 use crate::federation::office;
 
@@ -14,8 +18,28 @@ pub(crate) struct Device {
     pub(crate) identity: MlsIdentity,
     /// What it knows.
     pub(crate) federation: Arc<Federation>,
+    /// How far its clock is ahead of the machine's.
+    pub(crate) ahead: Duration,
     folder: tempfile::TempDir,
     key: StateKey,
+}
+
+/// The machine's clock, so far ahead.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus(self.0)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        SystemClock.monotonic()
+    }
+
+    fn sleep_until(&self, deadline: Monotonic) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        SystemClock.sleep_until(deadline)
+    }
 }
 
 impl Device {
@@ -27,7 +51,8 @@ impl Device {
     pub(crate) fn with(uri: DeviceUri, identity: MlsIdentity) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let federation = Arc::clone(&office().federation);
-        Self { uri, identity, federation, folder, key: StateKey::generate(&SystemRandom) }
+        let (key, ahead) = (StateKey::generate(&SystemRandom), Duration::ZERO);
+        Self { uri, identity, federation, ahead, folder, key }
     }
 
     /// Opens the keystore, makes an engine, runs `f` in one transaction, closes everything.
@@ -36,7 +61,8 @@ impl Device {
         f: impl FnOnce(&Mls, &Transaction<'_>, &Federation) -> Result<T, MlsError> + Send + 'static,
     ) -> Result<T, MlsError> {
         let keystore = Keystore::open(&self.folder.path().join("state"), &self.key, Arc::new(SystemRandom))?;
-        let engine = Mls::new(self.identity.clone(), self.uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom))?;
+        let clock = Arc::new(Ahead(self.ahead));
+        let engine = Mls::new(self.identity.clone(), self.uri.clone(), clock, Arc::new(SystemRandom))?;
         let federation = Arc::clone(&self.federation);
         keystore.transaction_blocking(move |tx| f(&engine, tx, &federation))
     }

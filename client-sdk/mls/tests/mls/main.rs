@@ -1,6 +1,7 @@
 //! Stories of devices and a log, with a gateway that checks what the real one checks. Every call of a device runs on a
 //! freshly opened keystore and engine, so each step is also a restart.
 
+mod care;
 mod conversation;
 mod device;
 mod dishonest;
