@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use lianxin_connection::Problem;
 use lianxin_connection::{CallError, Connection};
 use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
+use lianxin_connection::{Problem, ReasonCode};
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, Monotonic, Sequence};
 
 use crate::calls::Call;
@@ -316,16 +316,25 @@ impl Drive {
         if reason.try_again {
             return Err(ClientError::Refused(reason));
         }
-        self.gone(channel, reason.to_string()).await
+        let told = match reason.code {
+            // The one place of which a Follow tells is where to go on.
+            ReasonCode::BadHead => Event::GatewayBehind { channel },
+            _ => Event::ChannelGone { channel, reason: reason.to_string() },
+        };
+        self.given_up(channel, told).await
     }
 
     async fn gone(&mut self, channel: ChannelId, reason: String) -> Result<(), ClientError> {
+        self.given_up(channel, Event::ChannelGone { channel, reason }).await
+    }
+
+    async fn given_up(&mut self, channel: ChannelId, told: Event) -> Result<(), ClientError> {
         self.forget(channel);
         let member = self.shared.transaction(move |tx, mls| {
             let member = mls.channel(tx, channel)?.is_some();
             // After an own removal the end of the subscription is no news.
             if member {
-                keep(tx, &Event::ChannelGone { channel, reason })?;
+                keep(tx, &told)?;
             }
             Ok(member)
         });

@@ -118,6 +118,13 @@ pub enum Event {
         /// Why, in the gateway's words.
         reason: String,
     },
+    /// The gateway's log of a channel ends before what this device has of it: the gateway works on an old copy, or this device
+    /// was given another gateway's log. What it has stays readable; nothing is received or sent in the channel until an operator
+    /// has looked at it. Told again on later connections as long as it is so.
+    GatewayBehind {
+        /// Which channel.
+        channel: ChannelId,
+    },
     /// The trust bundle or the revocation lists that the gateway offers were not taken over.
     TrustRefused {
         /// Why.
@@ -208,6 +215,7 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 7, channel);
             writer.bytes(cut(reason).as_bytes());
         }
+        Event::GatewayBehind { channel } => number(&mut writer, 13, channel),
         Event::TrustRefused { reason } => {
             number(&mut writer, 8, &ChannelId([0; 16]));
             writer.bytes(cut(reason).as_bytes());
@@ -260,6 +268,7 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             Event::Violation { channel, sequence, sender, detail: text(reader)? }
         }
         7 => Event::ChannelGone { channel, reason: text(reader)? },
+        13 => Event::GatewayBehind { channel },
         8 => Event::TrustRefused { reason: text(reader)? },
         9 => {
             let device = read_uri(reader, "device")?;
@@ -306,6 +315,7 @@ mod tests {
             Event::Violation { channel, sequence: Sequence(9), sender: device("a"), detail },
             Event::AwayTooLong { channel, sequence: Sequence(9) },
             Event::ChannelGone { channel, reason: "原因".to_owned() },
+            Event::GatewayBehind { channel },
             Event::MemberRejoined { channel, device: device("a"), epoch },
             Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateRevoked },
             Event::CommitReported {

@@ -14,7 +14,8 @@ use lianxin_types::{Clock as _, SystemClock};
 use crate::talk::{create, join, own, send, soon, texts};
 use crate::zone::{check_store, connect_to};
 
-fn copy(from: &Path, to: &Path) {
+/// Copies the folder of a gateway that has stopped.
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a temporary folder");
     for entry in fs::read_dir(from).expect("readable") {
         let path = entry.expect("readable").path();

@@ -120,12 +120,19 @@ impl Zone {
 
     /// Stops the gateway in order and starts it again over the same zone, with the files as they are now.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_after(|_zone| ()).await
+    }
+
+    /// As [`Zone::restart`], with something done to the zone's folder between.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         let Self { minted, clock, folder, address, reload: _, stop, served, statistics } = self;
         stop.send(()).expect("the gateway listens");
         served.await.expect("the gateway stops");
         drop(statistics);
         // It lets go of its zone with the last of its connections, a moment after it stopped.
-        drop(open_store(&folder.path().join("data/zone")));
+        let stored = folder.path().join("data/zone");
+        drop(open_store(&stored));
+        change(&stored);
         let config = Config::read(&folder.path().join("gateway.toml")).expect("a good configuration");
         let gateway = Gateway::open_by(&config, clock.clone()).await.expect("opens");
         let (reload, operations) = (gateway.reload_handle(), gateway.operations().clone());

@@ -53,6 +53,13 @@ pub struct HistoryPage {
 }
 
 /// One Send stream: its leases, and where it must go on after a refusal.
+///
+/// That place is the stream's and not the device's. A stream's order is what the device says on it, and between two streams it
+/// says none. It may well have two: its old connection died without a word, the gateway still works on what came there, and the
+/// device has started over on the next with its oldest message that has no receipt (PROTOCOL 6). Then the log keeps its order,
+/// since on either stream nothing is accepted whose forerunners were not, by this stream or, as a repeat of the same id, by the
+/// other. To refuse the second stream would shut the device out until the gateway notices the death of the first, and a place that
+/// outlives its stream would hold a channel back for ever when a device gives the refused message up.
 pub struct Sender {
     operations: Operations,
     caller: Caller,
