@@ -13,6 +13,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::channel::Channel;
 use crate::config::{Loaded, StateKeySource};
+use crate::evidence::{self, Evidence};
 use crate::readers::{Events, Invitations};
 use crate::session::Session;
 use crate::shared::{Link, News, Shared, Task};
@@ -185,6 +186,15 @@ impl Client {
     /// [`ClientError::State`], [`ClientError::Mls`], [`ClientError::Record`].
     pub async fn overview(&self) -> Result<Vec<ChannelSummary>, ClientError> {
         summary::overview(&self.inner.shared).await
+    }
+
+    /// What this device keeps of the event at `sequence`, if somebody did there what an honest one does not do
+    /// ([`crate::Event::Violation`]): to be handed on. The last hundred are kept, also after the event was read.
+    ///
+    /// # Errors
+    /// [`ClientError::State`], [`ClientError::Record`].
+    pub async fn evidence(&self, channel: ChannelId, sequence: Sequence) -> Result<Option<Evidence>, ClientError> {
+        self.inner.shared.transaction(move |tx, _| evidence::get(tx, channel, sequence)).await
     }
 
     /// The channel of that id, whether this device is a member or was; messages received stay readable.

@@ -9,6 +9,7 @@ use lianxin_mls::{RemovalReason, ReportReason};
 use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Reader, Sequence, Writer};
 
 use crate::ClientError;
+use crate::evidence::ViolationKind;
 use crate::rows::{EVENT, read_uri};
 
 /// Something an application may want to know. A membership change comes before any message of the epoch that it began.
@@ -98,7 +99,9 @@ pub enum Event {
         sequence: Sequence,
         /// Whom the gateway named as the sender.
         sender: DeviceUri,
-        /// What it was.
+        /// What it was. [`crate::Client::evidence`] gives what can be handed on.
+        kind: ViolationKind,
+        /// The same in words.
         detail: String,
     },
     /// This device was away for so long that it cannot follow a change of the channel any more. It comes back by itself, as
@@ -201,8 +204,9 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 5, channel);
             uri(&mut writer, by);
         }
-        Event::Violation { channel, sequence, sender, detail } => {
-            number(&mut writer, 6, channel);
+        Event::Violation { channel, sequence, sender, kind, detail } => {
+            number(&mut writer, 14, channel);
+            writer.u8(*kind as u8);
             writer.u64(sequence.0);
             uri(&mut writer, sender);
             writer.bytes(cut(detail).as_bytes());
@@ -262,10 +266,11 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         4 => Event::LeaveProposed { channel, device: read_uri(reader, "device")? },
         5 => Event::Removed { channel, by: read_uri(reader, "by")? },
-        6 => {
+        14 => {
+            let kind = ViolationKind::of(reader.u8("kind")?).ok_or(DecodeError::OutOfRange { field: "kind" })?;
             let sequence = Sequence(reader.u64("sequence")?);
             let sender = read_uri(reader, "sender")?;
-            Event::Violation { channel, sequence, sender, detail: text(reader)? }
+            Event::Violation { channel, sequence, sender, kind, detail: text(reader)? }
         }
         7 => Event::ChannelGone { channel, reason: text(reader)? },
         13 => Event::GatewayBehind { channel },
@@ -312,7 +317,13 @@ mod tests {
             Event::MemberLeft { channel, device: device("a"), by: device("b"), epoch },
             Event::LeaveProposed { channel, device: device("a") },
             Event::Removed { channel, by: device("b") },
-            Event::Violation { channel, sequence: Sequence(9), sender: device("a"), detail },
+            Event::Violation {
+                channel,
+                sequence: Sequence(9),
+                sender: device("a"),
+                kind: ViolationKind::NotSent,
+                detail,
+            },
             Event::AwayTooLong { channel, sequence: Sequence(9) },
             Event::ChannelGone { channel, reason: "原因".to_owned() },
             Event::GatewayBehind { channel },

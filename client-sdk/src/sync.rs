@@ -9,7 +9,9 @@ use lianxin_tlog::EventKind;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence, labelled_sha256};
 
+use crate::error::chain;
 use crate::event::keep;
+use crate::evidence::{self, ViolationKind};
 use crate::rows::{INVITATION, InvitationRow, MESSAGE, MessageRow, Origin};
 use crate::waiters::{Failure, Outcome};
 use crate::{ClientError, Event, changes, outbox};
@@ -123,7 +125,7 @@ pub(crate) fn apply(
         match processed {
             Ok(processed) => {
                 report(tx, mls, &log_event, event, &processed, &mut applied)?;
-                effect(tx, mls, federation, event, processed, &mut applied)?;
+                effect(tx, mls, federation, device, event, processed, &mut applied)?;
             }
             Err(MlsError::Gap { found, .. }) => {
                 applied.gap = Some(found);
@@ -156,6 +158,7 @@ fn effect(
     tx: &Transaction<'_>,
     mls: &Mls,
     federation: &Federation,
+    device: &DeviceUri,
     event: &LogEntry,
     processed: Processed,
     applied: &mut Applied,
@@ -231,9 +234,14 @@ fn effect(
                 fail(applied, outbox::drop_all(tx, channel)?);
             }
             let (sequence, sender) = (event.sequence, event.sender.clone());
-            let told = match violation {
-                Violation::AwayTooLong => Event::AwayTooLong { channel, sequence },
-                violation => Event::Violation { channel, sequence, sender, detail: violation.to_string() },
+            let told = match ViolationKind::from_violation(&violation) {
+                None => Event::AwayTooLong { channel, sequence },
+                Some(kind) => {
+                    let detail = chain(&violation);
+                    let head = mls.head(tx, channel)?.ok_or(ClientError::NotMember)?;
+                    evidence::keep(tx, device, event, (kind, &detail), head)?;
+                    Event::Violation { channel, sequence, sender, kind, detail }
+                }
             };
             keep(tx, &told)?;
         }

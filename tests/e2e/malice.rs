@@ -13,7 +13,7 @@ use lianxin_proto::directory::v1::GetTrustResponse;
 use lianxin_proto::key_packages::v1::ClaimResponse;
 use lianxin_proto::messages::v1::receive_response::Frame;
 use lianxin_proto::messages::v1::{ChannelEvent, EventBatch, EventKind, ReceiveResponse};
-use lianxin_sdk::{Channel, Client, ClientError, DeviceUri, Event};
+use lianxin_sdk::{Channel, Client, ClientError, DeviceUri, Event, Evidence};
 use lianxin_types::{Clock as _, Digest, GroupId, Incarnation, Sequence, SystemClock};
 use prost::Message as _;
 use rustls::pki_types::CertificateDer;
@@ -61,13 +61,23 @@ impl Story {
         receive(&self.channels[2], count).await
     }
 
-    /// The next violation that weijian's application is told.
+    /// The next violation that weijian's application is told. What it may hand on of it says the same.
     async fn violation(&self) -> (u64, String) {
-        event(&self.clients[2], "a violation", |event| match event {
-            Event::Violation { sequence, detail, .. } => Some((sequence.0, detail)),
+        let weijian = &self.clients[2];
+        let (sequence, sender, kind, detail) = event(weijian, "a violation", |event| match event {
+            Event::Violation { sequence, sender, kind, detail, .. } => Some((sequence, sender, kind, detail)),
             _ => None,
         })
-        .await
+        .await;
+        let channel = self.channels[2].id();
+        let kept = weijian.evidence(channel, sequence).await.expect("readable").expect("kept");
+        let handed_on = Evidence::from_bytes(&kept.to_bytes()).expect("whoever gets it can read it");
+        assert_eq!(handed_on, kept);
+        assert_eq!((kept.channel, kept.sequence, &kept.witness), (channel, sequence, weijian.device()));
+        assert_eq!((kept.kind, &kept.detail, kept.sender), (kind, &detail, sender));
+        assert!(!kept.mls.is_empty() && kept.chain_hash != Digest::ZERO && kept.leaf_hash != Digest::ZERO);
+        assert_eq!(weijian.evidence(channel, Sequence(1)).await.expect("readable"), None, "nothing of honest events");
+        (sequence.0, detail)
     }
 
     /// From now on this becomes of the events that weijian is given.
