@@ -155,6 +155,13 @@ impl Sender {
         self.watch.ended().await
     }
 
+    /// Waits for the device's turns to have so many messages looked at. The stream waits with it; whatever ends the stream should
+    /// end the wait.
+    pub fn turn_to_send(&self, count: usize) -> impl Future<Output = ()> + Send + 'static {
+        let (guard, device) = (Arc::clone(&self.operations.guard), self.caller.uri.clone());
+        async move { guard.pace_messages(&device, count).await }
+    }
+
     /// Sends what is ready, in order, with one durability point (one more where a channel's epoch moves meanwhile). Each
     /// message is answered, in the order given.
     ///

@@ -111,6 +111,13 @@ impl SendStream {
                 refusal = self.sender.ended() => return self.answers.end(None, &refusal),
                 batch = ready(&mut requests) => batch,
             };
+            let turn = self.sender.turn_to_send(batch.requests.len());
+            tokio::select! {
+                biased;
+                () = stopped(&mut stopping) => break,
+                refusal = self.sender.ended() => return self.answers.end(None, &refusal),
+                () = turn => {}
+            }
             // Nothing more is read before these are answered: that bounds what may be without an answer.
             let answered = tokio::select! {
                 answered = self.answer(batch.requests) => answered,
