@@ -220,6 +220,29 @@ fn events_that_are_missing_are_asked_for() {
     assert_eq!(device.apply(0).settled.len(), 0, "what comes twice changes nothing");
 }
 
+/// What a gateway says of places may be any number.
+#[test]
+fn the_last_number_of_all_is_a_place_like_any_other() {
+    let (mut device, _) = Device::in_a_channel();
+    let last = Sequence(u64::MAX);
+    let row = device.send(id(1), "第一");
+    device.append(EventKind::Application, id(1), row.mls);
+    device.log[1].sequence = last;
+    let applied = device.apply(1);
+    assert_eq!((applied.gap, applied.place.head, applied.settled.len()), (Some(last), Sequence(1), 0));
+    assert!(is_cut_off(Sequence(1), last));
+    assert!(!is_cut_off(last, last));
+    let welcome = Welcome {
+        channel: ChannelId([5; 16]),
+        head: lianxin_tlog::Head { sequence: last, chain_hash: Digest([1; 32]) },
+        welcome: vec![1].into(),
+        inviter: device.uri.clone(),
+        gateway_time: Timestamp(u64::MAX),
+    };
+    let invited = device.run(move |tx, mls, _| Ok([0, u64::MAX].map(|id| invite(tx, mls, id, &welcome))));
+    assert!(matches!(invited, [Ok(Invited::New), Ok(Invited::Known)]), "{invited:?}");
+}
+
 #[test]
 fn an_invitation_is_new_once() {
     let (device, _) = Device::in_a_channel();
