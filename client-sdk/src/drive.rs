@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use lianxin_connection::{CallError, Connection};
 use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
 use lianxin_connection::{Problem, ReasonCode};
-use lianxin_types::{ChannelId, Epoch, IdempotencyId, Monotonic, Sequence};
+use lianxin_types::{ChannelId, Epoch, IdempotencyId, LIMITS, Monotonic, Sequence, Timestamp};
 
 use crate::calls::Call;
 use crate::event::keep;
@@ -200,10 +200,21 @@ impl Drive {
             Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } => self.invited(inbox_id, welcome).await?,
             Frame::Closed { channel: Some(channel), reason } => self.closed(channel, reason).await?,
             Frame::Closed { channel: None, reason } => return Err(ClientError::Refused(reason)),
-            Frame::Opened { .. } | Frame::Heartbeat { .. } | Frame::Unknown => {}
+            Frame::Opened { gateway_time, .. } => self.compare_clocks(gateway_time),
+            Frame::Heartbeat { .. } | Frame::Unknown => {}
             Frame::Inbox { item: InboxItem::Unknown, .. } => {}
         }
         Ok(())
+    }
+
+    fn compare_clocks(&self, gateway: Timestamp) {
+        let own = self.shared.clock.now();
+        let tolerated = LIMITS.clock_skew_max;
+        if own > gateway.plus(tolerated) || gateway > own.plus(tolerated) {
+            tracing::warn!(?gateway, ?own, "this device's clock and the gateway's differ");
+            // Nobody need listen.
+            let _listeners = self.shared.moment.send(Event::ClockDiffers { gateway, own });
+        }
     }
 
     async fn events(&mut self, events: Vec<LogEntry>) -> Result<(), ClientError> {

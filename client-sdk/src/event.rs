@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lianxin_connection::ConnectError;
 use lianxin_keystore::Transaction;
 use lianxin_mls::{RemovalReason, ReportReason};
-use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Reader, Sequence, Writer};
+use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Reader, Sequence, Timestamp, Writer};
 
 use crate::ClientError;
 use crate::evidence::ViolationKind;
@@ -140,6 +140,15 @@ pub enum Event {
         /// Why not, if the gateway or its certificate was refused; `None` if it broke or could not be reached.
         refused: Option<Arc<ConnectError>>,
     },
+    /// This device's clock and the gateway's differ by more than is tolerated (`LIMITS.clock_skew_max`): certificates, key packages
+    /// and labels are judged by it, so one of the two will soon refuse what is in order. Set the clock that is wrong. Of the
+    /// moment, at most once for each connection.
+    ClockDiffers {
+        /// What the gateway says that it is.
+        gateway: Timestamp,
+        /// What this device says.
+        own: Timestamp,
+    },
     /// Everything that was stored of a channel has been received; what follows is live. Of the moment.
     CaughtUp {
         /// Which channel.
@@ -239,7 +248,9 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             uri(&mut writer, reporter);
             writer.u64(commit.0).u8(*reason as u8);
         }
-        Event::Connected | Event::Disconnected { .. } | Event::CaughtUp { .. } => return None,
+        Event::Connected | Event::Disconnected { .. } | Event::ClockDiffers { .. } | Event::CaughtUp { .. } => {
+            return None;
+        }
     }
     Some(writer.finish())
 }

@@ -1,17 +1,18 @@
-//! The SDK looks after the keys of its leaf by itself.
+//! What the SDK looks after by itself: the keys of its leaf, and its clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lianxin_connection::CallError;
 use lianxin_proto::ReasonCode;
 use lianxin_proto::key_packages::Claim;
-use lianxin_sdk::{Client, Config, Epoch, LeafCare};
+use lianxin_sdk::{Client, Config, Epoch, Event, LeafCare};
 use lianxin_types::{Clock as _, DeviceUri, SystemClock};
 
 use crate::raw::{RawDevice, fresh_id};
 use crate::talk::{accept, create, join, receive, send, soon, texts};
-use crate::zone::Zone;
+use crate::zone::{MovedClock, Zone};
 
 /// Takes every one-time key package of `owner`: one department may have 32 that it does not use, so it takes two.
 async fn use_up(zone: &Zone, owner: &DeviceUri) {
@@ -61,6 +62,40 @@ async fn who_is_invited_by_its_last_resort_has_keys_of_its_own_before_it_says_an
     let of_shenji = published.filter(|body| body["departments"] == serde_json::json!(["shenji"]));
     let last_resorts: Vec<_> = of_shenji.map(|body| body["last_resort"].as_bool().expect("said")).collect();
     assert_eq!(last_resorts.iter().filter(|is_there| **is_there).count(), 2, "{last_resorts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_wrong_is_told_with_both_times_and_one_that_is_right_is_not() {
+    const AHEAD: Duration = Duration::from_secs(600);
+    let zone = Zone::start().await;
+    for (ahead, expect) in [(AHEAD, true), (Duration::from_secs(20), false)] {
+        let clock = Arc::new(MovedClock::default());
+        clock.advance(ahead);
+        let client = Client::open(Config { clock, ..zone.config("jiwei", "app-1") }).await.expect("opens");
+        let mut events = client.events();
+        soon("a connection", client.connected()).await.expect("connects");
+        // The first channel that is caught up comes behind the word about the clock.
+        let channel = create(&client, &["jiwei"]).await;
+        send(&channel, "现在几点").await;
+        let told = soon("the events until then", async {
+            let mut told = None;
+            loop {
+                match events.next().await.expect("open").expect("readable") {
+                    Event::ClockDiffers { gateway, own } => told = Some((gateway, own)),
+                    Event::CaughtUp { .. } => break told,
+                    _ => {}
+                }
+            }
+        })
+        .await;
+        assert_eq!(told.is_some(), expect, "{ahead:?} ahead");
+        if let Some((gateway, own)) = told {
+            let difference = own.0 - gateway.0;
+            assert!((500_000_000..700_000_000).contains(&difference), "{difference} microseconds");
+        }
+        client.close().await.expect("closes");
+    }
+    zone.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
