@@ -123,7 +123,7 @@ impl Drive {
         let (device, federation) = (self.shared.device.clone(), self.shared.federation());
         let standings = self.shared.transaction(move |tx, mls| {
             let mut standings = Vec::new();
-            for channel in mls.channels(tx)? {
+            for channel in mls.channels(tx)?.into_iter().chain(mls.lost(tx)?) {
                 if changes::get(tx, channel, IntentKind::Create)?.is_none() {
                     standings.push((channel, sync::standing(tx, mls, &federation, &device, channel)?));
                 }
@@ -191,10 +191,8 @@ impl Drive {
             Frame::Gap { channel, first_retained } => {
                 let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, channel)?)).await?;
                 // A gap in front of the head is one of an older group: a newer invitation was accepted meanwhile.
-                if view.is_none_or(|view| sync::is_cut_off(view.head.sequence, first_retained)) {
-                    let reason = format!("this device gets no events before {}", first_retained.0);
-                    self.gone(channel, reason).await?;
-                    self.requests.push_back(Receive::Unfollow { channel });
+                if view.is_some_and(|view| sync::is_cut_off(view.head.sequence, first_retained)) {
+                    self.cut_off(channel, first_retained);
                 }
             }
             Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } => self.invited(inbox_id, welcome).await?,
@@ -296,7 +294,11 @@ impl Drive {
         self.shared.bells.ring(&News::Channel(channel));
     }
 
-    fn forget(&mut self, channel: ChannelId) {
+    pub(crate) fn stop_following(&mut self, channel: ChannelId) {
+        self.requests.push_back(Receive::Unfollow { channel });
+    }
+
+    pub(crate) fn forget(&mut self, channel: ChannelId) {
         self.lanes.remove(&channel);
         self.ready.remove(&channel);
         self.turns.remove(&channel);
@@ -457,7 +459,7 @@ impl Drive {
         let due: Vec<ChannelId> =
             self.ways_back.iter().filter(|(_, way_back)| is_due(way_back)).map(|(channel, _)| *channel).collect();
         for channel in due {
-            self.begin_way_back(channel);
+            self.begin_way_back(channel).await?;
         }
         if self.tick <= now {
             self.tick = now.plus(TICK);

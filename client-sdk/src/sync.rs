@@ -42,7 +42,7 @@ pub(crate) struct Place {
     pub(crate) head: Sequence,
     /// Something waits to be committed.
     pub(crate) turn: Option<Turn>,
-    /// A commit has broken it, and no way back has been made.
+    /// It is broken or lost, and no way back has been made.
     pub(crate) is_broken: bool,
 }
 
@@ -302,7 +302,10 @@ pub(crate) fn standing(
     device: &DeviceUri,
     channel: ChannelId,
 ) -> Result<Place, ClientError> {
-    let Some(view) = mls.channel(tx, channel)? else { return Ok(Place::default()) };
+    let Some(view) = mls.channel(tx, channel)? else {
+        let head = mls.head(tx, channel)?.map_or(Sequence(0), |head| head.sequence);
+        return Ok(Place { head, turn: None, is_broken: mls.is_lost(tx, channel)? });
+    };
     let is_broken = view.is_broken && !view.has_pending_commit;
     let place = Place { head: view.head.sequence, turn: None, is_broken };
     if view.is_broken || view.pending_leaves.contains(device) {
@@ -357,6 +360,11 @@ pub(crate) fn invite(
         keep(tx, &Event::Invited { channel, inviter: welcome.inviter.clone() })?;
     }
     Ok(invited)
+}
+
+/// Whether an invitation into the channel is there.
+pub(crate) fn is_invited(tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, ClientError> {
+    Ok(tx.list(INVITATION)?.iter().any(|(key, _)| key.starts_with(&channel.0)))
 }
 
 /// An accepted invitation.

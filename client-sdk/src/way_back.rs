@@ -1,17 +1,21 @@
-//! The way back into a channel whose group a commit has broken for this device: by an external commit, with the own key
-//! (PROTOCOL 5), and by itself. Only once the log has been read to its end: what came before the way back is never read.
+//! The way back into a channel whose group a commit has broken for this device, or which it cannot follow because retention has
+//! taken the events behind its head: by an external commit, with the own key (PROTOCOL 5), and by itself. Only once the log has
+//! been read as far as it goes: what came before the way back is never read.
 
 use std::time::Duration;
 
 use lianxin_connection::{CallError, Connection, GetGroupInfo, GroupInfo};
 use lianxin_mls::MlsError;
-use lianxin_types::{ChannelId, Monotonic};
+use lianxin_types::{ChannelId, Monotonic, Sequence};
 
 use crate::calls::CallDone;
 use crate::changes::{self, Staged};
 use crate::drive::Drive;
 use crate::error::chain;
-use crate::{ClientError, sync, turns};
+use crate::event::keep;
+use crate::shared::News;
+use crate::waiters::Failure;
+use crate::{ClientError, Event, outbox, sync, turns};
 
 /// Everybody whom one commit has broken comes back, one epoch each: they begin at different moments of so long.
 const SPREAD: Duration = Duration::from_millis(500);
@@ -22,6 +26,9 @@ pub(crate) struct WayBack {
     /// `None` while an attempt is being made, and after too many.
     pub(crate) moment: Option<Monotonic>,
     attempts: u32,
+    /// The own group is in order and can go no further, for there are no events before this one: it is forgotten with the way
+    /// back.
+    cut_off_before: Option<Sequence>,
 }
 
 impl Drive {
@@ -32,7 +39,7 @@ impl Drive {
             return;
         }
         let moment = self.shared.clock.monotonic().plus(self.way_back_jitter());
-        self.ways_back.entry(channel).or_insert(WayBack { moment: Some(moment), attempts: 0 });
+        self.ways_back.entry(channel).or_insert(WayBack { moment: Some(moment), attempts: 0, cut_off_before: None });
     }
 
     /// The backlog has been read: whether it has left the group broken.
@@ -48,10 +55,37 @@ impl Drive {
     /// An attempt was in vain; the next ones come later and later, until there have been too many on this connection.
     pub(crate) fn way_back_failed(&mut self, channel: ChannelId) {
         let jitter = self.way_back_jitter();
-        let way_back = self.ways_back.entry(channel).or_insert(WayBack { moment: None, attempts: 0 });
+        let way_back =
+            self.ways_back.entry(channel).or_insert(WayBack { moment: None, attempts: 0, cut_off_before: None });
         way_back.attempts += 1;
         let delay = turns::delay_after_refusal(way_back.attempts);
         way_back.moment = delay.map(|delay| self.shared.clock.monotonic().plus(delay + jitter));
+    }
+
+    /// The gateway gives this device no events between its head and `first`, and never will. A moment is left for an invitation,
+    /// for it may have been removed and invited again.
+    pub(crate) fn cut_off(&mut self, channel: ChannelId, first: Sequence) {
+        self.forget(channel);
+        self.stop_following(channel);
+        let moment = self.shared.clock.monotonic().plus(SPREAD + self.way_back_jitter());
+        self.ways_back.insert(channel, WayBack { moment: Some(moment), attempts: 0, cut_off_before: Some(first) });
+    }
+
+    /// Tells the application; says whether the device goes back by itself, not by an invitation.
+    async fn tell_cut_off(&mut self, channel: ChannelId, first: Sequence) -> Result<bool, ClientError> {
+        let is_invited = self.shared.transaction(move |tx, _| {
+            let is_invited = sync::is_invited(tx, channel)?;
+            let reason = format!("this device gets no events before {}", first.0);
+            let told = match is_invited {
+                true => Event::ChannelGone { channel, reason },
+                false => Event::AwayTooLong { channel, sequence: first },
+            };
+            keep(tx, &told)?;
+            Ok(is_invited)
+        });
+        let is_invited = is_invited.await?;
+        self.shared.bells.ring(&News::Events);
+        Ok(!is_invited)
     }
 
     fn way_back_jitter(&self) -> Duration {
@@ -59,11 +93,18 @@ impl Drive {
     }
 
     /// Asks for what it takes.
-    pub(crate) fn begin_way_back(&mut self, channel: ChannelId) {
-        if let Some(way_back) = self.ways_back.get_mut(&channel) {
-            way_back.moment = None;
+    pub(crate) async fn begin_way_back(&mut self, channel: ChannelId) -> Result<(), ClientError> {
+        let Some(way_back) = self.ways_back.get_mut(&channel) else { return Ok(()) };
+        way_back.moment = None;
+        let (cut_off, is_first) = (way_back.cut_off_before, way_back.attempts == 0);
+        if let Some(first) = cut_off.filter(|_| is_first)
+            && !self.tell_cut_off(channel, first).await?
+        {
+            self.ways_back.remove(&channel);
+            return Ok(());
         }
         self.calls.push(Box::pin(public_state(self.connection.clone(), channel)));
+        Ok(())
     }
 
     /// Makes the external commit, if the group is still broken, and has it sent like every change.
@@ -81,18 +122,36 @@ impl Drive {
             }
         };
         let (federation, id) = (self.shared.federation(), self.shared.id());
+        let is_cut_off = self.ways_back.get(&channel).is_some_and(|way_back| way_back.cut_off_before.is_some());
         let staged = self.shared.transaction(move |tx, mls| {
+            let mut failed = Vec::new();
+            if is_cut_off {
+                // What waits was for a group that is forgotten here.
+                let (committed, left) = changes::epoch_ended(tx, channel)?;
+                failed = outbox::drop_all(tx, channel)?;
+                failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)));
+                mls.discard(tx, channel)?;
+            }
             let bundle = mls.rejoin(tx, &federation, channel, &state.group_info, &state.ratchet_tree);
             match changes::put_commit(tx, channel, id, bundle) {
                 // Somebody else's commit, or an own one, has done it.
-                Err(ClientError::Mls(MlsError::NotBroken)) => Ok(Staged::Done),
-                staged => staged,
+                Err(ClientError::Mls(MlsError::NotBroken)) => Ok((Staged::Done, failed)),
+                staged => Ok((staged?, failed)),
             }
         });
         match staged.await {
-            Ok(Staged::Ready) => self.start_changes(Some(channel)).await,
-            Ok(Staged::Busy) => Ok(()),
-            Ok(Staged::Done) => {
+            Ok((Staged::Ready, failed)) => {
+                for (id, failure) in failed {
+                    self.shared.waiters.settle(id, Err(failure));
+                }
+                if is_cut_off {
+                    self.follow(channel).await?;
+                    self.ways_back.insert(channel, WayBack { moment: None, attempts: 0, cut_off_before: None });
+                }
+                self.start_changes(Some(channel)).await
+            }
+            Ok((Staged::Busy, _)) => Ok(()),
+            Ok((Staged::Done, _)) => {
                 self.ways_back.remove(&channel);
                 Ok(())
             }

@@ -12,7 +12,7 @@ use lianxin_profile::{RemovalData, RemovalReason, removal_message};
 use lianxin_proto::directory::v1::GetTrustResponse;
 use lianxin_proto::key_packages::v1::ClaimResponse;
 use lianxin_proto::messages::v1::receive_response::Frame;
-use lianxin_proto::messages::v1::{ChannelEvent, EventBatch, EventKind, ReceiveResponse};
+use lianxin_proto::messages::v1::{ChannelEvent, EventBatch, EventKind, Gap, ReceiveResponse};
 use lianxin_sdk::{Channel, Client, ClientError, DeviceUri, Event, Evidence};
 use lianxin_types::{Clock as _, Digest, GroupId, Incarnation, Sequence, SystemClock};
 use prost::Message as _;
@@ -145,6 +145,53 @@ async fn an_event_that_is_left_out_is_asked_for_and_then_named() {
     let weijian = impostor.client(&zone, "weijian").await;
     assert_eq!(texts(&receive(&weijian.channel(channels[2].id()), 2).await), ["一", "二"]);
     Story { zone, impostor, clients: [jiwei, shenji, weijian], channels }.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gets_no_events_behind_its_head_any_more_comes_back_from_outside_and_reads_on() {
+    let story = Story::begin().await;
+    let (impostor, zone) = (&story.impostor, &story.zone);
+    story.clients[2].clone().close().await.expect("closes");
+    for _ in 0..3 {
+        story.say("它不在").await;
+    }
+    // As if retention had taken all but the last of them.
+    let last = story.channels[0].info().await.expect("a member").head;
+    let mut gap = Some(Gap { channel_id: story.channels[0].id().0.to_vec().into(), first_retained: last.0 });
+    let victim = story.clients[2].device().clone();
+    impostor.lie(move |passing| {
+        if *passing.to != victim || !passing.method.ends_with("/Receive") {
+            return vec![passing.message];
+        }
+        let response = ReceiveResponse::decode(passing.message.clone()).expect("the gateway's own");
+        match (response.frame, gap.take()) {
+            (Some(Frame::Events(_)), Some(gap)) => {
+                vec![ReceiveResponse { frame: Some(Frame::Gap(gap)) }.encode_to_vec().into()]
+            }
+            (_, kept) => {
+                gap = kept;
+                vec![passing.message]
+            }
+        }
+    });
+    let weijian = impostor.client(zone, "weijian").await;
+    let own = weijian.device().clone();
+    let away = event(&weijian, "why it cannot go on", |event| match event {
+        Event::AwayTooLong { sequence, .. } => Some(sequence),
+        _ => None,
+    });
+    assert_eq!(away.await, last);
+    event(&weijian, "the way back", |event| match event {
+        Event::MemberRejoined { device, .. } if device == own => Some(()),
+        _ => None,
+    })
+    .await;
+    story.say("回来就好").await;
+    let at_weijian = weijian.channel(story.channels[2].id());
+    assert_eq!(texts(&receive(&at_weijian, 1).await), ["回来就好"]);
+    send(&at_weijian, "在").await;
+    weijian.close().await.expect("closes");
+    story.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

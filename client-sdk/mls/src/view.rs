@@ -77,6 +77,25 @@ impl Mls {
         Ok(Records::new(tx, channel).load()?.map(|record| record.head))
     }
 
+    /// Whether the device has lost the channel's group and has made no way back yet.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn is_lost(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, MlsError> {
+        let records = Records::new(tx, channel);
+        let is_lost = records.load()?.is_some_and(|record| record.standing == Standing::Lost);
+        Ok(is_lost && records.rejoin()?.is_none())
+    }
+
+    /// The channels whose group this device has lost, ascending by id, whether a way back waits or not.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn lost(&self, tx: &Transaction<'_>) -> Result<Vec<ChannelId>, MlsError> {
+        let all = Records::all(tx)?.into_iter();
+        Ok(all.filter(|(_, record)| record.standing == Standing::Lost).map(|(channel, _)| channel).collect())
+    }
+
     /// The channels whose group this device has, ascending by id.
     ///
     /// # Errors
