@@ -74,7 +74,14 @@ async fn removed_and_invited_again_while_offline_it_comes_back_by_the_new_invita
     send(&at_jiwei, "不给它").await;
     soon("an invite", at_jiwei.invite(&[device])).await.expect("invited again");
 
+    // Whether it comes back is for its application to say: it is told, and does nothing by itself.
     let shenji = zone.client("shenji", "app-1").await;
+    event(&shenji, "the end of the older group", |event| match event {
+        Event::ChannelGone { .. } => Some(()),
+        Event::AwayTooLong { .. } | Event::MemberRejoined { .. } => panic!("by itself: {event:?}"),
+        _ => None,
+    })
+    .await;
     let again = accept(&shenji).await;
     assert_eq!(again.id(), at_jiwei.id());
     send(&at_jiwei, "之后").await;
