@@ -111,6 +111,35 @@ fn change_events(
     changed.map(|event| frame(event).encode_to_vec().into()).collect()
 }
 
+/// What the victim is given behind the gap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterTheGap {
+    Everything,
+    NoEvents,
+}
+
+/// Instead of the first events that weijian is given: there are none before `first` any more.
+fn gap_instead_of_events(
+    story: &Story,
+    first: Sequence,
+    then: AfterTheGap,
+) -> impl FnMut(Passing<'_>) -> Vec<Bytes> + Send + 'static {
+    let victim = story.clients[2].device().clone();
+    let mut gap = Some(Gap { channel_id: story.channels[0].id().0.to_vec().into(), first_retained: first.0 });
+    move |passing| {
+        if *passing.to != victim || !passing.method.ends_with("/Receive") {
+            return vec![passing.message];
+        }
+        let response = ReceiveResponse::decode(passing.message.clone()).expect("the gateway's own");
+        let Some(Frame::Events(_)) = response.frame else { return vec![passing.message] };
+        match (gap.take(), then) {
+            (Some(gap), _) => vec![ReceiveResponse { frame: Some(Frame::Gap(gap)) }.encode_to_vec().into()],
+            (None, AfterTheGap::Everything) => vec![passing.message],
+            (None, AfterTheGap::NoEvents) => vec![],
+        }
+    }
+}
+
 fn says(violation: &Violation) -> String {
     violation.to_string()
 }
@@ -157,23 +186,7 @@ async fn who_gets_no_events_behind_its_head_any_more_comes_back_from_outside_and
     }
     // As if retention had taken all but the last of them.
     let last = story.channels[0].info().await.expect("a member").head;
-    let mut gap = Some(Gap { channel_id: story.channels[0].id().0.to_vec().into(), first_retained: last.0 });
-    let victim = story.clients[2].device().clone();
-    impostor.lie(move |passing| {
-        if *passing.to != victim || !passing.method.ends_with("/Receive") {
-            return vec![passing.message];
-        }
-        let response = ReceiveResponse::decode(passing.message.clone()).expect("the gateway's own");
-        match (response.frame, gap.take()) {
-            (Some(Frame::Events(_)), Some(gap)) => {
-                vec![ReceiveResponse { frame: Some(Frame::Gap(gap)) }.encode_to_vec().into()]
-            }
-            (_, kept) => {
-                gap = kept;
-                vec![passing.message]
-            }
-        }
-    });
+    impostor.lie(gap_instead_of_events(&story, last, AfterTheGap::Everything));
     let weijian = impostor.client(zone, "weijian").await;
     let own = weijian.device().clone();
     let away = event(&weijian, "why it cannot go on", |event| match event {
@@ -190,6 +203,34 @@ async fn who_gets_no_events_behind_its_head_any_more_comes_back_from_outside_and
     let at_weijian = weijian.channel(story.channels[2].id());
     assert_eq!(texts(&receive(&at_weijian, 1).await), ["回来就好"]);
     send(&at_weijian, "在").await;
+    weijian.close().await.expect("closes");
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_stopped_on_its_way_back_goes_on_with_it_when_it_starts_again() {
+    let story = Story::begin().await;
+    let (impostor, zone) = (&story.impostor, &story.zone);
+    story.clients[2].clone().close().await.expect("closes");
+    story.say("它不在").await;
+    let last = story.channels[0].info().await.expect("a member").head;
+    // It never hears that its way back was accepted.
+    impostor.lie(gap_instead_of_events(&story, last.next(), AfterTheGap::NoEvents));
+    let weijian = impostor.client(zone, "weijian").await;
+    let own = weijian.device().clone();
+    let is_back = |event| match event {
+        Event::MemberRejoined { device, .. } if device == own => Some(()),
+        _ => None,
+    };
+    event(&story.clients[0], "the way back, as others see it", is_back).await;
+    weijian.close().await.expect("closes");
+
+    impostor.be_honest();
+    let weijian = impostor.client(zone, "weijian").await;
+    event(&weijian, "the way back", is_back).await;
+    story.say("回来就好").await;
+    let at_weijian = weijian.channel(story.channels[2].id());
+    assert_eq!(texts(&receive(&at_weijian, 1).await), ["回来就好"]);
     weijian.close().await.expect("closes");
     story.end().await;
 }
