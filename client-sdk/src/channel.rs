@@ -7,7 +7,7 @@ use lianxin_connection::{AllowCommitter, Claim, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, LIMITS, Label, Sequence, ZoneId};
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, LIMITS, Label, Sequence, ZoneId, elsewhere};
 use tokio::sync::watch;
 
 use crate::changes::{self, Staged};
@@ -110,7 +110,7 @@ impl Channel {
         let federation = shared.federation();
         let stored = shared.enqueue(move |tx, mls| outbox::put(tx, mls, &federation, channel, id, body)).await?;
         drop(turn);
-        stored.end().await?;
+        elsewhere(&*shared.clock, stored.end()).await?;
         drop(wake);
         outcome(settled.await.map_err(|_| ClientError::Closed)?)
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lianxin_connection::GetWelcomeTree;
 use lianxin_keystore::{Keystore, StateKey};
 use lianxin_mls::{Mls, NewChannel};
-use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Label, Sequence, Timestamp, ZoneId};
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Label, Sequence, Timestamp, ZoneId, elsewhere};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{Instrument as _, Span};
@@ -68,15 +68,16 @@ impl Client {
     /// [`ClientError::Config`] if a file is missing or does not fit; [`ClientError::State`] if the folder is in use, from
     /// a newer version, or sealed with another key; [`ClientError::Trust`], [`ClientError::Mls`].
     pub async fn open(config: Config) -> Result<Self, ClientError> {
+        let clock = Arc::clone(&config.clock);
         // Files and the database are opened off the runtime's threads.
         let opened = tokio::task::spawn_blocking(move || read_files(&config).map(|opened| (config, opened)));
-        let (config, (loaded, keystore)) = opened.await.map_err(|_| ClientError::Closed)??;
-        let (federation, loaded) =
-            keystore.transaction(move |tx| Ok::<_, ClientError>((trust::at_start(tx, &loaded)?, loaded))).await?;
+        let (config, (loaded, keystore)) = elsewhere(&*clock, opened).await.map_err(|_| ClientError::Closed)??;
+        let begun = keystore.transaction(move |tx| Ok::<_, ClientError>((trust::at_start(tx, &loaded)?, loaded)));
+        let (federation, loaded) = elsewhere(&*clock, begun).await?;
         let device = config.device(&loaded, &federation)?;
         let targets = config.targets(federation.bundle())?;
         let zone = targets.first().map(|target| target.zone.clone()).ok_or(crate::ConfigError::Zone)?;
-        let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
+        let random = Arc::clone(&config.random);
         let mls = Mls::new(loaded.mls, device.clone(), Arc::clone(&clock), Arc::clone(&random))?;
         let mls = mls.with_leaf_care(config.leaf_care);
         let device_name = device.as_str().to_owned();
@@ -221,7 +222,7 @@ impl Client {
             let _panicked = task.await;
         }
         let saved = shared.save_read().await;
-        shared.keystore.clone().close().await;
+        elsewhere(&*shared.clock, shared.keystore.clone().close()).await;
         match saved {
             // Somebody else has closed it.
             Err(ClientError::State(lianxin_keystore::KeystoreError::Closed)) => Ok(()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
-use lianxin_connection::{Target, TlsIdentity};
+use lianxin_connection::{Dial, Target, TlsIdentity};
 use lianxin_keystore::StateKey;
 use lianxin_mls::{LeafCare, MlsIdentity};
 use lianxin_trust::{Endpoint, Federation, RootKeys, Usage, VerifiedBundle, verify_bundle};
@@ -52,6 +52,8 @@ pub struct Config {
     pub endpoint: Option<(String, u16)>,
     /// Who this device is; `None` to read it from the MLS certificate.
     pub device: Option<DeviceUri>,
+    /// How the gateway is reached; `None` for mutual TLS. Replace it in tests only: what is reached so is not authenticated.
+    pub dial: Option<Arc<dyn Dial>>,
     /// When this device makes new keys for its leaf in a channel by itself.
     pub leaf_care: LeafCare,
     /// Time. Replace it in tests only.
@@ -98,6 +100,7 @@ impl Config {
             zone: None,
             endpoint: None,
             device: Some(device),
+            dial: None,
             leaf_care: LeafCare::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),

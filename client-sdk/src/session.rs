@@ -68,7 +68,11 @@ impl Session {
         let mut last = ConnectError::TimedOut;
         for target in self.config.targets(federation.bundle()).unwrap_or_default() {
             let clock = Arc::clone(&self.shared.clock);
-            match Connection::connect(&target, &self.identity, Arc::clone(&federation), clock, SOFTWARE).await {
+            let connected = match &self.config.dial {
+                None => Connection::connect(&target, &self.identity, Arc::clone(&federation), clock, SOFTWARE).await,
+                Some(dial) => Connection::connect_by(&**dial, &target, clock, SOFTWARE).await,
+            };
+            match connected {
                 Ok((connection, hello)) => {
                     if hello.caller != self.shared.device {
                         tracing::warn!("the gateway knows this device under another name");

@@ -10,7 +10,7 @@ use lianxin_connection::{CallError, ConnectError, Connection};
 use lianxin_keystore::{Enqueued, Keystore, Transaction};
 use lianxin_mls::Mls;
 use lianxin_trust::{Federation, RootKeys};
-use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random};
+use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random, elsewhere};
 use tokio::sync::{Mutex as TurnLock, Notify, Semaphore, broadcast, watch};
 use tracing::Span;
 
@@ -148,7 +148,7 @@ impl Shared {
         f: impl FnOnce(&Transaction<'_>, &Mls) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<T, ClientError> {
         let (mls, span) = (Arc::clone(&self.mls), Span::current());
-        self.keystore.transaction(move |tx| span.in_scope(|| f(tx, &mls))).await
+        elsewhere(&*self.clock, self.keystore.transaction(move |tx| span.in_scope(|| f(tx, &mls)))).await
     }
 
     /// As [`Shared::transaction`], in two steps: first its place in the queue, then its end.
@@ -157,7 +157,7 @@ impl Shared {
         f: impl FnOnce(&Transaction<'_>, &Mls) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<Enqueued<T, ClientError>, ClientError> {
         let (mls, span) = (Arc::clone(&self.mls), Span::current());
-        Ok(self.keystore.enqueue(move |tx| span.in_scope(|| f(tx, &mls))).await?)
+        Ok(elsewhere(&*self.clock, self.keystore.enqueue(move |tx| span.in_scope(|| f(tx, &mls)))).await?)
     }
 
     pub(crate) fn ask(&self, task: Task) {

@@ -4,14 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_audit::{PseudonymKey, Pseudonyms};
-use lianxin_delivery::Fanout;
-use lianxin_identity::Callers;
-use lianxin_operations::{Level, Operations, Parts};
-use lianxin_rpc::{Face, Patience, Peer};
+use lianxin_operations::{Level, Operations};
+use lianxin_rpc::{Patience, Peer};
 use lianxin_store::ZoneStore;
 use lianxin_transport::{CountCalls, HandshakeRefusal, Incoming, Listener, PeerCertificate, ServerTls};
-use lianxin_types::{Clock, Digest, LIMITS, SystemClock, SystemRandom};
+use lianxin_types::{Clock, LIMITS, Random, SystemClock, SystemRandom};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::InterceptorLayer;
@@ -21,8 +18,8 @@ use crate::descriptors::Descriptors;
 use crate::error::ServeError;
 use crate::metrics::Sources;
 use crate::readiness::Readiness;
-use crate::reload::{PSEUDONYM_KEY, ReloadHandle, ReloadParts, Reloader};
-use crate::strength::Strength;
+use crate::reload::{ReloadHandle, ReloadParts, Reloader};
+use crate::rooms::{Rooms, Secrets, patience, services};
 use crate::telemetry::LogFilter;
 use crate::trust::Trust;
 
@@ -67,38 +64,17 @@ impl Gateway {
     pub async fn open_by(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
         let started = clock.now();
         let (trust, mut contents) = crate::trust::load(config, &*clock)?;
-        let removal_key = crate::removal_key::load(config, &trust.federation, clock.now())?;
-        let key = crate::secret::load_or_create(&config.pseudonym_key, &SystemRandom)
-            .map_err(|source| ServeError::File { path: config.pseudonym_key.clone(), source })?;
-        contents.insert(PSEUDONYM_KEY, Digest::sha256(&key));
+        let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let secrets = Secrets::load(config, &trust, &mut contents, &*clock, &*random)?;
         let descriptors = Descriptors::claim(config)?;
         let store = crate::store::open(config, &clock)?;
         // The zone is ours now, and with it the file beside it.
         let kept = crate::trust::keep_at_start(config, &trust)?;
         let Trust { federation, predecessors, identity } = trust;
-        let callers = Arc::new(Callers::new(federation, predecessors.clone(), Arc::clone(&clock)));
-        let fanout = Fanout::new();
-        let operations = Operations::new(Parts {
-            store: Arc::clone(&store),
-            callers: Arc::clone(&callers),
-            pseudonyms: Pseudonyms::new(PseudonymKey::new(key)),
-            removal_key,
-            clock: Arc::clone(&clock),
-            random: Arc::new(SystemRandom),
-            fanout: Arc::clone(&fanout),
-            queue_units_max: config.strength.queue_units_max,
-            queue_bytes_max: config.strength.queue_bytes_max,
-        });
-        let mut tasks = JoinSet::new();
-        if crate::store::takes_records(&*store) {
-            let started = operations.started(VERSION, config.digest).await;
-            started.map_err(|fault| ServeError::Audit { fault: fault.to_string() })?;
-        } else {
-            tasks.spawn(start_later(operations.clone(), Arc::clone(&store), Arc::clone(&clock), config.digest));
-        }
-        tasks.spawn(fanout.run(Arc::clone(&store), Arc::clone(&clock)));
-        tasks.spawn(operations.clone().record_counts());
-        tasks.spawn(operations.clone().sweep_removals());
+        let trusted = (federation, predecessors.clone());
+        let seams = (Arc::clone(&clock), random);
+        let Rooms { operations, callers, mut tasks } =
+            Rooms::open(config, trusted, secrets, Arc::clone(&store), seams).await?;
         let tls = {
             let callers = Arc::clone(&callers);
             ServerTls::new(identity, Arc::new(move || callers.federation()), Arc::clone(&clock))?
@@ -121,8 +97,7 @@ impl Gateway {
             tasks.spawn(crate::metrics::serve(page, sources));
         }
         let (drain_sender, drain) = watch::channel(Duration::from_secs(config.drain_seconds_max));
-        let Strength { stall_duration_max, message_duration_max, call_duration_max, .. } = config.strength;
-        let patience = Patience { stall_duration_max, message_duration_max };
+        let (patience, call_duration_max) = (patience(&config.strength), config.strength.call_duration_max);
         let incoming = listener.incoming();
         let parts = ReloadParts { operations: operations.clone(), tls, drain: drain_sender, clock: Arc::clone(&clock) };
         let (reloader, reload) = Reloader::new(config.clone(), contents, predecessors, kept, parts);
@@ -181,7 +156,7 @@ impl Gateway {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|fault| ServeError::Reflection { fault: fault.to_string() })?;
-        let face = Face::new(self.operations.clone(), self.patience, stopping.subscribe());
+        let services = services(self.operations.clone(), self.patience, stopping.subscribe());
         let server = tonic::transport::Server::builder()
             .max_concurrent_streams(Some(LIMITS.connection_streams_max))
             .initial_stream_window_size(Some(1024 * 1024))
@@ -196,12 +171,7 @@ impl Gateway {
             .tcp_nodelay(true)
             .layer(CountCalls)
             .layer(InterceptorLayer::new(name_peer))
-            .add_service(health)
-            .add_service(reflection)
-            .add_service(face.channels())
-            .add_service(face.messages())
-            .add_service(face.key_packages())
-            .add_service(face.directory());
+            .add_routes(services.add_service(health).add_service(reflection));
 
         let told = {
             let stopping = stopping.clone();
@@ -239,21 +209,6 @@ impl Gateway {
         drop((self.operations, self.store));
         tracing::info!("stopped");
         Ok(served?)
-    }
-}
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Records the start of a gateway whose zone took no records when it started: quarantined, or on a full disk. Until then it
-/// serves nobody, since no call goes without its record.
-async fn start_later(operations: Operations, store: Arc<dyn ZoneStore>, clock: Arc<dyn Clock>, configuration: Digest) {
-    tracing::error!("the zone takes no records: alive and not ready until it does");
-    loop {
-        clock.sleep(Duration::from_millis(500)).await;
-        if crate::store::takes_records(&*store) && operations.started(VERSION, configuration).await.is_ok() {
-            tracing::info!("the zone takes records: started");
-            return;
-        }
     }
 }
 

@@ -12,7 +12,6 @@ use lianxin_proto::key_packages::{Claim, Claimed, Count, Publish, v1 as key_pack
 use lianxin_proto::messages::v1::messages_client::MessagesClient;
 use lianxin_proto::messages::{History, HistoryPage, v1 as messages};
 use lianxin_proto::{ParseError, Receipt};
-use tonic::transport::Channel;
 
 use crate::{CallError, Connection};
 
@@ -27,7 +26,7 @@ macro_rules! calls {
             /// # Errors
             /// [`CallError`]; the reasons of refusals stand in the contract beside the call.
             pub async fn $name(&self, request: $request) -> Result<$answer, CallError> {
-                let mut client = $client::<Channel>::new(self.channel.clone())
+                let mut client = $client::new(self.line.clone())
                     .max_decoding_message_size(ANSWER_BYTES_MAX);
                 self.bounded(async move {
                     let wire = client.$call(<$wire>::from(request)).await?.into_inner();
@@ -77,7 +76,7 @@ impl Connection {
     /// # Errors
     /// [`CallError`].
     pub async fn count(&self) -> Result<Count, CallError> {
-        let mut client = KeyPackagesClient::new(self.channel.clone());
+        let mut client = KeyPackagesClient::new(self.line.clone());
         self.bounded(async move { Ok(client.count(key_packages::CountRequest {}).await?.into_inner().into()) }).await
     }
 }

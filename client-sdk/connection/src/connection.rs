@@ -17,11 +17,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
+use tower::ServiceExt as _;
 
 use crate::alert::{AlertCatcher, AlertSlot, alert_in, reason_of};
 use crate::identity::provider;
 use crate::verifier::GatewayVerifier;
-use crate::{CallError, ConnectError, GatewayFault, TlsIdentity};
+use crate::{CallError, ConnectError, Dial, GatewayFault, Line, TlsIdentity};
 
 /// How long TCP, TLS and the first call may take together.
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(15);
@@ -48,7 +49,7 @@ pub struct Target {
 /// owner opens another. Cheap to clone; the connection closes with the last clone.
 #[derive(Clone)]
 pub struct Connection {
-    pub(crate) channel: Channel,
+    pub(crate) line: Line,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,14 +83,45 @@ impl Connection {
         let stream = handshake(target, identity, federation, Arc::clone(&clock)).await?;
         let alert = AlertSlot::default();
         let channel = http2(AlertCatcher::new(stream, Arc::clone(&alert))).await?;
-        let connection = Self { channel, clock };
-        let hello = Hello { protocol_version: PROTOCOL_VERSION, capabilities: vec![], client: client.to_owned() };
-        let answer = connection.hello(hello).await.map_err(|error| match (alert.get(), error) {
-            (Some(alert), _) => ConnectError::Refused { reason: reason_of(*alert) },
-            (None, CallError::Refused(problem)) if problem.code == ReasonCode::UpgradeRequired => {
-                ConnectError::UpgradeRequired
+        let line = Line::new(channel.map_err(|error| tonic::Status::from_error(error.into())));
+        Self::greet(line, target, clock, client).await.map_err(|error| match (alert.get(), error) {
+            (Some(alert), ConnectError::Hello(_) | ConnectError::UpgradeRequired) => {
+                ConnectError::Refused { reason: reason_of(*alert) }
             }
-            (None, error) => ConnectError::Hello(error),
+            (_, error) => error,
+        })
+    }
+
+    /// Connects over another line than mutual TLS, and exchanges versions.
+    ///
+    /// # Errors
+    /// What `dial` answers; [`ConnectError::Hello`], [`ConnectError::UpgradeRequired`], [`ConnectError::OtherZone`],
+    /// [`ConnectError::TimedOut`].
+    pub async fn connect_by(
+        dial: &dyn Dial,
+        target: &Target,
+        clock: Arc<dyn Clock>,
+        client: &str,
+    ) -> Result<(Self, HelloAnswer), ConnectError> {
+        let limit = clock.sleep(CONNECT_DURATION_MAX);
+        let connected = async { Self::greet(dial.dial(target).await?, target, clock, client).await };
+        tokio::select! {
+            connected = connected => connected,
+            () = limit => Err(ConnectError::TimedOut),
+        }
+    }
+
+    async fn greet(
+        line: Line,
+        target: &Target,
+        clock: Arc<dyn Clock>,
+        client: &str,
+    ) -> Result<(Self, HelloAnswer), ConnectError> {
+        let connection = Self { line, clock };
+        let hello = Hello { protocol_version: PROTOCOL_VERSION, capabilities: vec![], client: client.to_owned() };
+        let answer = connection.hello(hello).await.map_err(|error| match error {
+            CallError::Refused(problem) if problem.code == ReasonCode::UpgradeRequired => ConnectError::UpgradeRequired,
+            error => ConnectError::Hello(error),
         })?;
         if answer.zone != target.zone {
             return Err(ConnectError::OtherZone { expected: target.zone.clone(), found: answer.zone });

@@ -8,12 +8,14 @@
 mod alert;
 mod calls;
 mod connection;
+mod dial;
 mod error;
 mod identity;
 mod streams;
 mod verifier;
 
 pub use connection::{Connection, Target};
+pub use dial::{Dial, Dialling, Line};
 pub use error::{CallError, ConnectError, GatewayFault, RefusedReason};
 pub use identity::TlsIdentity;
 pub use streams::{FrameStream, OutcomeStream, ReceiveControl, SendStream};

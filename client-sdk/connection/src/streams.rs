@@ -37,7 +37,7 @@ impl Connection {
     /// are read.
     pub fn send_stream(&self) -> (SendStream, OutcomeStream) {
         let (sender, requests) = mpsc::channel(LIMITS.stream_sends_in_flight_max);
-        let mut client = MessagesClient::new(self.channel.clone());
+        let mut client = MessagesClient::new(self.line.clone());
         // The call is made by the first read, so that neither end waits for the other's first message.
         let answers = async move { client.send(ReceiverStream::new(requests)).await };
         (SendStream(sender), OutcomeStream(typed(answers)))
@@ -47,7 +47,7 @@ impl Connection {
     /// sending, not this process grow.
     pub fn receive_stream(&self) -> (ReceiveControl, FrameStream) {
         let (sender, requests) = mpsc::channel(CONTROLS_MAX);
-        let mut client = MessagesClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX);
+        let mut client = MessagesClient::new(self.line.clone()).max_decoding_message_size(FRAME_BYTES_MAX);
         let answers = async move { client.receive(ReceiverStream::new(requests)).await };
         (ReceiveControl(sender), FrameStream(typed(answers)))
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lianxin_policy::{Follow, Permit};
 use lianxin_store::{InboxEntry, StoreError, ZoneStore};
-use lianxin_types::{ChannelId, Clock, DeviceUri, LIMITS, Sequence, Timestamp};
+use lianxin_types::{ChannelId, Clock, DeviceUri, LIMITS, Sequence, Timestamp, elsewhere};
 use tokio::sync::mpsc;
 
 use crate::fanout::Fanout;
@@ -190,7 +190,7 @@ impl Subscription {
         let Some(sent) = self.followed.get(&channel).map(|followed| followed.sent) else { return Ok(()) };
         let store = Arc::clone(&self.store);
         let read = move || store.read(&channel, sent, LIMITS.history_events_max, LIMITS.frame_bytes_max);
-        let page = tokio::task::spawn_blocking(read)
+        let page = elsewhere(&*self.clock, tokio::task::spawn_blocking(read))
             .await
             .map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
         self.fanout.count_catch_up_page();
@@ -241,7 +241,7 @@ impl Subscription {
     async fn read_inbox(&mut self) -> Result<(), StoreError> {
         let (store, device, after) = (Arc::clone(&self.store), self.device.clone(), self.inbox_after);
         let read = move || store.inbox(&device, after, 1);
-        let entries = tokio::task::spawn_blocking(read)
+        let entries = elsewhere(&*self.clock, tokio::task::spawn_blocking(read))
             .await
             .map_err(|fault| StoreError::Unavailable { reason: fault.to_string() })??;
         self.is_inbox_behind = !entries.is_empty();

@@ -12,7 +12,7 @@ use lianxin_store::{Accepted, ChannelHead, ChannelWrite, Effect, Idempotency, Un
 use lianxin_types::{ChannelId, DepartmentId, Digest, IdempotencyId, Sequence, Timestamp};
 
 use crate::gate::{Operations, Receipt};
-use crate::guard::{Standing, blocking, hash_of, unit};
+use crate::guard::{Standing, hash_of, unit};
 use crate::refusal::Refusal;
 
 /// Proposals of others that may come in between before a leave, or a way back, is refused.
@@ -298,7 +298,7 @@ impl Operations {
         sequence: Sequence,
     ) -> Result<(), Refusal> {
         let channels = Arc::clone(&self.channels);
-        if let Err(error) = blocking(move || channels.advance(&channel, state, sequence)).await? {
+        if let Err(error) = self.guard.blocking(move || channels.advance(&channel, state, sequence)).await? {
             // The journal has it; the next who needs the group reads it from there.
             tracing::warn!(error = &error as &dyn std::error::Error, "view of the group not stored");
         }
@@ -315,7 +315,7 @@ impl Operations {
         }
         let look = || {
             let (guard, channels, uri) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
-            blocking(move || {
+            self.guard.blocking(move || {
                 let federation = guard.federation();
                 match channels.look(&federation, &channel, &uri, guard.now()) {
                     Ok(look) => Ok(Some((federation, look))),

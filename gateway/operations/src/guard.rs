@@ -11,7 +11,7 @@ use lianxin_store::{
     ZoneStore,
 };
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, Clock, DepartmentId, DeviceUri, Digest, Timestamp, Writer};
+use lianxin_types::{ChannelId, Clock, DepartmentId, DeviceUri, Digest, Timestamp, Writer, elsewhere};
 use tokio_util::task::TaskTracker;
 
 use crate::claim_rate::ClaimRates;
@@ -158,12 +158,23 @@ impl Guard {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let turn = self.validations.take(caller.department()).await;
-        blocking(move || {
+        self.blocking(move || {
             let done = work();
             drop(turn);
             done
         })
         .await
+    }
+
+    /// Runs work that validates or reads where blocking is allowed.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        elsewhere(&*self.clock, tokio::task::spawn_blocking(work)).await.map_err(|fault| {
+            tracing::error!(panicked = fault.is_panic(), "work on the blocking pool failed");
+            Refusal::Internal
+        })
     }
 
     /// Runs to its end even if the caller goes away: what is accepted must also become current and wake its recipients.
@@ -275,14 +286,6 @@ pub(crate) fn unit(
     audit: AuditDraft,
 ) -> Unit {
     Unit { channel, idempotency, effects, audit, followers: Vec::new() }
-}
-
-/// Runs work that validates or reads where blocking is allowed.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|fault| {
-        tracing::error!(panicked = fault.is_panic(), "work on the blocking pool failed");
-        Refusal::Internal
-    })
 }
 
 /// SHA-256 over byte strings with their lengths in front, so that moving a boundary changes it.

@@ -11,7 +11,7 @@ use lianxin_store::{Accepted, Effect, Idempotency};
 use lianxin_types::{ChannelId, DeviceUri, IdempotencyId};
 
 use crate::gate::{Operations, Receipt};
-use crate::guard::{blocking, hash_of, unit};
+use crate::guard::{hash_of, unit};
 use crate::refusal::Refusal;
 
 impl Operations {
@@ -122,7 +122,7 @@ impl Operations {
         let version = permit.policy_version();
         self.guard.record_read(AuditEvent::KeyPackagesCounted, &caller.uri, None, version).await?;
         let (store, device, now) = (Arc::clone(&self.guard.store), caller.uri.clone(), self.guard.now());
-        Ok(blocking(move || store.key_package_count(&device, now)).await??)
+        Ok(self.guard.blocking(move || store.key_package_count(&device, now)).await??)
     }
 }
 

@@ -13,7 +13,7 @@ use lianxin_types::{ChannelId, Digest, Epoch, IdempotencyId, LIMITS, Sequence, T
 
 use crate::channels::Facts;
 use crate::gate::{Operations, Receipt};
-use crate::guard::{blocking, unit};
+use crate::guard::unit;
 use crate::pressure::Level;
 use crate::refusal::Refusal;
 use crate::run::{Judged, Run};
@@ -133,7 +133,7 @@ impl Operations {
         let event = AuditEvent::HistoryRead { after: after.0 };
         self.guard.record_read(event, &caller.uri, Some(channel), permit.policy_version()).await?;
         let (store, device) = (Arc::clone(&self.guard.store), caller.uri.clone());
-        let page = blocking(move || {
+        let page = self.guard.blocking(move || {
             let head = store.head(&channel)?.ok_or(Refusal::ChannelNotAvailable)?;
             let joined = head.members.get(&device).ok_or(Refusal::NotMember)?.joined;
             let from = after.max(Sequence(joined.0.saturating_sub(1)));

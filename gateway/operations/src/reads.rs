@@ -10,7 +10,6 @@ use lianxin_store::ChannelHead;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, Incarnation, Sequence};
 
 use crate::gate::Operations;
-use crate::guard::blocking;
 use crate::refusal::Refusal;
 
 /// A channel of the caller's.
@@ -62,13 +61,15 @@ impl Operations {
         let version = permit.policy_version();
         self.guard.record_read(AuditEvent::WelcomeTreeRead, &caller.uri, Some(channel), version).await?;
         let (store, device) = (Arc::clone(&self.guard.store), caller.uri.clone());
-        let tree = blocking(move || {
-            let head = store.head(&channel)?;
-            let member = head.as_ref().and_then(|head| head.members.get(&device));
-            let is_seated_there = member.is_some_and(|member| member.joined == sequence);
-            if is_seated_there { store.welcome_tree(&channel, sequence) } else { Ok(None) }
-        })
-        .await??;
+        let tree = self
+            .guard
+            .blocking(move || {
+                let head = store.head(&channel)?;
+                let member = head.as_ref().and_then(|head| head.members.get(&device));
+                let is_seated_there = member.is_some_and(|member| member.joined == sequence);
+                if is_seated_there { store.welcome_tree(&channel, sequence) } else { Ok(None) }
+            })
+            .await??;
         match tree {
             Some(tree) => Ok(tree),
             None => Err(self.guard.refuse(&caller.uri, ACTION, Some(channel), Refusal::ChannelNotAvailable).await),
@@ -87,7 +88,7 @@ impl Operations {
         let version = permit.policy_version();
         self.guard.record_read(AuditEvent::GroupInfoRead, &caller.uri, Some(channel), version).await?;
         let (guard, channels, device) = (Arc::clone(&self.guard), Arc::clone(&self.channels), caller.uri.clone());
-        let page = blocking(move || {
+        let page = self.guard.blocking(move || {
             let PublicState { head, group_info, tree } = channels.public_state(&guard.federation(), &channel)?;
             // It may have lost its leaf while the read was being recorded.
             match head.members.contains_key(&device) {
@@ -115,18 +116,19 @@ impl Operations {
         let version = permit.policy_version();
         self.guard.record_read(AuditEvent::ChannelsListed, &caller.uri, None, version).await?;
         let (store, device) = (Arc::clone(&self.guard.store), caller.uri.clone());
-        blocking(move || {
-            let mut ids = store.channels_of(&device, after.as_ref(), LIST_PAGE + 1)?;
-            let has_more = ids.len() > LIST_PAGE;
-            ids.truncate(LIST_PAGE);
-            let mut page = Vec::with_capacity(ids.len());
-            for channel in ids {
-                let head = store.head(&channel)?;
-                page.extend(head.and_then(|head| summary(channel, &head, &device)));
-            }
-            Ok((page, has_more))
-        })
-        .await?
+        self.guard
+            .blocking(move || {
+                let mut ids = store.channels_of(&device, after.as_ref(), LIST_PAGE + 1)?;
+                let has_more = ids.len() > LIST_PAGE;
+                ids.truncate(LIST_PAGE);
+                let mut page = Vec::with_capacity(ids.len());
+                for channel in ids {
+                    let head = store.head(&channel)?;
+                    page.extend(head.and_then(|head| summary(channel, &head, &device)));
+                }
+                Ok((page, has_more))
+            })
+            .await?
     }
 }
 

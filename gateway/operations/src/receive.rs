@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::cursors::Cursors;
 use crate::gate::Operations;
-use crate::guard::{blocking, unit};
+use crate::guard::unit;
 use crate::pressure::Level;
 use crate::refusal::Refusal;
 use crate::statistics::OpenStream;
@@ -169,15 +169,17 @@ impl Receiver {
             return Ok(());
         }
         let (store, device) = (Arc::clone(&self.operations.guard.store), self.caller.uri.clone());
-        blocking(move || {
-            let mut known = Vec::with_capacity(cursors.len());
-            for (channel, sequence) in cursors {
-                let head = store.head(&channel)?.filter(|head| head.members.contains_key(&device));
-                known.extend(head.map(|head| (channel, sequence.min(head.head.sequence))));
-            }
-            Ok(store.cursor_merge(&device, &known)?)
-        })
-        .await?
+        self.operations
+            .guard
+            .blocking(move || {
+                let mut known = Vec::with_capacity(cursors.len());
+                for (channel, sequence) in cursors {
+                    let head = store.head(&channel)?.filter(|head| head.members.contains_key(&device));
+                    known.extend(head.map(|head| (channel, sequence.min(head.head.sequence))));
+                }
+                Ok(store.cursor_merge(&device, &known)?)
+            })
+            .await?
     }
 
     /// Waits until the stream must end although there may be more to come, and gives the reason. Cancel-safe up to that

@@ -11,7 +11,7 @@ use lianxin_store::Unit;
 use lianxin_types::{ChannelId, LIMITS};
 
 use crate::gate::Operations;
-use crate::guard::{blocking, unit};
+use crate::guard::unit;
 use crate::refusal::Refusal;
 
 /// How often certificates are looked at when nothing new is known: they also end.
@@ -43,7 +43,7 @@ impl Operations {
         let mut after = None;
         loop {
             let (store, behind) = (Arc::clone(&self.guard.store), after);
-            let page = match blocking(move || store.channels(behind.as_ref(), SWEEP_PAGE)).await {
+            let page = match self.guard.blocking(move || store.channels(behind.as_ref(), SWEEP_PAGE)).await {
                 Ok(Ok(page)) => page,
                 Ok(Err(error)) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "channels not looked through");
@@ -85,8 +85,10 @@ impl Operations {
         let mut asked = 0;
         for _ in 0..REMOVALS_MAX {
             let (guard, channels) = (Arc::clone(&self.guard), Arc::clone(&self.channels));
-            let prepared =
-                blocking(move || channels.prepare_removal(&guard.federation(), &channel, guard.now())).await??;
+            let prepared = self
+                .guard
+                .blocking(move || channels.prepare_removal(&guard.federation(), &channel, guard.now()))
+                .await??;
             let Some(prepared) = prepared else { break };
             let event = AuditEvent::RemovalQueued {
                 epoch: prepared.epoch(),

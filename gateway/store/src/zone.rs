@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Sequence, Timestamp, ZoneId};
+use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Sequence, Timestamp, ZoneId, elsewhere};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::commit_figures::CommitMeter;
@@ -73,6 +73,7 @@ pub struct Zone<E: Engine> {
     queue: Option<mpsc::Sender<Order>>,
     queued: Arc<Queued>,
     meter: Arc<CommitMeter>,
+    clock: Arc<dyn Clock>,
     /// The committer's, then the keeper's.
     threads: Vec<JoinHandle<()>>,
 }
@@ -96,14 +97,14 @@ impl<E: Engine> Zone<E> {
             orders,
             queued: Arc::clone(&queued),
             meter: Arc::clone(&meter),
-            clock,
+            clock: Arc::clone(&clock),
             batch_units_max: options.batch_units_max,
             keeper: tell,
             preparing: Vec::new(),
             seen: (0, 0),
         };
         let keeper = Keeper { ledger: Arc::clone(&ledger), tasks };
-        let mut zone = Self { ledger, options, queue: Some(queue), queued, meter, threads: Vec::new() };
+        let mut zone = Self { ledger, options, queue: Some(queue), queued, meter, clock, threads: Vec::new() };
         let [first, second] = names;
         zone.start(first, move || drive.run())?;
         zone.start(second, move || keeper.run())?;
@@ -272,7 +273,10 @@ impl<E: Engine> ZoneStore for Zone<E> {
         if queue.send(Order::Commit(Job { units, bytes, reply })).is_err() {
             return Self::refuse(count, &Refused::Unavailable);
         }
-        Box::pin(async move { answer.await.unwrap_or_else(|_| vec![Err(Refused::Unavailable); count]) })
+        let clock = Arc::clone(&self.clock);
+        Box::pin(
+            async move { elsewhere(&*clock, answer).await.unwrap_or_else(|_| vec![Err(Refused::Unavailable); count]) },
+        )
     }
 
     fn repeat(&self, scope: &Idempotency) -> Result<Option<Outcome>, StoreError> {
@@ -365,7 +369,10 @@ impl<E: Engine> ZoneStore for Zone<E> {
             (Some(queue), None) => queue.send(Order::PrepareDrop(reply)).is_ok(),
             _ => false,
         };
-        Box::pin(async move { if is_ordered { answer.await.map_err(|_| unavailable()) } else { Err(unavailable()) } })
+        let clock = Arc::clone(&self.clock);
+        Box::pin(async move {
+            if is_ordered { elsewhere(&*clock, answer).await.map_err(|_| unavailable()) } else { Err(unavailable()) }
+        })
     }
 
     fn health(&self) -> Health {

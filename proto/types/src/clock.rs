@@ -67,6 +67,11 @@ pub trait Clock: Send + Sync + 'static {
     /// Ready once `monotonic()` has reached `deadline`.
     fn sleep_until(&self, deadline: Monotonic) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
+    /// Whether time goes on only when everything waits for it, as in a simulation. See [`crate::elsewhere`].
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
     /// Ready after `duration`.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.sleep_until(self.monotonic().plus(duration))

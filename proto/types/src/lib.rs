@@ -6,6 +6,7 @@
 
 mod clock;
 mod codec;
+mod elsewhere;
 mod ids;
 mod label;
 mod limits;
@@ -15,6 +16,7 @@ mod uri;
 
 pub use clock::{Clock, Monotonic, SystemClock, Timestamp};
 pub use codec::{DecodeError, Reader, Writer};
+pub use elsewhere::elsewhere;
 pub use ids::{ChannelId, Digest, Epoch, GroupId, IdempotencyId, Incarnation, InvalidId, Sequence, labelled_sha256};
 pub use label::{Classification, Label, LabelError};
 pub use limits::{LIMITS, LimitRow, Limits};
