@@ -83,7 +83,12 @@ impl Mls {
     /// An older group of the channel gives way to a newer invitation: the device was removed, or is seated anew.
     fn make_room(&self, tx: &Transaction<'_>, records: &Records<'_>, invitation: &Invitation) -> Result<(), MlsError> {
         let Some(record) = records.load()? else { return Ok(()) };
-        if invitation.head.sequence <= record.head.sequence {
+        let is_newer = match record.standing {
+            // Who was leaving may have been invited anew by the very commit that took it out.
+            Standing::Ended => invitation.head.sequence >= record.head.sequence,
+            Standing::Active | Standing::Broken | Standing::Lost => invitation.head.sequence > record.head.sequence,
+        };
+        if !is_newer {
             return Err(MlsError::AlreadyMember);
         }
         self.drop_rejoin(tx, records, &record)?;

@@ -202,6 +202,33 @@ fn one_leaves_and_another_commits_it() {
 }
 
 #[test]
+fn who_is_invited_anew_by_the_commit_that_takes_it_out_joins_whichever_it_reads_first() {
+    for reads_its_removal_first in [true, false] {
+        let ([jiwei, shenji, weijian], mut gateway) = three();
+        let channel = gateway.channel;
+        let proposal = shenji.run(move |mls, tx, _| mls.leave(tx, channel)).expect("a proposal");
+        gateway.leave(&shenji, proposal).expect("acceptable");
+        gateway.feed(&jiwei);
+        let package = shenji.key_package();
+        let both = jiwei.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+        let both = both.expect("a commit that takes its old leaf out");
+        let summary = gateway.commit(&jiwei, &both).expect("acceptable");
+        assert_eq!((summary.removed.len(), summary.added.len()), (1, 1));
+        let invitation = gateway.invitation(&both);
+        if reads_its_removal_first {
+            let seen = gateway.feed(&shenji);
+            assert!(matches!(&seen[..], [_, Processed::Membership { removed_self: true, .. }]), "{seen:?}");
+        }
+        join(&shenji, &invitation).expect("it joins");
+        assert!(matches!(join(&shenji, &invitation), Err(MlsError::AlreadyMember)), "once");
+        gateway.feed(&jiwei);
+        gateway.feed(&weijian);
+        gateway.say(&weijian, b"welcome back");
+        assert!(body_from(&gateway.feed(&shenji)[0], &weijian).is_some(), "{reads_its_removal_first}");
+    }
+}
+
+#[test]
 fn two_leave_while_another_commits_and_one_more_commit_takes_both_out() {
     let ([jiwei, shenji, weijian], mut gateway) = three();
     let channel = gateway.channel;
