@@ -19,7 +19,8 @@ struct Contents {
     segments: BTreeMap<Segment, Vec<u8>>,
 }
 
-/// Rows in memory, shared by all clones: opening a zone on a clone is a restart that forgets nothing.
+/// Rows in memory, shared by all clones: opening a zone on a reopened clone is a restart that forgets nothing, and fences the engines
+/// before it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryEngine {
     contents: Arc<RwLock<Contents>>,
@@ -37,6 +38,14 @@ impl MemoryEngine {
     pub fn reopened(&self) -> Self {
         let fencing_number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         Self { contents: Arc::clone(&self.contents), opened: Arc::clone(&self.opened), fencing_number }
+    }
+
+    /// An engine that was opened again since writes nothing more: its gateway has crashed and does not know it yet.
+    fn check_fence(&self) -> Result<(), StoreError> {
+        if self.opened.load(Ordering::Relaxed) == self.fencing_number {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable { reason: format!("opened again after fencing number {}", self.fencing_number) })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Contents> {
@@ -88,17 +97,20 @@ impl Engine for MemoryEngine {
     }
 
     fn create_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.check_fence()?;
         self.write().buckets.entry(bucket).or_default();
         Ok(())
     }
 
     fn append(&self, bucket: Bucket, rows: Vec<Row>) -> Result<(), StoreError> {
+        self.check_fence()?;
         let mut contents = self.write();
         change(contents.buckets.entry(bucket).or_default(), rows);
         Ok(())
     }
 
     fn drop_bucket(&self, bucket: Bucket) -> Result<(), StoreError> {
+        self.check_fence()?;
         self.write().buckets.remove(&bucket);
         Ok(())
     }
@@ -108,6 +120,7 @@ impl Engine for MemoryEngine {
     }
 
     fn write_segment(&self, segment: Segment, fill: &mut SegmentFill<'_>) -> Result<(), StoreError> {
+        self.check_fence()?;
         let mut bytes = Vec::new();
         fill(&mut bytes)?;
         self.write().segments.insert(segment, bytes);
@@ -130,11 +143,13 @@ impl Engine for MemoryEngine {
     }
 
     fn apply(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+        self.check_fence()?;
         change(&mut self.write().state, rows);
         Ok(())
     }
 
     fn clear_state(&self) -> Result<(), StoreError> {
+        self.check_fence()?;
         self.write().state.clear();
         Ok(())
     }
@@ -189,6 +204,18 @@ mod tests {
             let inspection = crate::inspect(&"memory".parse().expect("well formed"), self.clone(), &mut |_| ());
             if inspection.is_clean() { Ok(()) } else { Err(format!("{:?}", inspection.findings)) }
         }
+    }
+
+    #[test]
+    fn an_engine_that_was_opened_again_since_writes_nothing_more() {
+        let crashed = MemoryEngine::new();
+        let row = || vec![Row { key: vec![1], value: Some(vec![1]) }];
+        crashed.apply(row()).expect("nobody has opened it again");
+        let current = crashed.reopened();
+        let refused = crashed.apply(row());
+        assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+        current.apply(row()).expect("the last one writes");
+        assert_eq!(crashed.get(Space::State, &[1]).expect("readable"), Some(vec![1]), "reading is nobody's harm");
     }
 
     #[test]

@@ -1,0 +1,190 @@
+//! Whether everything is as it must be once all is quiet: every member of the channel has the same group and all messages since
+//! it came in, no message is there twice or against its sender's word, and who is no member knows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lianxin_sdk::{ChannelInfo, ClientError, Event, Message, Sequence};
+use lianxin_store::{ChannelHead, StoredEvent};
+use lianxin_tlog::EventKind;
+
+use crate::ledger::{Book, Sent};
+use crate::world::World;
+
+/// Looks at a world as it stands.
+pub(crate) struct Judge<'a> {
+    world: &'a World,
+    head: Arc<ChannelHead>,
+}
+
+/// Sequences and texts of a device's messages.
+type History = BTreeMap<u64, Message>;
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(world: &'a World) -> Self {
+        let head = world.plant.store().head(&world.channel).expect("readable").expect("the channel is there");
+        Self { world, head }
+    }
+
+    /// What is wrong, or not yet right.
+    pub(crate) async fn first_fault(&self) -> Option<String> {
+        self.look().await.err()
+    }
+
+    async fn look(&self) -> Result<(), String> {
+        self.nothing_is_open()?;
+        self.members_agree().await?;
+        self.accounts_are_even().await
+    }
+
+    fn nothing_is_open(&self) -> Result<(), String> {
+        let book = self.world.ledger.book();
+        if let Some(wrong) = book.wrong.first() {
+            return Err(wrong.clone());
+        }
+        // Who was told that the channel is gone may wait for it to come back.
+        let waits = book.open.iter().find(|(number, open)| **open > 0 && !self.is_told_gone(&book, **number));
+        if let Some((number, open)) = waits {
+            return Err(format!("{open} calls of device {number} have no outcome"));
+        }
+        if !self.head.leaving.is_empty() {
+            return Err(format!("{:?} still wait to leave", self.head.leaving));
+        }
+        Ok(())
+    }
+
+    /// A device that was removed while it was away cannot read of it: the gateway's word is all that it gets. It is told, and the
+    /// group that it has is of no use to it.
+    fn is_told_gone(&self, book: &Book, number: usize) -> bool {
+        let is_member = self.head.members.contains_key(&self.world.devices[number].uri);
+        let events = book.events.get(&number).map(Vec::as_slice).unwrap_or_default();
+        let last_word = events.iter().rev().find(|event| matches!(event, Event::ChannelGone { .. } | Event::Connected));
+        !is_member && matches!(last_word, Some(Event::ChannelGone { .. }))
+    }
+
+    async fn members_agree(&self) -> Result<(), String> {
+        let mut first: Option<(usize, ChannelInfo)> = None;
+        for device in &self.world.devices {
+            let (number, is_member) = (device.number, self.head.members.contains_key(&device.uri));
+            let info = match device.client().channel(self.world.channel).info().await {
+                Ok(info) if is_member => info,
+                Ok(_) if self.is_told_gone(&self.world.ledger.book(), number) => continue,
+                Ok(_) => return Err(format!("device {number} believes to be a member")),
+                Err(ClientError::NotMember) if !is_member => continue,
+                Err(ClientError::NotMember) => {
+                    return Err(format!("device {number} does not know that it is a member"));
+                }
+                Err(error) => return Err(format!("device {number} cannot read its channel: {error:?}")),
+            };
+            if info.is_broken {
+                return Err(format!("device {number} has a broken group"));
+            }
+            if info.head != self.head.head.sequence || info.epoch != self.head.epoch {
+                let (at, end) = ((info.head, info.epoch), (self.head.head.sequence, self.head.epoch));
+                return Err(format!("device {number} is at {at:?}, the log ends at {end:?}"));
+            }
+            match &first {
+                None => first = Some((number, info)),
+                Some((other, agreed)) => {
+                    if (agreed.epoch_authenticator, &agreed.members) != (info.epoch_authenticator, &info.members) {
+                        return Err(format!("devices {other} and {number} are in different groups"));
+                    }
+                }
+            }
+        }
+        let members: BTreeSet<_> = first.map(|(_, info)| info.members).unwrap_or_default().into_iter().collect();
+        if members != self.head.members.keys().cloned().collect() {
+            return Err(format!("the members know {members:?}, the gateway {:?}", self.head.members));
+        }
+        Ok(())
+    }
+
+    async fn accounts_are_even(&self) -> Result<(), String> {
+        let log = self.world.plant.log(&self.world.channel);
+        let log: BTreeMap<u64, Arc<StoredEvent>> = log
+            .into_iter()
+            .filter(|event| event.kind == EventKind::Application)
+            .map(|event| (event.head.sequence.0, event))
+            .collect();
+        let mut texts: BTreeMap<u64, String> = BTreeMap::new();
+        for device in &self.world.devices {
+            let history = self.history(device).await?;
+            self.matches_log(device.number, &history, &log, &mut texts)?;
+            let joined = self.head.members.get(&device.uri).map(|member| member.joined.0);
+            let missing = log.keys().find(|at| joined.is_some_and(|joined| **at > joined) && !history.contains_key(at));
+            if let Some(missing) = missing {
+                return Err(format!("device {} has no message {missing}, and joined at {joined:?}", device.number));
+            }
+            self.was_given(device.number, &history)?;
+        }
+        self.senders_were_told_the_truth(&texts)
+    }
+
+    async fn history(&self, device: &crate::device::Device) -> Result<History, String> {
+        let (channel, mut history) = (device.client().channel(self.world.channel), History::new());
+        loop {
+            let after = Sequence(history.last_key_value().map_or(0, |(at, _)| *at));
+            let page =
+                channel.history(after, 500).await.map_err(|error| format!("device {}: {error:?}", device.number))?;
+            if page.is_empty() {
+                return Ok(history);
+            }
+            history.extend(page.into_iter().map(|message| (message.sequence.0, message)));
+        }
+    }
+
+    /// All devices that have a message have the same one, from whom the log says.
+    fn matches_log(
+        &self,
+        number: usize,
+        history: &History,
+        log: &BTreeMap<u64, Arc<StoredEvent>>,
+        texts: &mut BTreeMap<u64, String>,
+    ) -> Result<(), String> {
+        for (at, message) in history {
+            let Some(event) = log.get(at) else {
+                return Err(format!("device {number} has message {at}, which is none"));
+            };
+            let text = message.text().unwrap_or("(not text)").to_owned();
+            if event.sender != message.sender {
+                return Err(format!("device {number} has message {at} from {:?}", message.sender));
+            }
+            let known = texts.entry(*at).or_insert_with(|| text.clone());
+            if *known != text {
+                return Err(format!("message {at} is {known:?} to one and {text:?} to device {number}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The application was given every message of others.
+    fn was_given(&self, number: usize, history: &History) -> Result<(), String> {
+        let book = self.world.ledger.book();
+        let given = book.given.get(&number).cloned().unwrap_or_default();
+        let uri = &self.world.devices[number].uri;
+        let of_others: BTreeSet<u64> =
+            history.iter().filter(|(_, message)| message.sender != *uri).map(|(at, _)| *at).collect();
+        if given == of_others { Ok(()) } else { Err(format!("device {number} was given {given:?} of {of_others:?}")) }
+    }
+
+    fn senders_were_told_the_truth(&self, texts: &BTreeMap<u64, String>) -> Result<(), String> {
+        let mut places: BTreeMap<&str, u64> = BTreeMap::new();
+        for (at, text) in texts {
+            if let Some(first) = places.insert(text, *at) {
+                return Err(format!("{text:?} is there twice, at {first} and {at}"));
+            }
+        }
+        for (text, sent) in &self.world.ledger.book().sends {
+            let place = places.get(text.as_str());
+            let is_true = match sent {
+                Sent::Unknown => true,
+                Sent::Accepted(at) => place == Some(at),
+                Sent::Refused(_) => place.is_none(),
+            };
+            if !is_true {
+                return Err(format!("the sender of {text:?} was told {sent:?}, and it is at {place:?}"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! Seeded simulation: six real clients, the real gateway code and a network between them in one process, by simulated time. Schedule,
+//! faults, clocks and our own randomness follow the seed; the bytes that MLS makes need not repeat, and neither does which of two things that are ready at
+//! once tokio's `select!` takes first. A seed that fails prints what happened, and the command that runs it again.
+
+mod chance;
+mod device;
+mod gateway;
+mod judge;
+mod ledger;
+mod network;
+mod plan;
+mod timeline;
+mod trace;
+mod weather;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianxin_certs_dev::{FederationPlan, Minted, mint};
+use lianxin_types::{Clock as _, SystemClock};
+
+use crate::timeline::{BEGINNING, Timeline};
+use crate::trace::Trace;
+use crate::world::{Tally, World};
+
+const ACTIONS: usize = 200;
+
+/// What all simulations of a test program share: the minted federation, and room for the devices' state.
+struct Stage {
+    minted: Minted,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let folder = folder.expect("a temporary folder");
+        let clock = timeline::Fixed(BEGINNING.minus(Duration::from_secs(24 * 3600)));
+        let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &clock).expect("mints");
+        Self { minted, folder }
+    }
+
+    /// Runs the simulation of a seed.
+    ///
+    /// # Panics
+    /// If it fails, with what happened.
+    fn run(&self, seed: u64, actions: usize) -> Tally {
+        let timeline: Arc<Timeline> = Arc::default();
+        let trace = Trace::new(&timeline);
+        let states = self.folder.path().join(format!("states-{seed}"));
+        let done = catch_unwind(AssertUnwindSafe(|| simulate(seed, actions, &self.minted, &states, &timeline, &trace)));
+        let removed = std::fs::remove_dir_all(&states);
+        match done {
+            Ok(Ok(tally)) => {
+                removed.expect("the states are ours");
+                tally
+            }
+            Ok(Err(fault)) => panic!("{}\nseed {seed} failed: {fault}\n{}", trace.text(), replay(seed)),
+            Err(_) => panic!("{}\nseed {seed} panicked, see above\n{}", trace.text(), replay(seed)),
+        }
+    }
+}
+
+fn replay(seed: u64) -> String {
+    format!("again with: LIANXIN_TEST_SEED={seed} cargo test --workspace --test sim -- seeds")
+}
+
+fn simulate(
+    seed: u64,
+    actions: usize,
+    minted: &Minted,
+    states: &Path,
+    timeline: &Arc<Timeline>,
+    trace: &Trace,
+) -> Result<Tally, String> {
+    let idle = Arc::clone(timeline);
+    let runtime = tokio::runtime::Builder::new_current_thread().on_thread_park(move || idle.go_on()).build();
+    runtime.expect("a runtime").block_on(async {
+        let mut world = World::new(seed, timeline, trace, minted, states).await;
+        world.found().await;
+        world.live(actions).await;
+        world.heal().await?;
+        Ok(world.tally(actions).await)
+    })
+}
+
+/// `LIANXIN_TEST_SEED`, printed and set by `cargo xtask test`; a fixed one for a bare `cargo test`.
+fn seed() -> u64 {
+    std::env::var("LIANXIN_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_127)
+}
+
+/// `quick`, or `long` where `LIANXIN_TEST_LONG` is set.
+fn share(quick: u64, long: u64) -> u64 {
+    let is_long = std::env::var_os("LIANXIN_TEST_LONG").is_some();
+    let told = std::env::var("LIANXIN_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    told.unwrap_or(if is_long { long } else { quick })
+}
+
+/// `LIANXIN_LOG=debug` shows the gateway's and the clients' log.
+fn show_logs() {
+    if let Ok(filter) = std::env::var("LIANXIN_LOG") {
+        // Another test of the same run finds the subscriber in place.
+        let _placed = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
+}
+
+#[test]
+fn seeds() {
+    show_logs();
+    let stage = Stage::new();
+    let (first, count, begun) = (seed(), share(4, 10_000), SystemClock.monotonic());
+    let mut all = Tally::default();
+    for seed in first..first + count {
+        let begun = SystemClock.monotonic();
+        let tally = stage.run(seed, ACTIONS);
+        println!("seed {seed}: {tally:?} in {:?}", SystemClock.monotonic().since(begun));
+        all.add(tally);
+    }
+    println!("{count} seeds from {first}: {all:?} in {:?}", SystemClock.monotonic().since(begun));
+}
