@@ -193,7 +193,7 @@ mod tests {
         }
 
         fn lose_state(&self) {
-            self.clear_state().expect("memory");
+            self.reopened().clear_state().expect("memory");
         }
 
         fn state_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
