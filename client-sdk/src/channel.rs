@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_connection::{AllowCommitter, Claim, ReasonCode, Receipt};
+use lianxin_connection::{AllowCommitter, CallError, Claim, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
 use lianxin_trust::Federation;
@@ -93,7 +93,8 @@ impl Channel {
     /// # Errors
     /// [`ClientError::TooLarge`]; [`ClientError::NotMember`]; [`ClientError::Refused`] if the gateway will never accept
     /// it; [`ClientError::OutboxFull`], [`ClientError::Mls`], [`ClientError::State`]; [`ClientError::Closed`], after which
-    /// the message may still be stored and goes on at the next opening.
+    /// the message may still be stored and goes on at the next opening; [`ClientError::Unanswered`] if this device came into the
+    /// channel anew before it had read what became of the message.
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn send(&self, body: impl Into<Vec<u8>>) -> Result<Receipt, ClientError> {
         let (body, channel, shared) = (body.into(), self.id, &self.shared);
@@ -295,6 +296,7 @@ impl Channel {
             };
             // The log will say what came first; then the change is made on top of it.
             tokio::select! {
+                biased;
                 read = self.read_up_to(missed, &mut news) => read?,
                 () = shared.clock.sleep(NEWS_WAIT_MAX) => {}
             }
@@ -326,5 +328,8 @@ fn outcome(settled: Result<Receipt, Failure>) -> Result<Receipt, ClientError> {
         Failure::Refused(problem) => ClientError::Refused(problem),
         Failure::Superseded => ClientError::Contended,
         Failure::NotMember => ClientError::NotMember,
+        Failure::GivenUp => ClientError::Unanswered(CallError::Unknown {
+            detail: "this device came into the channel anew before it had read what became of it".to_owned(),
+        }),
     })
 }

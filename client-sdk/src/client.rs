@@ -135,7 +135,7 @@ impl Client {
         match settled.await.map_err(|_| ClientError::Closed)? {
             Ok(_) => Ok(self.handle(channel)),
             Err(Failure::Refused(problem)) => Err(ClientError::Refused(problem)),
-            Err(Failure::Superseded | Failure::NotMember) => Err(ClientError::NotMember),
+            Err(Failure::Superseded | Failure::NotMember | Failure::GivenUp) => Err(ClientError::NotMember),
         }
     }
 
@@ -161,12 +161,14 @@ impl Client {
         let follow = shared.ask_later(Task::Follow(channel));
         let joined =
             shared.transaction(move |tx, mls| sync::accept(tx, mls, &federation, channel, sequence, tree.to_vec()));
-        let Accepted { inbox_id, failed } = joined.await?;
+        let Accepted { inbox_ids, failed } = joined.await?;
         drop(follow);
         for (id, failure) in failed {
             shared.waiters.settle(id, Err(failure));
         }
-        shared.ask(Task::Confirm(inbox_id));
+        for inbox_id in inbox_ids {
+            shared.ask(Task::Confirm(inbox_id));
+        }
         shared.bells.ring(&News::Channel(channel));
         Ok(self.handle(channel))
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use lianxin_connection::{CallError, Connection};
-use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
+use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, SendOutcome, Welcome};
 use lianxin_connection::{Problem, ReasonCode};
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, LIMITS, Monotonic, Sequence, Timestamp};
 
-use crate::calls::Call;
+use crate::calls::{Call, CallDone};
 use crate::event::keep;
 use crate::lane::Lane;
 use crate::rows::IntentKind;
@@ -68,6 +68,23 @@ pub(crate) struct Drive {
     tick: Monotonic,
 }
 
+/// Who goes first where several are ready.
+#[derive(Clone, Copy)]
+enum First {
+    Frames,
+    TheRest,
+}
+
+/// What is to be looked at next.
+enum Next {
+    Frame(Option<Result<Frame, CallError>>),
+    Outcome(Option<Result<SendOutcome, CallError>>),
+    CallDone(CallDone),
+    Requested(Result<(), CallError>),
+    Asked,
+    Woken,
+}
+
 impl Drive {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
         let now = shared.clock.monotonic();
@@ -100,20 +117,41 @@ impl Drive {
         let (sends, mut outcomes) = self.connection.send_stream();
         let (control, mut frames) = self.connection.receive_stream();
         self.begin().await?;
+        let mut first = First::Frames;
         loop {
             self.pump(&sends).await?;
             let wake = self.shared.clock.sleep_until(self.deadline());
             let request = self.requests.front().cloned();
-            tokio::select! {
-                frame = frames.next() => self.frame(frame.unwrap_or_else(|| Err(ended()))?).await?,
-                outcome = outcomes.next() => self.outcome(outcome.unwrap_or_else(|| Err(ended()))?).await?,
-                Some(done) = self.calls.next() => self.call_done(done).await?,
-                sent = async { control.request(request.expect("the branch is guarded")).await }, if request.is_some() => {
+            let frame = async { Next::Frame(frames.next().await) };
+            let other = async {
+                tokio::select! {
+                    biased;
+                    outcome = outcomes.next() => Next::Outcome(outcome),
+                    Some(done) = self.calls.next() => Next::CallDone(done),
+                    sent = async { control.request(request.expect("the branch is guarded")).await }, if request.is_some() => {
+                        Next::Requested(sent)
+                    }
+                    () = self.shared.asked() => Next::Asked,
+                    () = wake => Next::Woken,
+                }
+            };
+            // In turns and not at random, so that a simulation goes the same way again. Neither can keep the other waiting: a
+            // backlog that is read, or an application that sends without end.
+            let next = match first {
+                First::Frames => tokio::select! { biased; next = frame => next, next = other => next },
+                First::TheRest => tokio::select! { biased; next = other => next, next = frame => next },
+            };
+            first = if matches!(next, Next::Frame(_)) { First::TheRest } else { First::Frames };
+            match next {
+                Next::Frame(frame) => self.frame(frame.unwrap_or_else(|| Err(ended()))?).await?,
+                Next::Outcome(outcome) => self.outcome(outcome.unwrap_or_else(|| Err(ended()))?).await?,
+                Next::CallDone(done) => self.call_done(done).await?,
+                Next::Requested(sent) => {
                     sent?;
                     self.requests.pop_front();
                 }
-                () = self.shared.asked() => self.tasks().await?,
-                () = wake => self.woken().await?,
+                Next::Asked => self.tasks().await?,
+                Next::Woken => self.woken().await?,
             }
         }
     }

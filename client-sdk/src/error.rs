@@ -64,7 +64,8 @@ pub enum ClientError {
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
-    /// A call was answered neither with a yes nor with a no, again and again.
+    /// A call was answered neither with a yes nor with a no, again and again; or this device was out of the channel and came into it
+    /// anew before it could read what had become of a message or change. It may have been accepted.
     #[error("get an answer from the gateway")]
     Unanswered(#[source] CallError),
 }

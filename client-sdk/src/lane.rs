@@ -19,6 +19,8 @@ pub(crate) struct Lane {
     generation: u64,
     /// Start over from the first stored message once everything is answered.
     start_over: bool,
+    /// The message handed over first since then.
+    first: Option<IdempotencyId>,
     wait: Wait,
     /// Refusals in a row, for the delay.
     refusals: u32,
@@ -53,6 +55,9 @@ pub(crate) enum Verdict {
     Again,
     /// Not accepted; it goes again once the proposals that wait are committed.
     CommitFirst,
+    /// Not accepted, and nothing of the channel will be on this stream: the gateway waits for a refused message to come again that
+    /// is stored no more, because the device left or came in anew in between.
+    HeldBack,
     /// Not accepted, and never will be.
     Failed(Problem),
     /// An answer that nobody waits for.
@@ -72,6 +77,7 @@ impl Lane {
         }
         if self.start_over && self.in_flight.is_empty() {
             self.start_over = false;
+            self.first = None;
             self.handed = 0;
         }
         (self.caught_up && !self.start_over && self.wait == Wait::No).then_some(self.handed)
@@ -93,6 +99,7 @@ impl Lane {
     /// A message went to the stream.
     pub(crate) fn handed(&mut self, position: u64, id: IdempotencyId) {
         self.handed = position;
+        self.first.get_or_insert(id);
         self.in_flight.push_back(InFlight { id, generation: self.generation });
     }
 
@@ -140,6 +147,7 @@ impl Lane {
         let current = sent.generation == self.generation;
         match problem.code {
             ReasonCode::Duplicate => Verdict::AcceptedBefore,
+            ReasonCode::BehindRefused if self.first == Some(id) => Verdict::HeldBack,
             ReasonCode::BehindRefused => {
                 self.start_over = true;
                 Verdict::Again
@@ -279,6 +287,27 @@ mod tests {
         assert_eq!(lane.answered(id(1), refused(ReasonCode::Duplicate), NOW), Verdict::AcceptedBefore);
         assert_eq!(lane.answered(id(1), Ok(receipt()), NOW), Verdict::Unexpected, "one answer per message");
         assert_eq!(lane.next(NOW), Some(3));
+    }
+
+    #[test]
+    fn a_channel_that_is_held_back_for_a_message_that_is_stored_no_more_needs_another_stream() {
+        let mut lane = three_in_flight();
+        assert_eq!(lane.answered(id(1), refused(ReasonCode::WrongEpoch), NOW), Verdict::Again);
+        for number in 2..=3 {
+            assert_eq!(lane.answered(id(number), refused(ReasonCode::BehindRefused), NOW), Verdict::Again);
+        }
+        // The device came in anew: what was stored is given up, and the gateway does not know.
+        lane.epoch_changed();
+        for number in 4..=5 {
+            assert!(lane.next(NOW).is_some());
+            lane.handed(number.into(), id(number));
+        }
+        assert_eq!(lane.answered(id(4), refused(ReasonCode::BehindRefused), NOW), Verdict::HeldBack);
+        assert_eq!(lane.answered(id(5), refused(ReasonCode::BehindRefused), NOW), Verdict::Again);
+        // So it is also if it is a lane of its own.
+        let mut lane = Lane::default();
+        lane.handed(4, id(4));
+        assert_eq!(lane.answered(id(4), refused(ReasonCode::BehindRefused), NOW), Verdict::HeldBack);
     }
 
     #[test]

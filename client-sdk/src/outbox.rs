@@ -147,8 +147,17 @@ pub(crate) fn drop_row(tx: &Transaction<'_>, channel: ChannelId, id: Idempotency
     Ok(())
 }
 
-/// The device has left: nothing that waits will ever be sent.
-pub(crate) fn drop_all(tx: &Transaction<'_>, channel: ChannelId) -> Result<Failures, ClientError> {
+/// How far the log of a group was read that has ended for this device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// To its end: what has not come back was not accepted.
+    ToTheEnd,
+    /// Only so far: what has been encrypted may be in the rest.
+    InPart,
+}
+
+/// The device has left, or comes in anew: nothing that waits will be sent any more.
+pub(crate) fn drop_all(tx: &Transaction<'_>, channel: ChannelId, read: Read) -> Result<Failures, ClientError> {
     let mut failures = Failures::new();
     loop {
         let page = page(tx, channel, 0)?;
@@ -157,7 +166,8 @@ pub(crate) fn drop_all(tx: &Transaction<'_>, channel: ChannelId) -> Result<Failu
         }
         for (position, row) in page {
             tx.log_delete(OUTBOX, &channel.0, position)?;
-            failures.push((row.id, Failure::NotMember));
+            let is_certain = read == Read::ToTheEnd || row.mls.is_empty();
+            failures.push((row.id, if is_certain { Failure::NotMember } else { Failure::GivenUp }));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The Send stream: stored messages go out lane by lane, answers come back.
 
 use lianxin_connection::SendStream;
-use lianxin_connection::{Send, SendOutcome};
+use lianxin_connection::{CallError, Send, SendOutcome};
 use lianxin_types::{ChannelId, LIMITS};
 
 use crate::drive::Drive;
@@ -76,6 +76,10 @@ impl Drive {
                 self.shared.transaction(move |tx, _| outbox::mark_accepted(tx, channel, id)).await?;
             }
             Verdict::CommitFirst => self.commit_soon(channel),
+            Verdict::HeldBack => {
+                let detail = "the stream holds the channel back for a message that was given up";
+                return Err(CallError::Unknown { detail: detail.to_owned() }.into());
+            }
             Verdict::Failed(problem) => {
                 self.shared.transaction(move |tx, _| outbox::drop_row(tx, channel, id)).await?;
                 self.shared.waiters.settle(id, Err(Failure::Refused(problem)));

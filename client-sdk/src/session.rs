@@ -28,6 +28,7 @@ impl Session {
     /// Runs until `closing` says so or its sender has gone.
     pub(crate) async fn run(self, mut closing: watch::Receiver<()>) {
         tokio::select! {
+            biased;
             () = self.forever() => {}
             // The sender never sends: it is dropped.
             _dropped = closing.changed() => {}

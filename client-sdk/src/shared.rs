@@ -253,6 +253,7 @@ impl Shared {
             }
         };
         tokio::select! {
+            biased;
             found = found => found,
             () = self.clock.sleep(CONNECTION_WAIT_MAX) => Err(ClientError::Offline),
         }

@@ -197,7 +197,7 @@ fn effect(
             if removed_self {
                 applied.removed = true;
                 applied.settled.extend(left.map(|id| (id, Ok(receipt(event)))));
-                fail(applied, outbox::drop_all(tx, channel)?);
+                fail(applied, outbox::drop_all(tx, channel, outbox::Read::ToTheEnd)?);
                 keep(tx, &Event::Removed { channel, by })?;
             } else {
                 applied.settled.extend(left.map(|id| (id, Err(Failure::Superseded))));
@@ -231,7 +231,7 @@ fn effect(
                 // The group is broken: nothing that waits for it will happen.
                 let (committed, left) = changes::epoch_ended(tx, channel)?;
                 fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)).collect());
-                fail(applied, outbox::drop_all(tx, channel)?);
+                fail(applied, outbox::drop_all(tx, channel, outbox::Read::ToTheEnd)?);
             }
             let (sequence, sender) = (event.sequence, event.sender.clone());
             let told = match ViolationKind::from_violation(&violation) {
@@ -369,8 +369,8 @@ pub(crate) fn is_invited(tx: &Transaction<'_>, channel: ChannelId) -> Result<boo
 
 /// An accepted invitation.
 pub(crate) struct Accepted {
-    /// To be confirmed.
-    pub(crate) inbox_id: u64,
+    /// To be confirmed: its inbox item, and those of older invitations into the channel, which are of no use any more.
+    pub(crate) inbox_ids: Vec<u64>,
     /// What waited in an older group of the channel.
     pub(crate) failed: outbox::Failures,
 }
@@ -387,13 +387,19 @@ pub(crate) fn accept(
 ) -> Result<Accepted, ClientError> {
     let key = invitation_key(channel, sequence);
     let row = tx.get(INVITATION, &key)?.ok_or(ClientError::InvitationGone)?;
-    let InvitationRow { inbox_id, head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
+    let InvitationRow { head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
     mls.join(tx, federation, &lianxin_mls::Invitation { channel, head, welcome, tree, inviter })?;
-    tx.delete(INVITATION, &key)?;
+    let mut inbox_ids = Vec::new();
+    for (other, row) in tx.list(INVITATION)? {
+        if other.starts_with(&channel.0) && other <= key {
+            inbox_ids.push(InvitationRow::from_bytes(&row)?.inbox_id);
+            tx.delete(INVITATION, &other)?;
+        }
+    }
     let (committed, left) = changes::epoch_ended(tx, channel)?;
-    let mut failed = outbox::drop_all(tx, channel)?;
-    failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)));
-    Ok(Accepted { inbox_id, failed })
+    let mut failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
+    failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)));
+    Ok(Accepted { inbox_ids, failed })
 }
 
 fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {

@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     Superseded,
     #[error("not a member any more")]
     NotMember,
+    /// The group that it was for has given way to another before the log was read to its end: it may have been accepted there.
+    #[error("given up before its outcome was known")]
+    GivenUp,
 }
 
 pub(crate) type Outcome = Result<Receipt, Failure>;

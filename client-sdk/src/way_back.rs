@@ -128,8 +128,8 @@ impl Drive {
             if is_cut_off {
                 // What waits was for a group that is forgotten here.
                 let (committed, left) = changes::epoch_ended(tx, channel)?;
-                failed = outbox::drop_all(tx, channel)?;
-                failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)));
+                failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
+                failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)));
                 mls.discard(tx, channel)?;
             }
             let bundle = mls.rejoin(tx, &federation, channel, &state.group_info, &state.ratchet_tree);

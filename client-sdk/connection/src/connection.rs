@@ -68,6 +68,7 @@ impl Connection {
     ) -> Result<(Self, HelloAnswer), ConnectError> {
         let limit = clock.sleep(CONNECT_DURATION_MAX);
         tokio::select! {
+            biased;
             connected = Self::open(target, identity, federation, clock, client) => connected,
             () = limit => Err(ConnectError::TimedOut),
         }
@@ -106,6 +107,7 @@ impl Connection {
         let limit = clock.sleep(CONNECT_DURATION_MAX);
         let connected = async { Self::greet(dial.dial(target).await?, target, clock, client).await };
         tokio::select! {
+            biased;
             connected = connected => connected,
             () = limit => Err(ConnectError::TimedOut),
         }
@@ -132,6 +134,7 @@ impl Connection {
     /// Ends waiting for an answer that does not come.
     pub(crate) async fn bounded<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
         tokio::select! {
+            biased;
             answer = call => answer,
             () = self.clock.sleep(CALL_DURATION_MAX) => Err(CallError::Unknown { detail: "no answer in time".into() }),
         }

@@ -60,6 +60,7 @@ impl Vigil {
             let left = self.caller.ends.0.saturating_sub(self.callers.clock.now().0);
             let nap = self.callers.clock.sleep(Duration::from_micros(left).min(LOOK_EVERY));
             tokio::select! {
+                biased;
                 // The sender lives as long as the callers do.
                 _changed = self.replaced.changed() => self.replaced.mark_changed(),
                 () = nap => {}

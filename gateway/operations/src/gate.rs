@@ -166,6 +166,7 @@ impl Operations {
         let mut flush_at = self.guard.clock.monotonic().plus(COUNTS_EVERY);
         loop {
             tokio::select! {
+                biased;
                 () = self.guard.counts.woken() => {}
                 () = self.guard.clock.sleep_until(flush_at) => flush_at = flush_at.plus(COUNTS_EVERY),
             }

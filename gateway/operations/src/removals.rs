@@ -29,6 +29,7 @@ impl Operations {
         loop {
             self.sweep().await;
             tokio::select! {
+                biased;
                 // The sender lives as long as the guard.
                 _changed = replaced.changed() => {}
                 () = self.guard.clock.sleep(SWEEP_EVERY) => {}

@@ -55,6 +55,7 @@ impl Watch {
                 }
             };
             let judged = tokio::select! {
+                biased;
                 judged = self.vigil.judged() => judged,
                 () = end => return Refusal::TrustChanged,
             };

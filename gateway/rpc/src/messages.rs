@@ -120,6 +120,7 @@ impl SendStream {
             }
             // Nothing more is read before these are answered: that bounds what may be without an answer.
             let answered = tokio::select! {
+                biased;
                 answered = self.answer(batch.requests) => answered,
                 () = face.gave_up(&mut stopping) => break,
             };

@@ -86,6 +86,7 @@ impl<T> Reader<T> {
         let _recorded = self.face.operations().refused(caller, action, Refusal::TooSlow).await;
         let within = self.face.patience.stall_duration_max.min(LAST_WORD_WITHIN);
         tokio::select! {
+            biased;
             () = self.outbox.gone() => {}
             () = self.face.operations().pause(within) => self.closing.cancel(),
         }
