@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_sdk::{ChannelId, Client, ClientError, Config, DeviceUri, Event};
+use lianxin_sdk::{ChannelId, Client, ClientError, Config, DeviceUri, Event, LeafCare};
 use lianxin_types::Clock as _;
 use tokio::task::JoinSet;
 
@@ -57,6 +57,10 @@ impl Device {
         let config = Config::from_certs_dev(place.federation, place.department, place.app, place.state);
         let config = Config {
             clock: Arc::new(clock.clone()),
+            leaf_care: LeafCare {
+                after_joining: random.millis(30_000..400_000),
+                every: random.millis(60_000..1_200_000),
+            },
             random: Arc::new(random),
             dial: Some(Arc::new(Dialler(Arc::clone(&wire)))),
             ..config.expect("minted")
@@ -110,6 +114,22 @@ impl Device {
         }
     }
 
+    /// Keeps a copy of the state, as a backup does. The device is down.
+    pub(crate) fn keep_a_copy(&self) {
+        copy(&self.config.state_dir, &self.copy());
+    }
+
+    /// Puts the copy back in the place of the state, if there is one. The device is down.
+    pub(crate) fn go_back_to_the_copy(&self) {
+        if self.copy().exists() {
+            copy(&self.copy(), &self.config.state_dir);
+        }
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.config.state_dir.with_extension("copy")
+    }
+
     /// Has the application send a message; it goes on with other things.
     pub(crate) fn send(&mut self, channel: ChannelId) {
         self.messages += 1;
@@ -135,6 +155,18 @@ impl Device {
             trace.note(format_args!("{number} {what}: {said}"));
             drop(open);
         });
+    }
+}
+
+/// Makes `to` a copy of the folder `from`; what was there goes.
+fn copy(from: &Path, to: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).expect("ours");
+    }
+    std::fs::create_dir(to).expect("its parent is there");
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("readable");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("copied");
     }
 }
 

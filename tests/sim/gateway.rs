@@ -1,16 +1,21 @@
 //! The gateway of a simulation: the real rooms over a store in memory. A crash drops them where they stand; what the store had
 //! accepted is there when it is opened again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lianxin_certs_dev::Minted;
 use lianxin_gateway::{Config, Embedded, InnerLine};
+use lianxin_store::conformance::drop_buckets;
 use lianxin_store::{MemoryEngine, Zone, ZoneOptions, ZoneStore};
-use lianxin_types::{ChannelId, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, Epoch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
+use crate::log::Log;
 use crate::timeline::SimClock;
+use crate::trace::Trace;
 
 /// Where the gateway runs, or does not.
 pub(crate) struct Plant {
@@ -18,6 +23,8 @@ pub(crate) struct Plant {
     engine: MemoryEngine,
     clock: SimClock,
     random: Arc<Chance>,
+    /// What it has accepted since the beginning.
+    pub(crate) log: Log,
     running: Mutex<Option<Running>>,
 }
 
@@ -26,7 +33,12 @@ struct Running {
     store: Arc<dyn ZoneStore>,
     /// Cancelled when it crashes.
     gone: CancellationToken,
+    /// Writes down what it accepts.
+    _scribe: JoinSet<()>,
 }
+
+/// Few enough that old events can be forgotten while a simulation lasts.
+const BUCKET_RECORDS_MAX: u64 = 100;
 
 impl Plant {
     pub(crate) fn new(minted: &Minted, clock: SimClock, random: Chance) -> Arc<Self> {
@@ -35,6 +47,7 @@ impl Plant {
             engine: MemoryEngine::new(),
             clock,
             random: Arc::new(random),
+            log: Log::default(),
             running: Mutex::default(),
         })
     }
@@ -54,11 +67,14 @@ impl Plant {
         }
         let zone = self.config.zone.clone();
         let clock: Arc<SimClock> = Arc::new(self.clock.clone());
-        let store = Zone::open(zone, self.engine.reopened(), clock.clone(), ZoneOptions::default());
+        let options = ZoneOptions { bucket_records_max: BUCKET_RECORDS_MAX, ..ZoneOptions::default() };
+        let store = Zone::open(zone, self.engine.reopened(), clock.clone(), options);
         let store: Arc<dyn ZoneStore> = Arc::new(store.expect("what was acknowledged opens again"));
         let random = Arc::clone(&self.random);
         let gateway = Embedded::open(&self.config, Arc::clone(&store), clock, random).await.expect("it opens");
-        let running = Running { gateway, store, gone: CancellationToken::new() };
+        let mut scribe = JoinSet::new();
+        scribe.spawn(self.log.clone().follow(Arc::clone(&store)));
+        let running = Running { gateway, store, gone: CancellationToken::new(), _scribe: scribe };
         *self.running() = Some(running);
     }
 
@@ -86,24 +102,25 @@ impl Plant {
         Arc::clone(&running.as_ref().expect("the gateway runs").store)
     }
 
-    /// How many members a channel has; 0 while it is down.
-    pub(crate) fn members(&self, channel: &ChannelId) -> usize {
+    /// The members of a channel; nobody while it is down.
+    pub(crate) fn members(&self, channel: &ChannelId) -> BTreeSet<DeviceUri> {
         let running = self.running();
         let head = running.as_ref().and_then(|running| running.store.head(channel).expect("readable"));
-        head.map_or(0, |head| head.members.len())
+        head.map(|head| head.members.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// A channel's whole log.
-    pub(crate) fn log(&self, channel: &ChannelId) -> Vec<Arc<lianxin_store::StoredEvent>> {
-        let (store, mut log) = (self.store(), Vec::new());
-        loop {
-            let after = Sequence(log.len() as u64);
-            let page = store.read(channel, after, 1_000, 64 * 1024 * 1024).expect("readable");
-            if page.events.is_empty() {
-                return log;
-            }
-            log.extend(page.events);
-        }
+    /// Has retention end every bucket that may go, but none that a way back needs. A device comes back by the head in the
+    /// GroupInfo, in the epoch before; where retention has taken what lies behind that head, it never learns that it is back. That is found and not mended yet.
+    pub(crate) async fn forget_old_events(&self, channel: &ChannelId, trace: &Trace) {
+        let Some(store) = self.running().as_ref().map(|running| Arc::clone(&running.store)) else { return };
+        let Ok(may_go) = store.prepare_drop().await else { return };
+        let epoch = store.head(channel).expect("readable").map_or(Epoch(0), |head| head.epoch);
+        let needed = self.log.pages().leaf_of_epoch_before(epoch);
+        // Buckets are numbered from 1, and hold so many at most.
+        let first = may_go.min(needed / BUCKET_RECORDS_MAX + 1);
+        let retention = "lianxin://jiwei/app/gateway/retention".parse().expect("well formed");
+        let ended = store.commit_many(vec![drop_buckets(&retention, first)]).await;
+        trace.fault(format_args!("retention ends the buckets before {first}: {}", ended.iter().all(Result::is_ok)));
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lianxin_sdk::{ChannelInfo, ClientError, Event, Message, Sequence};
-use lianxin_store::{ChannelHead, StoredEvent};
-use lianxin_tlog::EventKind;
+use lianxin_store::ChannelHead;
 
+use crate::device::Device;
 use crate::ledger::{Book, Sent};
 use crate::world::World;
 
@@ -100,27 +100,48 @@ impl<'a> Judge<'a> {
     }
 
     async fn accounts_are_even(&self) -> Result<(), String> {
-        let log = self.world.plant.log(&self.world.channel);
-        let log: BTreeMap<u64, Arc<StoredEvent>> = log
-            .into_iter()
-            .filter(|event| event.kind == EventKind::Application)
-            .map(|event| (event.head.sequence.0, event))
-            .collect();
         let mut texts: BTreeMap<u64, String> = BTreeMap::new();
         for device in &self.world.devices {
             let history = self.history(device).await?;
-            self.matches_log(device.number, &history, &log, &mut texts)?;
-            let joined = self.head.members.get(&device.uri).map(|member| member.joined.0);
-            let missing = log.keys().find(|at| joined.is_some_and(|joined| **at > joined) && !history.contains_key(at));
-            if let Some(missing) = missing {
-                return Err(format!("device {} has no message {missing}, and joined at {joined:?}", device.number));
-            }
+            self.matches_log(device.number, &history, &mut texts)?;
+            self.was_read_in_its_time(device, &history)?;
             self.was_given(device.number, &history)?;
         }
         self.senders_were_told_the_truth(&texts)
     }
 
-    async fn history(&self, device: &crate::device::Device) -> Result<History, String> {
+    /// A device has all messages since it came in, those of an earlier stay up to some point without a hole, and none from when it was no
+    /// member.
+    fn was_read_in_its_time(&self, device: &Device, history: &History) -> Result<(), String> {
+        let log = self.world.plant.log.pages();
+        let mut may_read = BTreeSet::new();
+        let rejoined = self.rejoined(device);
+        for stay in log.stays_of(&device.uri, &rejoined) {
+            let messages = log.messages(stay.joined, stay.left);
+            let read = messages.iter().take_while(|at| history.contains_key(at)).count();
+            let is_whole = read == messages.len() || stay.left.is_some();
+            if !is_whole || messages[read..].iter().any(|at| history.contains_key(at)) {
+                return Err(format!("device {} has not message {} of {stay:?}", device.number, messages[read]));
+            }
+            may_read.extend(messages);
+        }
+        match history.keys().find(|at| !may_read.contains(at)) {
+            Some(at) => Err(format!("device {} has message {at} from when it was no member", device.number)),
+            None => Ok(()),
+        }
+    }
+
+    /// The epochs in which a device was told that it had come back by itself.
+    fn rejoined(&self, device: &Device) -> Vec<u64> {
+        let book = self.world.ledger.book();
+        let told = book.events.get(&device.number).into_iter().flatten().filter_map(|event| match event {
+            Event::MemberRejoined { device: who, epoch, .. } if *who == device.uri => Some(epoch.0),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    async fn history(&self, device: &Device) -> Result<History, String> {
         let (channel, mut history) = (device.client().channel(self.world.channel), History::new());
         loop {
             let after = Sequence(history.last_key_value().map_or(0, |(at, _)| *at));
@@ -134,15 +155,10 @@ impl<'a> Judge<'a> {
     }
 
     /// All devices that have a message have the same one, from whom the log says.
-    fn matches_log(
-        &self,
-        number: usize,
-        history: &History,
-        log: &BTreeMap<u64, Arc<StoredEvent>>,
-        texts: &mut BTreeMap<u64, String>,
-    ) -> Result<(), String> {
+    fn matches_log(&self, number: usize, history: &History, texts: &mut BTreeMap<u64, String>) -> Result<(), String> {
+        let log = self.world.plant.log.pages();
         for (at, message) in history {
-            let Some(event) = log.get(at) else {
+            let Some(event) = log.events.get(at) else {
                 return Err(format!("device {number} has message {at}, which is none"));
             };
             let text = message.text().unwrap_or("(not text)").to_owned();
@@ -167,6 +183,13 @@ impl<'a> Judge<'a> {
         if given == of_others { Ok(()) } else { Err(format!("device {number} was given {given:?} of {of_others:?}")) }
     }
 
+    /// Whether the message at a position is the sender's and everybody who could read it was away until retention took it.
+    fn is_unread(&self, at: u64, text: &str) -> bool {
+        let log = self.world.plant.log.pages();
+        let sender = self.world.devices.iter().find(|device| text.starts_with(&format!("{} ", device.number)));
+        log.events.get(&at).is_some_and(|event| Some(&event.sender) == sender.map(|device| &device.uri))
+    }
+
     fn senders_were_told_the_truth(&self, texts: &BTreeMap<u64, String>) -> Result<(), String> {
         let mut places: BTreeMap<&str, u64> = BTreeMap::new();
         for (at, text) in texts {
@@ -178,7 +201,7 @@ impl<'a> Judge<'a> {
             let place = places.get(text.as_str());
             let is_true = match sent {
                 Sent::Unknown => true,
-                Sent::Accepted(at) => place == Some(at),
+                Sent::Accepted(at) => place == Some(at) || (place.is_none() && self.is_unread(*at, text)),
                 Sent::Refused(_) => place.is_none(),
             };
             if !is_true {

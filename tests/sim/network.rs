@@ -1,6 +1,7 @@
 //! The network between the devices and the gateway. It carries whole calls and the frames of streams, and loses, delays, repeats and cuts
 //! as the weather says. What is on its way is carried by tasks of its own, as by a socket: it goes on while nobody looks.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub(crate) struct Wire {
     chain: Arc<Vec<Vec<u8>>>,
     plant: Arc<Plant>,
     clock: SimClock,
+    seed: u64,
     chance: Chance,
     trace: Trace,
     state: Mutex<State>,
@@ -44,24 +46,32 @@ struct State {
     is_parted: bool,
     /// Ends the lines that stand.
     lines: CancellationToken,
+    /// How many calls there were of each kind.
+    calls: BTreeMap<String, u64>,
 }
 
 impl Wire {
     pub(crate) fn new(
+        seed: u64,
         name: &str,
         chain: Vec<Vec<u8>>,
         plant: &Arc<Plant>,
         clock: SimClock,
-        chance: Chance,
         trace: &Trace,
     ) -> Arc<Self> {
-        let state = State { weather: Weather::CLEAR, is_parted: false, lines: CancellationToken::new() };
+        let state = State {
+            weather: Weather::CLEAR,
+            is_parted: false,
+            lines: CancellationToken::new(),
+            calls: BTreeMap::new(),
+        };
         Arc::new(Self {
             name: name.to_owned(),
             chain: Arc::new(chain),
             plant: Arc::clone(plant),
             clock,
-            chance,
+            seed,
+            chance: Chance::new(seed, &format!("the wire of {name}")),
             trace: trace.clone(),
             state: Mutex::new(state),
         })
@@ -98,6 +108,16 @@ impl Wire {
         self.with(|state| std::mem::take(&mut state.lines)).cancel();
     }
 
+    /// A stream of draws for one more call of its kind: what becomes of it does not depend on what else is on its way.
+    fn chance_of(&self, kind: &str) -> Chance {
+        let number = self.with(|state| {
+            let number = state.calls.entry(kind.to_owned()).or_default();
+            *number += 1;
+            *number
+        });
+        Chance::new(self.seed, &format!("the wire of {}, {kind} {number}", self.name))
+    }
+
     fn weather(&self) -> Weather {
         self.with(|state| state.weather)
     }
@@ -107,7 +127,7 @@ impl Wire {
     }
 
     async fn open(&self) -> Result<(InnerLine, CancellationToken), ConnectError> {
-        self.clock.sleep(self.weather().delay(&self.chance)).await;
+        self.clock.sleep(self.weather().delay(&self.chance_of("dial"))).await;
         let gateway = self.plant.line(&self.chain);
         let (false, Some((line, gone))) = (self.is_parted(), gateway) else {
             return Err(ConnectError::Unreachable(io::ErrorKind::ConnectionRefused.into()));
@@ -138,7 +158,8 @@ impl Dial for Dialler {
             let standing = cut.clone().drop_guard();
             let standing = Arc::new(standing);
             Ok(Line::new(tower::service_fn(move |request: Request<Body>| {
-                let carrier = Carrier { wire: Arc::clone(&wire), line: line.clone(), cut: cut.clone() };
+                let chance = wire.chance_of(request.uri().path());
+                let carrier = Carrier { wire: Arc::clone(&wire), line: line.clone(), cut: cut.clone(), chance };
                 let _held = Arc::clone(&standing);
                 carrier.call(request)
             })))
@@ -151,6 +172,7 @@ struct Carrier {
     wire: Arc<Wire>,
     line: InnerLine,
     cut: CancellationToken,
+    chance: Chance,
 }
 
 fn broken() -> Status {
@@ -173,8 +195,8 @@ impl Carrier {
     }
 
     /// Time on the way; nothing where the line breaks meanwhile, or nothing gets through.
-    async fn travel(&self) -> Option<()> {
-        let delay = self.wire.weather().delay(&self.wire.chance);
+    async fn travel(&self, chance: &Chance) -> Option<()> {
+        let delay = self.wire.weather().delay(chance);
         tokio::select! {
             biased;
             () = self.cut.cancelled() => None,
@@ -205,14 +227,14 @@ impl Carrier {
     }
 
     async fn fated(&self, request: Request<Body>) -> Option<Result<Response<Body>, Status>> {
-        let fate = self.wire.weather().fate(&self.wire.chance);
+        let fate = self.wire.weather().fate(&self.chance);
         if fate != Fate::Delivered {
-            self.wire.trace.note(format_args!("{} {}: {fate:?}", self.wire.name, request.uri().path()));
+            self.wire.trace.fault(format_args!("{} {}: {fate:?}", self.wire.name, request.uri().path()));
         }
         let (parts, body) = request.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
         let again = || Request::from_parts(parts.clone(), Body::new(Full::new(body.clone())));
-        self.travel().await?;
+        self.travel(&self.chance).await?;
         match fate {
             Fate::RequestLost(loss) => self.lost(loss),
             Fate::Delivered => self.answered(again()).await,
@@ -223,7 +245,7 @@ impl Carrier {
             Fate::Repeated => {
                 let first = self.answered(again()).await?;
                 let second = self.answered(again()).await?;
-                Some(if self.wire.chance.happens(500) { first } else { second })
+                Some(if self.chance.happens(500) { first } else { second })
             }
         }
     }
@@ -241,41 +263,44 @@ impl Carrier {
     async fn answered(&self, request: Request<Body>) -> Option<Result<Response<Body>, Status>> {
         let (parts, body) = self.line.call(request).await.into_parts();
         let body = body.collect().await;
-        self.travel().await?;
+        self.travel(&self.chance).await?;
         Some(body.map(|body| Response::from_parts(parts, Body::new(body))))
     }
 
     async fn stream(self, request: Request<Body>, reply: oneshot::Sender<Result<Response<Body>, Status>>) {
-        if self.travel().await.is_none() {
+        if self.travel(&self.chance).await.is_none() {
             return;
         }
         let carrier = Arc::new(self);
         let (parts, body) = request.into_parts();
-        let there = carrier.carry(body);
+        let path = parts.uri.path().to_owned();
+        let there = carrier.carry(body, &format!("requests of {path}"));
         let response = tokio::select! {
             biased;
             () = carrier.cut.cancelled() => return,
             response = carrier.line.call(Request::from_parts(parts, there)) => response,
         };
-        if carrier.travel().await.is_none() {
+        if carrier.travel(&carrier.chance).await.is_none() {
             return;
         }
         let (parts, body) = response.into_parts();
-        let _gone = reply.send(Ok(Response::from_parts(parts, carrier.carry(body))));
+        let back = carrier.carry(body, &format!("answers of {path}"));
+        let _gone = reply.send(Ok(Response::from_parts(parts, back)));
     }
 
     /// Carries the frames of a body to the other end, one behind the other.
-    fn carry(self: &Arc<Self>, mut body: Body) -> Body {
+    fn carry(self: &Arc<Self>, mut body: Body, direction: &str) -> Body {
         let (sender, arrived) = mpsc::channel(FRAMES_MAX);
+        let chance = self.wire.chance_of(direction);
         let carrier = Arc::clone(self);
         tokio::spawn(async move {
             let carried = async {
                 while let Some(frame) = body.frame().await {
-                    if carrier.travel().await.is_none() {
+                    if carrier.travel(&chance).await.is_none() {
                         return;
                     }
-                    if carrier.wire.chance.happens(carrier.wire.weather().cuts) {
-                        carrier.wire.trace.note(format_args!("{}: the line is cut at a frame", carrier.wire.name));
+                    if chance.happens(carrier.wire.weather().cuts) {
+                        carrier.wire.trace.fault(format_args!("{}: the line is cut at a frame", carrier.wire.name));
                         carrier.cut.cancel();
                         return;
                     }

@@ -18,7 +18,7 @@ use crate::gateway::Plant;
 use crate::judge::Judge;
 use crate::ledger::Ledger;
 use crate::network::Wire;
-use crate::plan::Action;
+use crate::plan::{Step, plan};
 use crate::timeline::{SimClock, Timeline};
 use crate::trace::Trace;
 use crate::weather::Weather;
@@ -36,16 +36,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) actions: usize,
-    pub(crate) events: usize,
+    pub(crate) faults: usize,
     pub(crate) messages: usize,
+    pub(crate) commits: usize,
     pub(crate) simulated: Duration,
 }
 
 impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.actions += other.actions;
-        self.events += other.events;
+        self.faults += other.faults;
         self.messages += other.messages;
+        self.commits += other.commits;
         self.simulated += other.simulated;
     }
 }
@@ -59,6 +61,7 @@ pub(crate) enum Return {
 }
 
 pub(crate) struct World {
+    seed: u64,
     pub(crate) clock: SimClock,
     pub(crate) chance: Chance,
     pub(crate) plant: Arc<Plant>,
@@ -90,8 +93,7 @@ impl World {
             let paths = minted.app(department, app).expect("minted");
             let chain = CertificateDer::pem_file_iter(&paths.tls_certificate).expect("minted");
             let chain = chain.map(|one| one.expect("a certificate").to_vec()).collect();
-            let weather = Chance::new(seed, &format!("the wire of {name}"));
-            let wire = Wire::new(&number.to_string(), chain, &plant, clock.clone(), weather, trace);
+            let wire = Wire::new(seed, &number.to_string(), chain, &plant, clock.clone(), trace);
             let random = Chance::new(seed, &name);
             let place = Place { federation: minted.folder(), department, app, state: states.join(&name) };
             devices.push(Device::new(number, place, (wire, clock, random), &ledger, trace));
@@ -101,6 +103,7 @@ impl World {
         }
         let (clock, chance) = (SimClock::new(timeline), Chance::new(seed, "what happens"));
         Self {
+            seed,
             clock,
             chance,
             plant,
@@ -134,11 +137,11 @@ impl World {
         for device in &self.devices {
             device.wire.set_weather(Weather::any(&self.chance));
         }
-        for _ in 0..actions {
-            self.clock.sleep(self.chance.millis(0..1_500)).await;
+        for Step { after, action } in plan(&Chance::new(self.seed, "what happens"), actions) {
+            self.clock.sleep(after).await;
             self.return_what_is_due().await;
-            let action = Action::any(self);
-            action.happen(self).await;
+            // Where there is nobody to do it, nothing happens.
+            let _done = self.happen(action).await;
         }
     }
 
@@ -179,16 +182,16 @@ impl World {
         }
     }
 
-    /// How many members the channel has, as far as anybody up here knows.
-    pub(crate) fn members(&self) -> usize {
-        self.plant.members(&self.channel)
-    }
-
-    pub(crate) async fn tally(&self, actions: usize) -> Tally {
-        let log = self.plant.log(&self.channel);
-        let messages = log.iter().filter(|event| event.kind == EventKind::Application).count();
-        let simulated = Duration::from_micros(self.clock.monotonic().0);
-        Tally { actions, events: log.len(), messages, simulated }
+    pub(crate) fn tally(&self, actions: usize) -> Tally {
+        let log = self.plant.log.pages();
+        let of_kind = |kind| log.events.values().filter(|event| event.kind == kind).count();
+        Tally {
+            actions,
+            faults: self.trace.faults(),
+            messages: of_kind(EventKind::Application),
+            commits: of_kind(EventKind::Commit),
+            simulated: Duration::from_micros(self.clock.monotonic().0),
+        }
     }
 
     async fn start(&mut self, number: usize) {
