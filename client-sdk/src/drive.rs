@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use lianxin_connection::{CallError, Connection};
-use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, SendOutcome, Welcome};
+use lianxin_connection::Connection;
+use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
 use lianxin_connection::{Problem, ReasonCode};
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, LIMITS, Monotonic, Sequence, Timestamp};
 
-use crate::calls::{Call, CallDone};
+use crate::calls::Call;
 use crate::event::keep;
 use crate::lane::Lane;
+use crate::next::{First, Next, ended};
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
 use crate::sync::{self, Applied, Asked, GapStep, Invited, TrustAge, Turn};
@@ -36,7 +37,6 @@ const LEAF_CHECK: Duration = Duration::from_secs(60);
 pub(crate) struct Drive {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Connection,
-    /// The pinned root keys, for a trust bundle that is fetched in between.
     pub(crate) lanes: HashMap<ChannelId, Lane>,
     /// Channels whose lane may have something to hand over.
     pub(crate) ready: BTreeSet<ChannelId>,
@@ -66,23 +66,6 @@ pub(crate) struct Drive {
     requests: VecDeque<Receive>,
     cursors: BTreeMap<ChannelId, Sequence>,
     tick: Monotonic,
-}
-
-/// Who goes first where several are ready.
-#[derive(Clone, Copy)]
-enum First {
-    Frames,
-    TheRest,
-}
-
-/// What is to be looked at next.
-enum Next {
-    Frame(Option<Result<Frame, CallError>>),
-    Outcome(Option<Result<SendOutcome, CallError>>),
-    CallDone(CallDone),
-    Requested(Result<(), CallError>),
-    Asked,
-    Woken,
 }
 
 impl Drive {
@@ -122,11 +105,11 @@ impl Drive {
             self.pump(&sends).await?;
             let wake = self.shared.clock.sleep_until(self.deadline());
             let request = self.requests.front().cloned();
-            let frame = async { Next::Frame(frames.next().await) };
+            let frame = async { Next::Frame(frames.next().await.unwrap_or_else(ended)) };
             let other = async {
                 tokio::select! {
                     biased;
-                    outcome = outcomes.next() => Next::Outcome(outcome),
+                    outcome = outcomes.next() => Next::Outcome(outcome.unwrap_or_else(ended)),
                     Some(done) = self.calls.next() => Next::CallDone(done),
                     sent = async { control.request(request.expect("the branch is guarded")).await }, if request.is_some() => {
                         Next::Requested(sent)
@@ -135,16 +118,11 @@ impl Drive {
                     () = wake => Next::Woken,
                 }
             };
-            // In turns and not at random, so that a simulation goes the same way again. Neither can keep the other waiting: a
-            // backlog that is read, or an application that sends without end.
-            let next = match first {
-                First::Frames => tokio::select! { biased; next = frame => next, next = other => next },
-                First::TheRest => tokio::select! { biased; next = other => next, next = frame => next },
-            };
-            first = if matches!(next, Next::Frame(_)) { First::TheRest } else { First::Frames };
+            let next = first.of(frame, other).await;
+            first = First::after(&next);
             match next {
-                Next::Frame(frame) => self.frame(frame.unwrap_or_else(|| Err(ended()))?).await?,
-                Next::Outcome(outcome) => self.outcome(outcome.unwrap_or_else(|| Err(ended()))?).await?,
+                Next::Frame(frame) => self.frame(frame?).await?,
+                Next::Outcome(outcome) => self.outcome(outcome?).await?,
                 Next::CallDone(done) => self.call_done(done).await?,
                 Next::Requested(sent) => {
                     sent?;
@@ -517,8 +495,4 @@ impl Drive {
         }
         Ok(())
     }
-}
-
-fn ended() -> CallError {
-    CallError::Unknown { detail: "the gateway ended the stream".into() }
 }

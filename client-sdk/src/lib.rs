@@ -36,6 +36,7 @@ mod error;
 mod event;
 mod evidence;
 mod lane;
+mod next;
 mod outbox;
 mod pump;
 mod readers;
