@@ -133,7 +133,7 @@ impl Device {
     /// Has the application send a message; it goes on with other things.
     pub(crate) fn send(&mut self, channel: ChannelId) {
         self.messages += 1;
-        let text = format!("{} 第{}条", self.number, self.messages);
+        let text = text(self.number, self.messages);
         self.ledger.book().sends.insert(text.clone(), Sent::Unknown);
         let (ledger, channel) = (Arc::clone(&self.ledger), self.client().channel(channel));
         self.work(format!("sends {text}"), async move {
@@ -156,6 +156,23 @@ impl Device {
             drop(open);
         });
     }
+}
+
+/// What a device's application says in its so-manieth message.
+fn text(device: usize, number: usize) -> String {
+    format!("{device} 第{number}条")
+}
+
+/// Which device's message a text is, and which of its messages.
+pub(crate) fn numbers(text: &str) -> Option<(usize, usize)> {
+    let (device, number) = text.split_once(" 第")?;
+    Some((device.parse().ok()?, number.strip_suffix('条')?.parse().ok()?))
+}
+
+#[test]
+fn a_text_says_whose_it_is() {
+    assert_eq!(numbers(&text(3, 17)), Some((3, 17)));
+    assert_eq!(numbers("第1条"), None);
 }
 
 /// Makes `to` a copy of the folder `from`; what was there goes.

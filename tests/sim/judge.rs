@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lianxin_sdk::{ChannelInfo, ClientError, Event, Message, Sequence};
 use lianxin_store::ChannelHead;
 
-use crate::device::Device;
+use crate::device::{Device, numbers};
 use crate::ledger::{Book, Sent};
 use crate::world::World;
 
@@ -186,11 +186,18 @@ impl<'a> Judge<'a> {
     /// Whether the message at a position is the sender's and everybody who could read it was away until retention took it.
     fn is_unread(&self, at: u64, text: &str) -> bool {
         let log = self.world.plant.log.pages();
-        let sender = self.world.devices.iter().find(|device| text.starts_with(&format!("{} ", device.number)));
-        log.events.get(&at).is_some_and(|event| Some(&event.sender) == sender.map(|device| &device.uri))
+        let sender = numbers(text).map(|(device, _)| &self.world.devices[device].uri);
+        log.events.get(&at).is_some_and(|event| Some(&event.sender) == sender)
     }
 
     fn senders_were_told_the_truth(&self, texts: &BTreeMap<u64, String>) -> Result<(), String> {
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        for (at, text) in texts {
+            let (device, number) = numbers(text).ok_or_else(|| format!("nobody sent {text:?}, at {at}"))?;
+            if last.insert(device, number).is_some_and(|last| last >= number) {
+                return Err(format!("{text:?} of device {device} is out of order, at {at}"));
+            }
+        }
         let mut places: BTreeMap<&str, u64> = BTreeMap::new();
         for (at, text) in texts {
             if let Some(first) = places.insert(text, *at) {
