@@ -14,7 +14,7 @@ use openmls_traits::OpenMlsProvider;
 
 use crate::channel::{OpenChannel, going};
 use crate::engine::library;
-use crate::record::Records;
+use crate::record::{Records, Standing};
 use crate::{Mls, MlsError, Renewal};
 
 /// What the gateway's `Commit` takes. The commit is merged when its own bytes come back in the log.
@@ -137,7 +137,8 @@ impl Mls {
     pub fn discard_commit(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<(), MlsError> {
         let records = Records::new(tx, channel);
         let record = records.load()?.ok_or(MlsError::NotMember)?;
-        if self.drop_rejoin(tx, &records, &record)? {
+        // A way back may have been settled by another's commit in the log before its refusal came.
+        if self.drop_rejoin(tx, &records, &record)? || matches!(record.standing, Standing::Broken | Standing::Lost) {
             return Ok(());
         }
         let mut open = self.open_active(tx, channel)?;

@@ -83,6 +83,31 @@ fn who_lost_its_group_comes_back_with_its_key() {
 }
 
 #[test]
+fn a_way_back_that_lost_its_epoch_may_be_refused_before_or_after_the_log_says_so() {
+    let ([jiwei, shenji, weijian], mut gateway) = three();
+    let channel = gateway.channel;
+    forget(&shenji, &gateway);
+    rejoin(&shenji, &gateway).expect("a way back");
+    let package = Device::app("weijian", "app-2").key_package();
+    let other = weijian.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    gateway.commit(&weijian, &other.expect("a commit")).expect("it comes first");
+    let seen = gateway.feed(&shenji);
+    assert!(seen.iter().all(|one| *one == Processed::Hidden(Violation::ChannelBroken)), "{seen:?}");
+    let discard = move |device: &Device| device.run(move |mls, tx, _| mls.discard_commit(tx, channel));
+    discard(&shenji).expect("nothing is left of it");
+    rejoin(&shenji, &gateway).expect("another way back");
+    discard(&shenji).expect("refused before the log says so");
+    let bundle = rejoin(&shenji, &gateway).expect("a third one");
+    gateway.feed(&jiwei);
+    gateway.feed(&weijian);
+    gateway.commit(&shenji, &bundle).expect("acceptable");
+    for member in [&jiwei, &shenji, &weijian] {
+        gateway.feed(member);
+    }
+    assert_together(&mut gateway, &[&jiwei, &shenji, &weijian]);
+}
+
+#[test]
 fn a_group_that_broke_for_all_is_walked_back_into_one_by_one() {
     let ([jiwei, shenji, weijian], mut gateway) = three();
     gateway.append(EventKind::Commit, &jiwei.uri, b"not a commit".to_vec());
