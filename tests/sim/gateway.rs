@@ -2,6 +2,7 @@
 //! accepted is there when it is opened again.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lianxin_certs_dev::Minted;
@@ -41,9 +42,9 @@ struct Running {
 const BUCKET_RECORDS_MAX: u64 = 100;
 
 impl Plant {
-    pub(crate) fn new(minted: &Minted, clock: SimClock, random: Chance) -> Arc<Self> {
+    pub(crate) fn new(minted: &Minted, states: &Path, clock: SimClock, random: Chance) -> Arc<Self> {
         Arc::new(Self {
-            config: configuration(minted),
+            config: configuration(minted, states),
             engine: MemoryEngine::new(),
             clock,
             random: Arc::new(random),
@@ -124,7 +125,7 @@ impl Plant {
     }
 }
 
-fn configuration(minted: &Minted) -> Config {
+fn configuration(minted: &Minted, states: &Path) -> Config {
     let lists = minted.revocation_list_files().expect("minted");
     let lists: Vec<_> = lists.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
     let text = format!(
@@ -143,9 +144,10 @@ fn configuration(minted: &Minted) -> Config {
             engine = "sled"
             folder = "nothing-is-stored-here"
             [audit]
-            pseudonym_key = "pseudonym.key"
+            pseudonym_key = {key:?}
         "#,
         lists = lists.join(", "),
+        key = states.join("pseudonym.key").display().to_string(),
     );
     Config::parse(&text, &minted.folder().join("gateway.toml")).expect("a good configuration")
 }

@@ -44,6 +44,11 @@ impl Ledger {
 impl Book {
     /// The call for a message has returned.
     pub(crate) fn sent(&mut self, text: String, outcome: Result<u64, ClientError>) {
+        if let Err(ClientError::Refused(problem)) = &outcome
+            && problem.try_again
+        {
+            self.wrong.push(format!("the sender of {text:?} was left alone with a refusal that passes: {problem}"));
+        }
         let sent = match outcome {
             Ok(sequence) => Sent::Accepted(sequence),
             Err(error @ (ClientError::Refused(_) | ClientError::NotMember)) => Sent::Refused(error.to_string()),

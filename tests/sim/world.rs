@@ -81,7 +81,7 @@ impl World {
         minted: &Minted,
         states: &Path,
     ) -> Self {
-        let plant = Plant::new(minted, SimClock::new(timeline), Chance::new(seed, "gateway"));
+        let plant = Plant::new(minted, states, SimClock::new(timeline), Chance::new(seed, "gateway"));
         plant.start().await;
         let ledger: Arc<Ledger> = Arc::default();
         let mut devices = Vec::new();
