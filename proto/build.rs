@@ -8,13 +8,14 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::Type;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "lianxin/types/v1/problem.proto",
     "lianxin/types/v1/receipt.proto",
     "lianxin/channels/v1/channels.proto",
     "lianxin/messages/v1/messages.proto",
     "lianxin/key_packages/v1/key_packages.proto",
     "lianxin/directory/v1/directory.proto",
+    "lianxin/certificates/v1/certificates.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use lianxin_types::{DepartmentId, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, RevokedCertParams, SerialNumber,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, RevokedCertParams,
+    SerialNumber, SignatureAlgorithm,
 };
 
 use crate::folder::write;
@@ -30,6 +31,25 @@ pub(crate) struct Authority {
 pub(crate) enum KeyKind {
     P256,
     Ed25519,
+}
+
+/// The public half of a leaf's key.
+struct PublicKey<'a> {
+    kind: KeyKind,
+    public_key: &'a [u8],
+}
+
+impl PublicKeyData for PublicKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.public_key
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        match self.kind {
+            KeyKind::P256 => &PKCS_ECDSA_P256_SHA256,
+            KeyKind::Ed25519 => &PKCS_ED25519,
+        }
+    }
 }
 
 impl Authority {
@@ -90,6 +110,13 @@ impl Authority {
     /// Issues another certificate for an Ed25519 key that is there already, and writes it.
     pub(crate) fn reissue(&self, leaf: &Leaf<'_>, certificate_file: &Path, key_file: &Path) -> anyhow::Result<()> {
         self.certify(leaf, &ed25519_pair(&read_signing_key(key_file)?)?, certificate_file).map(|_| ())
+    }
+
+    /// Issues a certificate for a key of which only the public half is here; DER.
+    pub(crate) fn issue_for(&self, leaf: &Leaf<'_>, kind: KeyKind, public_key: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let (params, _) = leaf.params()?;
+        let certificate = params.signed_by(&PublicKey { kind, public_key }, &self.issuer);
+        Ok(certificate.context("cannot sign a certificate")?.der().to_vec())
     }
 
     fn certify(&self, leaf: &Leaf<'_>, key: &KeyPair, certificate_file: &Path) -> anyhow::Result<Vec<u8>> {

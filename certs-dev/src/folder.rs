@@ -35,6 +35,7 @@ departments/<id>/ca.{pem,key}     the department's authority
   revoked-serials.txt             the serial numbers on it, one in hexadecimal per line
   apps/<name>/                    an application: tls.{pem,key} mls.{pem,key} uri.txt
   officers/                       {security,audit,system}.{pem,key}
+  issuer/tls.{pem,key}            what its issuer shows to the gateway
 gateway/                          the zone's gateway: tls.{pem,key} and removal.key promise.key log.key
                                   and removal-before.key after a rotation
 specimens/                        what must be refused, each with tls.{pem,key}, some with mls.{pem,key}

@@ -42,6 +42,7 @@ pub fn mint(plan: &FederationPlan, out: &Path, clock: &dyn Clock) -> anyhow::Res
             minted.issue_app(&authority, &department.id, name)?;
         }
         minted.issue_officers(&authority, &department.id)?;
+        minted.issue_issuer(&authority, &department.id)?;
         if index == 0 {
             let uri = new_uri(&department.id, Kind::Gateway, "node-1")?;
             minted.issue_gateway(&authority, &uri, &plan.host)?;
@@ -102,6 +103,14 @@ impl Minted {
             let (certificate, key) = self.department(department.as_str()).officer(role);
             authority.issue(&self.leaf(&uri, Usage::Officer), KeyKind::Ed25519, &certificate, &key)?;
         }
+        Ok(())
+    }
+
+    /// What the department's issuer shows to the gateway. It is no authority: that one's key is a file of its own.
+    fn issue_issuer(&self, authority: &Authority, department: &DepartmentId) -> anyhow::Result<()> {
+        let (uri, paths) = (new_uri(department, Kind::Issuer, "node-1")?, self.department(department.as_str()));
+        let leaf = self.leaf(&uri, Usage::Issuer);
+        authority.issue(&leaf, KeyKind::P256, &paths.issuer_certificate, &paths.issuer_key)?;
         Ok(())
     }
 

@@ -52,6 +52,10 @@ pub struct DepartmentPaths {
     pub revocation_list_pem: PathBuf,
     /// The authority of before and its revocation list, under the same names, while there are two.
     pub before: PathBuf,
+    /// The issuer's certificate, PEM.
+    pub issuer_certificate: PathBuf,
+    /// The issuer's TLS key, P-256, PKCS#8 PEM.
+    pub issuer_key: PathBuf,
     /// The revoked serial numbers, one in hexadecimal per line, oldest first: what the list is made from.
     pub revoked_serials: PathBuf,
 }
@@ -66,6 +70,8 @@ impl DepartmentPaths {
             revocation_list_pem: folder.join("revoked.crl.pem"),
             revoked_serials: folder.join("revoked-serials.txt"),
             before: folder.join("before"),
+            issuer_certificate: folder.join("issuer").join("tls.pem"),
+            issuer_key: folder.join("issuer").join("tls.key"),
             folder,
         }
     }

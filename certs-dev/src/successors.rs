@@ -9,7 +9,7 @@ use lianxin_types::DeviceUri;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, KeyKind};
 use crate::folder::write;
 use crate::issuance::{LEAF_LIFETIME, THRESHOLD};
 use crate::minted::Minted;
@@ -55,6 +55,21 @@ impl Minted {
         let zone = self.bundle()?.bundle.zones.into_iter().next().context("the bundle has no zone")?;
         let endpoint = zone.endpoints.first().context("the zone has no endpoint")?;
         self.issue_gateway(&self.authority(zone.department.as_str())?, &self.gateway_uri()?, &endpoint.host)
+    }
+
+    /// Issues a department's certificate for a key of which only the public half is here, as an issuer does; DER.
+    ///
+    /// # Errors
+    /// If the authority's key cannot be read, or the public key is none.
+    pub fn certify(
+        &self,
+        department: &str,
+        uri: &DeviceUri,
+        usage: Usage,
+        public_key: &[u8],
+    ) -> anyhow::Result<Vec<u8>> {
+        let kind = if usage == Usage::Mls { KeyKind::Ed25519 } else { KeyKind::P256 };
+        self.authority(department)?.issue_for(&self.leaf(uri, usage), kind, public_key)
     }
 
     /// Signs a department's revocation list anew, with a higher number and for another seven days.

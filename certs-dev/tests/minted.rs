@@ -304,6 +304,7 @@ fn the_folder_has_the_shape_that_others_rely_on() {
         add(&format!("{folder}apps/app-1/"), "tls.pem tls.key mls.pem mls.key uri.txt");
         add(&format!("{folder}apps/app-2/"), "tls.pem tls.key mls.pem mls.key uri.txt");
         add(&format!("{folder}officers/"), "security.pem security.key audit.pem audit.key system.pem system.key");
+        add(&format!("{folder}issuer/"), "tls.pem tls.key");
     }
     add("specimens/", "older-bundle.note expired-bundle.note under-threshold.note");
     for with_mls in ["expired", "not-yet-valid", "revoked", "wrong-ca", "other-department"] {

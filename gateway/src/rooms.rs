@@ -106,6 +106,7 @@ pub(crate) fn services(operations: Operations, patience: Patience, stopping: wat
     Routes::new(face.channels())
         .add_service(face.messages())
         .add_service(face.key_packages())
+        .add_service(face.certificates())
         .add_service(face.directory())
 }
 

@@ -17,6 +17,7 @@
 //! assert_eq!((problem.code, problem.field.as_ref()), (ReasonCode::Malformed, "idempotency_id"));
 //! ```
 
+pub mod certificates;
 pub mod channels;
 pub mod directory;
 pub mod key_packages;

@@ -408,6 +408,30 @@ pub const ROWS: &[ReasonRow] = &[
         "make room: the limit is given",
         "成员、部门、频道或密钥包数量已达上限；请先腾出名额",
     ),
+    row(
+        R::IssuerAway,
+        Code::Unavailable,
+        Yes,
+        "no issuer of the caller's department answers now",
+        "try again later, before the certificate ends; the department starts its issuer",
+        "本部门签发程序暂未应答；请在证书到期前重试，并由部门启动签发程序",
+    ),
+    row(
+        R::RenewalRefused,
+        Code::PermissionDenied,
+        No,
+        "the department's issuer has refused to renew the certificate",
+        "ask the department; without it the device ends with its certificate",
+        "本部门签发程序拒绝为证书续期；请联系本部门，否则设备将随证书到期而停用",
+    ),
+    row(
+        R::UnknownRenewal,
+        Code::NotFound,
+        No,
+        "no such renewal of the issuer's department waits",
+        "drop the answer; the device asks again",
+        "没有待处理的该续期请求；请丢弃该答复，设备会再次请求",
+    ),
 ];
 
 #[cfg(test)]

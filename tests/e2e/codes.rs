@@ -33,6 +33,7 @@ const FILES: &[(&str, &str)] = &[
     ("refusals", include_str!("refusals.rs")),
     ("rejoin", include_str!("rejoin.rs")),
     ("removals", include_str!("removals.rs")),
+    ("renewals", include_str!("renewals.rs")),
     ("reports", include_str!("reports.rs")),
 ];
 
@@ -134,6 +135,9 @@ const TABLE: &[(R, Provoked)] = &[
     (R::DepartmentUnknown, By("codes", "a_channel_starts_only_where_and_with_whom_the_bundle_says")),
     (R::ZoneNotHere, By("codes", "a_channel_starts_only_where_and_with_whom_the_bundle_says")),
     (R::LimitReached, By("key_packages", "a_claim_is_for_one_channel_and_a_department_hoards_none")),
+    (R::IssuerAway, By("renewals", "without_an_issuer_a_renewal_is_refused_and_tried_again")),
+    (R::RenewalRefused, By("renewals", "what_the_issuer_refuses_is_refused_with_its_reason_in_the_log")),
+    (R::UnknownRenewal, By("renewals", "an_issuer_answers_its_own_department_and_only_what_waits")),
 ];
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lianxin_certs_dev::Specimen;
 use lianxin_connection::{CallError, Connection};
+use lianxin_proto::certificates::{Answer, Renew, RenewalOutcome, RenewalRefusal};
 use lianxin_proto::channels::v1::ListRequest;
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
 use lianxin_proto::channels::{
@@ -19,7 +20,7 @@ use lianxin_proto::key_packages::v1::key_packages_client::KeyPackagesClient;
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Frame, History, Receive, Send};
 use lianxin_proto::{FILE_DESCRIPTOR_SET, Problem, ReasonCode};
-use lianxin_types::{ChannelId, IdempotencyId, Sequence};
+use lianxin_types::{ChannelId, Digest, IdempotencyId, Sequence};
 use prost::Message;
 use serde_json::Value;
 
@@ -169,6 +170,18 @@ async fn refuse(zone: &Zone, connection: &Connection, method: &str) -> Refused {
             }
             AtTheDoor
         }
+        "lianxin.certificates.v1.Certificates/Renew" => {
+            let renew = Renew { id, tls_request: junk(), mls_certificate: junk(), signature: [0; 64] };
+            Inside(code(connection.renew(renew).await, ReasonCode::Malformed), "renew-certificates")
+        }
+        "lianxin.certificates.v1.Certificates/Pending" => {
+            Inside(code(connection.pending_renewals().await, ReasonCode::WrongKind), "read-renewals")
+        }
+        "lianxin.certificates.v1.Certificates/Answer" => {
+            let outcome = RenewalOutcome::Refused(RenewalRefusal::Revoked);
+            let answer = Answer { name: Digest([7; 32]), outcome };
+            Inside(code(connection.answer_renewal(answer).await, ReasonCode::WrongKind), "answer-renewal")
+        }
         other => panic!("{other} has no refused case here: write one"),
     }
 }
@@ -210,9 +223,12 @@ fn accepted(method: &str) -> (&'static str, usize) {
         "lianxin.key_packages.v1.KeyPackages/Publish" => ("key-packages-published", 2),
         "lianxin.key_packages.v1.KeyPackages/Claim" => ("key-packages-claimed", 2),
         "lianxin.key_packages.v1.KeyPackages/Count" => ("key-packages-counted", 1),
-        // One for each device.
-        "lianxin.directory.v1.Directory/Hello" => ("session-opened", 3),
+        // One for each device, and the issuer.
+        "lianxin.directory.v1.Directory/Hello" => ("session-opened", 4),
         "lianxin.directory.v1.Directory/GetTrust" => ("trust-read", 1),
+        "lianxin.certificates.v1.Certificates/Renew" => ("certificate-requested", 1),
+        "lianxin.certificates.v1.Certificates/Pending" => ("renewals-read", 1),
+        "lianxin.certificates.v1.Certificates/Answer" => ("certificate-issued", 1),
         other => panic!("{other} has no accepted case here: write one"),
     }
 }
@@ -241,6 +257,7 @@ async fn every_accepted_call_leaves_one_audit_record() {
     shenji.report(channel, bytes, fresh_id()).await.expect("accepted");
     second.allow(channel, &jiwei.uri).await.expect("accepted");
     shenji.leave(channel, shenji.leave_proposal(channel).await).await.expect("accepted");
+    crate::renewals::renewed(&zone, &jiwei.connection, &zone.app("jiwei", "app-1")).await;
     drop((jiwei, shenji, second));
 
     let bodies = zone.close().await.shared_bodies();

@@ -41,6 +41,7 @@ mod refusals;
 mod rejoin;
 mod reload;
 mod removals;
+mod renewals;
 mod reports;
 mod rotation;
 mod slow;

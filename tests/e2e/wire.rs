@@ -120,6 +120,7 @@ async fn health_and_reflection_answer_behind_mutual_tls() {
         "lianxin.messages.v1.Messages",
         "lianxin.key_packages.v1.KeyPackages",
         "lianxin.directory.v1.Directory",
+        "lianxin.certificates.v1.Certificates",
         "grpc.health.v1.Health",
     ] {
         assert!(names.iter().any(|name| name == service), "{service} is not among {names:?}");

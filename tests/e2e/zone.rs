@@ -168,6 +168,12 @@ impl Zone {
         self.connect_with(&app.tls_certificate, &app.tls_key).await
     }
 
+    /// A connection as a department's issuer.
+    pub(crate) async fn connect_issuer(&self, department: &str) -> Connection {
+        let paths = self.minted.department(department);
+        self.connect_with(&paths.issuer_certificate, &paths.issuer_key).await.expect("connects")
+    }
+
     /// A connection with the certificate of a specimen.
     pub(crate) async fn connect_as(&self, specimen: Specimen) -> Result<Connection, ConnectError> {
         let paths = self.minted.specimen(specimen);

@@ -1,5 +1,7 @@
 //! The calls with one answer. Each has a bound in time; who drops a call in flight does not know its outcome.
 
+use lianxin_proto::certificates::v1::certificates_client::CertificatesClient;
+use lianxin_proto::certificates::{Answer, Issued, Pending, Renew, v1 as certificates};
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
 use lianxin_proto::channels::{AllowCommitter, Report, WelcomeTree, v1 as channels};
 use lianxin_proto::channels::{
@@ -66,11 +68,29 @@ calls! {
     publish: KeyPackagesClient.publish(Publish => key_packages::PublishRequest) -> Receipt;
     /// Takes one key package of each owner for one channel; all or none.
     claim: KeyPackagesClient.claim(Claim => key_packages::ClaimRequest) -> Claimed;
+    /// Asks the caller's department for its next certificates, which are as they came and not yet verified.
+    renew: CertificatesClient.renew(Renew => certificates::RenewRequest) -> Issued;
+    /// An issuer's answer to what a device of its department asks for.
+    answer_renewal: CertificatesClient.answer(Answer => certificates::AnswerRequest) -> Receipt;
     /// One page of a channel's log.
     history: MessagesClient.history(History => messages::HistoryRequest) -> HistoryPage;
 }
 
 impl Connection {
+    /// What devices of the caller's department ask for; the caller is its issuer. Waits for the first of it, up to 20 seconds.
+    /// As it came and not yet verified.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn pending_renewals(&self) -> Result<Pending, CallError> {
+        let mut client = CertificatesClient::new(self.line.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        self.bounded(async move {
+            let wire = client.pending(certificates::PendingRequest {}).await?.into_inner();
+            Pending::try_from(wire).map_err(CallError::BadAnswer)
+        })
+        .await
+    }
+
     /// What is left of the caller's key packages.
     ///
     /// # Errors

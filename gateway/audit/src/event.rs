@@ -1,7 +1,7 @@
 //! The events. Adding one changes the golden file, visibly.
 
 use lianxin_tlog::EventFamily;
-use lianxin_types::{Classification, DepartmentId, DeviceUri, Digest, Epoch};
+use lianxin_types::{Classification, DepartmentId, DeviceUri, Digest, Epoch, Timestamp};
 use serde_json::{Value, json};
 
 /// Who came into a channel and who went.
@@ -87,6 +87,27 @@ pub enum AuditEvent {
     KeyPackagesClaimed {
         /// Whose.
         owners: Vec<DeviceUri>,
+    },
+    /// A device asked its department for its next certificates; the request is sound.
+    CertificateRequested,
+    /// The department's issuer read what its devices ask for.
+    RenewalsRead {
+        /// How many.
+        renewals: usize,
+    },
+    /// The department's issuer gave a device its next certificates; they are sound.
+    CertificateIssued {
+        /// When the first of them ends.
+        ends: Timestamp,
+        /// To whom.
+        device: DeviceUri,
+    },
+    /// The department's issuer refused a device its next certificates.
+    CertificateRefused {
+        /// Why, in a word.
+        reason: &'static str,
+        /// Whom.
+        device: DeviceUri,
     },
     /// A device opened a stream for what is meant for it.
     ReceiveOpened,
@@ -212,9 +233,15 @@ impl AuditEvent {
             | Self::WelcomeTreeRead
             | Self::ChannelsListed
             | Self::KeyPackagesCounted
+            | Self::RenewalsRead { .. }
             | Self::TrustRead => EventFamily::Read,
             Self::Refused { .. } | Self::CallsCounted { .. } | Self::RefusedBeforeCaller { .. } => EventFamily::Refusal,
-            Self::ReceiveOpened | Self::InboxConfirmed { .. } | Self::SessionOpened { .. } => EventFamily::Session,
+            Self::ReceiveOpened
+            | Self::InboxConfirmed { .. }
+            | Self::SessionOpened { .. }
+            | Self::CertificateRequested
+            | Self::CertificateIssued { .. }
+            | Self::CertificateRefused { .. } => EventFamily::Session,
             Self::GatewayStarted { .. } | Self::Reloaded { .. } | Self::ReloadRefused { .. } | Self::GatewayStopped => {
                 EventFamily::Gateway
             }
@@ -234,6 +261,10 @@ impl AuditEvent {
             Self::MessageAccepted { .. } => "message-accepted",
             Self::KeyPackagesPublished { .. } => "key-packages-published",
             Self::KeyPackagesClaimed { .. } => "key-packages-claimed",
+            Self::CertificateRequested => "certificate-requested",
+            Self::RenewalsRead { .. } => "renewals-read",
+            Self::CertificateIssued { .. } => "certificate-issued",
+            Self::CertificateRefused { .. } => "certificate-refused",
             Self::ReceiveOpened => "receive-opened",
             Self::Followed { .. } => "followed",
             Self::HistoryRead { .. } => "history-read",
@@ -282,6 +313,9 @@ impl AuditEvent {
             }
             Self::KeyPackagesClaimed { owners } => json!({"owners": owners.len()}),
             Self::Followed { after } | Self::HistoryRead { after } => json!({"after_sequence": after}),
+            Self::RenewalsRead { renewals } => json!({"renewals": renewals}),
+            Self::CertificateIssued { ends, .. } => json!({"ends": ends.0}),
+            Self::CertificateRefused { reason, .. } => json!({"reason": reason}),
             Self::InboxConfirmed { items } => json!({"items": items}),
             Self::SessionOpened { protocol_version } => json!({"protocol_version": protocol_version}),
             Self::Refused { action, reason } => json!({"action": action, "reason": reason}),
@@ -317,6 +351,7 @@ impl AuditEvent {
             }),
             Self::ReloadRefused { reason, keys } => json!({"reason": reason, "keys": sorted(keys)}),
             Self::CommitterAllowed { .. }
+            | Self::CertificateRequested
             | Self::ReceiveOpened
             | Self::GroupInfoRead
             | Self::WelcomeTreeRead
@@ -338,6 +373,8 @@ impl AuditEvent {
             Self::CommitReported { committer, .. } => vec![("reported", committer)],
             Self::CommitterAllowed { committer } => vec![("allowed", committer)],
             Self::KeyPackagesClaimed { owners } => owners.iter().map(|device| ("claimed_from", device)).collect(),
+            Self::CertificateIssued { device, .. } => vec![("issued_to", device)],
+            Self::CertificateRefused { device, .. } => vec![("refused_to", device)],
             _ => Vec::new(),
         }
     }

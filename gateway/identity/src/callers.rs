@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use lianxin_trust::{CertificateError, Federation, Usage, VerifiedBundle};
+use lianxin_trust::{CertificateError, Federation, VerifiedBundle};
 use lianxin_types::{Clock, DeviceUri, Timestamp};
 use tokio::sync::watch;
 
@@ -81,7 +81,7 @@ impl Callers {
         let slices: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
         // Read first: a federation that comes in between is judged by once more, never once too little.
         let generation = self.generation();
-        let identity = self.federation().identify(&slices, Usage::TlsClient, self.clock.now())?;
+        let identity = self.federation().identify_caller(&slices, self.clock.now())?;
         Ok(Caller { uri: identity.uri, ends: identity.not_after, generation, chain: Arc::clone(chain) })
     }
 

@@ -11,12 +11,13 @@ use lianxin_store::{Accepted, Idempotency, ZoneStore};
 use lianxin_types::{Clock, DeviceUri, Digest, LIMITS, Random, Sequence, Timestamp, ZoneId};
 use tokio_util::task::TaskTracker;
 
-use crate::claim_rate::ClaimRates;
 use crate::counts::{Flush, RefusalCounts, Who};
+use crate::device_rate::DeviceRates;
 use crate::guard::{Guard, plain};
 use crate::pace::Pace;
 use crate::pressure::{Level, Pressure};
 use crate::refusal::Refusal;
+use crate::renewals::Renewals;
 use crate::statistics::{Statistics, StatisticsView};
 use crate::turns::Turns;
 
@@ -105,7 +106,9 @@ impl Operations {
             pressure: Pressure::new(parts.queue_units_max, parts.queue_bytes_max),
             pace: Pace::default(),
             streams: Arc::default(),
-            claims: ClaimRates::default(),
+            claims: DeviceRates::new(LIMITS.device_claims_per_minute_max),
+            renewal_rates: DeviceRates::new(LIMITS.device_renewals_per_minute_max),
+            renewals: Renewals::default(),
             copies: Turns::new(1),
             validations: Turns::new(std::thread::available_parallelism().map_or(1, |all| all.get() / 2)),
             tasks: TaskTracker::new(),

@@ -14,11 +14,12 @@ use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Clock, DepartmentId, DeviceUri, Digest, Timestamp, Writer, elsewhere};
 use tokio_util::task::TaskTracker;
 
-use crate::claim_rate::ClaimRates;
 use crate::counts::{RefusalCounts, Who};
+use crate::device_rate::DeviceRates;
 use crate::pace::Pace;
 use crate::pressure::{Entered, Pressure};
 use crate::refusal::Refusal;
+use crate::renewals::Renewals;
 use crate::statistics::Statistics;
 use crate::streams::DeviceStreams;
 use crate::turns::Turns;
@@ -35,7 +36,10 @@ pub(crate) struct Guard {
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) pace: Pace,
     pub(crate) streams: Arc<DeviceStreams>,
-    pub(crate) claims: ClaimRates,
+    pub(crate) claims: DeviceRates,
+    pub(crate) renewal_rates: DeviceRates,
+    /// Renewals that wait for an issuer.
+    pub(crate) renewals: Renewals,
     /// Claims that are being judged, so that copies of one are counted once.
     pub(crate) copies: Turns<Idempotency>,
     /// Validations, so that no department takes all processors.

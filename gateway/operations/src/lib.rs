@@ -5,10 +5,11 @@
 //! effect has its audit record in the same unit, every read and refusal one of its own; repeats, and refusals before a
 //! caller is known, are counted per minute (PROTOCOL 8). What cannot be audited is refused.
 
+mod certificates;
 mod channels;
-mod claim_rate;
 mod counts;
 mod cursors;
+mod device_rate;
 mod directory;
 mod gate;
 mod group_info;
@@ -22,6 +23,7 @@ mod receive;
 mod refusal;
 mod reload;
 mod removals;
+mod renewals;
 mod reports;
 mod run;
 mod statistics;
@@ -29,11 +31,13 @@ mod streams;
 mod turns;
 mod watch;
 
+pub use certificates::{Certificates, RenewalAnswer};
 pub use directory::{Agreement, EarlierBundles, Trust};
 pub use gate::{Operations, Parts, Receipt};
 pub use lianxin_delivery::{CommitBundle, Delivery, DeliveryFigures, Frame, RemovalKey};
 pub use lianxin_identity::Caller;
 pub use lianxin_store::{InboxEntry, StoredEvent};
+pub use lianxin_trust::RenewalRequest;
 pub use messages::{HistoryPage, Outgoing, Sender, Sent};
 pub use pressure::Level;
 pub use reads::{ChannelSummary, GroupInfoPage};

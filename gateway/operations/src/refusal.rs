@@ -100,6 +100,12 @@ pub enum Refusal {
     ZoneNotHere,
     #[error("limit of {limit} reached")]
     LimitReached { limit: u64 },
+    #[error("no issuer of the department answers")]
+    IssuerAway,
+    #[error("issuer refused to renew")]
+    RenewalRefused,
+    #[error("no such renewal waits")]
+    UnknownRenewal,
 }
 
 impl Refusal {
@@ -150,6 +156,9 @@ impl Refusal {
             Self::DepartmentUnknown { .. } => "DEPARTMENT_UNKNOWN",
             Self::ZoneNotHere => "ZONE_NOT_HERE",
             Self::LimitReached { .. } => "LIMIT_REACHED",
+            Self::IssuerAway => "ISSUER_AWAY",
+            Self::RenewalRefused => "RENEWAL_REFUSED",
+            Self::UnknownRenewal => "UNKNOWN_RENEWAL",
         }
     }
 

@@ -1,12 +1,13 @@
 //! The rules.
 
-use lianxin_types::{DeviceUri, Limits};
+use lianxin_types::{DeviceUri, Kind, Limits};
 
 use crate::decision::{ChannelFacts, Denial, Request};
 use crate::lease::{Generation, Lease};
 use crate::permit::{
-    AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive, Permit,
-    PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReplaceGroupInfo, ReportCommit,
+    AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, IssueCertificates, Leave, ListChannels,
+    OpenReceive, Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, RenewCertificates,
+    ReplaceGroupInfo, ReportCommit,
 };
 
 /// Version of the rules while departments publish no documents.
@@ -176,6 +177,23 @@ impl Engine {
     pub fn publish_key_packages(&self, request: &Request<'_>) -> Result<Permit<PublishKeyPackages>, Denial> {
         own_kind(request)?;
         Ok(permit(request, None))
+    }
+
+    /// May the caller ask its department for its next certificates?
+    ///
+    /// # Errors
+    /// [`Denial::WrongKind`].
+    pub fn renew_certificates(&self, request: &Request<'_>) -> Result<Permit<RenewCertificates>, Denial> {
+        own_kind(request)?;
+        Ok(permit(request, None))
+    }
+
+    /// May the caller answer what devices of its own department ask for? An issuer may, and nobody else.
+    ///
+    /// # Errors
+    /// [`Denial::WrongKind`].
+    pub fn issue_certificates(&self, request: &Request<'_>) -> Result<Permit<IssueCertificates>, Denial> {
+        if request.caller.kind() == Kind::Issuer { Ok(permit(request, None)) } else { Err(Denial::WrongKind) }
     }
 
     /// May the caller read the federation's trust bundle? Everybody in it may.

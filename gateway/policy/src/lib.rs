@@ -15,6 +15,7 @@ pub use decision::{ChannelFacts, Denial, Request};
 pub use engine::Engine;
 pub use lease::{Generation, Lease, Stale};
 pub use permit::{
-    Action, AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, Leave, ListChannels, OpenReceive,
-    Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, ReplaceGroupInfo, ReportCommit, SendMessage,
+    Action, AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, IssueCertificates, Leave,
+    ListChannels, OpenReceive, Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, RenewCertificates,
+    ReplaceGroupInfo, ReportCommit, SendMessage,
 };

@@ -57,6 +57,10 @@ actions! {
     PublishKeyPackages = "publish-key-packages";
     /// Take key packages of others for a channel.
     ClaimKeyPackages = "claim-key-packages";
+    /// Ask for the caller's next certificates.
+    RenewCertificates = "renew-certificates";
+    /// Read what devices of the own department ask for, and answer.
+    IssueCertificates = "issue-certificates";
     /// Read trust bundle and revocation lists.
     ReadTrust = "read-trust";
 }

@@ -4,6 +4,7 @@
 //! `proto`. Must never know: the store, delivery, audit, policy, TLS. Wire types stop here.
 
 mod answer;
+mod certificates;
 mod channels;
 mod directory;
 mod key_packages;
@@ -18,6 +19,7 @@ mod unfinished;
 mod unread;
 
 use lianxin_operations::Operations;
+use lianxin_proto::certificates::v1::certificates_server::CertificatesServer;
 use lianxin_proto::channels::v1::channels_server::ChannelsServer;
 use lianxin_proto::directory::v1::directory_server::DirectoryServer;
 use lianxin_proto::key_packages::v1::key_packages_server::KeyPackagesServer;
@@ -59,6 +61,12 @@ impl Face {
     /// The key packages service.
     pub fn key_packages(&self) -> Answering<KeyPackagesServer<Self>> {
         let service = KeyPackagesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Answering::new(self.clone(), service)
+    }
+
+    /// The certificates service.
+    pub fn certificates(&self) -> Answering<CertificatesServer<Self>> {
+        let service = CertificatesServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
         Answering::new(self.clone(), service)
     }
 

@@ -80,6 +80,9 @@ fn code(refusal: &Refusal) -> ReasonCode {
         Refusal::DepartmentUnknown { .. } => ReasonCode::DepartmentUnknown,
         Refusal::ZoneNotHere => ReasonCode::ZoneNotHere,
         Refusal::LimitReached { .. } => ReasonCode::LimitReached,
+        Refusal::IssuerAway => ReasonCode::IssuerAway,
+        Refusal::RenewalRefused => ReasonCode::RenewalRefused,
+        Refusal::UnknownRenewal => ReasonCode::UnknownRenewal,
     }
 }
 
@@ -135,6 +138,9 @@ mod tests {
             Refusal::DepartmentUnknown { department: department() },
             Refusal::ZoneNotHere,
             Refusal::LimitReached { limit: 1 },
+            Refusal::IssuerAway,
+            Refusal::RenewalRefused,
+            Refusal::UnknownRenewal,
         ]
     }
 
@@ -156,7 +162,7 @@ mod tests {
     /// message.
     #[test]
     fn what_may_be_tried_again_holds_the_channel_back() {
-        let no_answers = [Refusal::NoKeyPackage, Refusal::TrustChanged, Refusal::TooSlow];
+        let no_answers = [Refusal::NoKeyPackage, Refusal::TrustChanged, Refusal::TooSlow, Refusal::IssuerAway];
         for refusal in every_refusal() {
             let try_again = Problem::new(code(&refusal)).try_again && !no_answers.contains(&refusal);
             assert_eq!(refusal.holds_back(), try_again, "{refusal:?}");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lianxin_trust::{CertificateError, Federation, Identity, Usage};
+use lianxin_trust::{CertificateError, Federation, Identity};
 use lianxin_types::Clock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -58,7 +58,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<&[u8]> =
             std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.as_ref()).collect();
-        let finding = self.federation.identify(&chain, Usage::TlsClient, self.clock.now());
+        let finding = self.federation.identify_caller(&chain, self.clock.now());
         let answer = match &finding {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(error) => Err(Error::InvalidCertificate(alert_for(error))),

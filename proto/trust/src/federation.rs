@@ -175,6 +175,18 @@ impl Federation {
         Ok(certificate.identity)
     }
 
+    /// Whose certificate this is that opens a connection to a gateway: a member's TLS certificate, or that of a department's
+    /// issuer, whose calls are its own (PROTOCOL 1). Every other kind and place is refused as by [`Federation::identify`].
+    ///
+    /// # Errors
+    /// As [`Federation::identify`].
+    pub fn identify_caller(&self, chain: &[&[u8]], now: Timestamp) -> Result<Identity, CertificateError> {
+        match self.identify(chain, Usage::TlsClient, now) {
+            Err(CertificateError::WrongKind) => self.identify(chain, Usage::Issuer, now),
+            other => other,
+        }
+    }
+
     /// As [`Federation::identify`], but a certificate that has expired is taken: one joins a tree in which a leaf has
     /// expired since it entered, and reports it (PROTOCOL 1). Compare [`Identity::not_after`] to see it.
     ///

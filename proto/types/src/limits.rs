@@ -33,6 +33,10 @@ pub struct Limits {
     pub department_unused_claims_max: usize,
     /// Key packages that one device may ask for in a minute.
     pub device_claims_per_minute_max: usize,
+    /// Renewals of its certificates that one device may ask for in a minute.
+    pub device_renewals_per_minute_max: usize,
+    /// Renewals of one department's devices that wait for its issuer.
+    pub department_renewals_max: usize,
     /// Difference between two clocks that is tolerated.
     pub clock_skew_max: Duration,
     /// Lifetime of an MLS leaf (PROTOCOL 3).
@@ -63,6 +67,8 @@ pub const LIMITS: Limits = Limits {
     device_key_packages_max: 100,
     department_unused_claims_max: 32,
     device_claims_per_minute_max: 600,
+    device_renewals_per_minute_max: 12,
+    department_renewals_max: 256,
     clock_skew_max: Duration::from_secs(60),
     leaf_lifetime_max: Duration::from_secs(84 * 24 * 3600),
     leaf_expiry_grace: Duration::from_secs(14 * 24 * 3600),
@@ -102,6 +108,8 @@ impl Limits {
             row("device_key_packages_max", self.device_key_packages_max, "key packages"),
             row("department_unused_claims_max", self.department_unused_claims_max, "key packages of one device"),
             row("device_claims_per_minute_max", self.device_claims_per_minute_max, "key packages"),
+            row("device_renewals_per_minute_max", self.device_renewals_per_minute_max, "renewals"),
+            row("department_renewals_max", self.department_renewals_max, "waiting renewals"),
             time("clock_skew_max", self.clock_skew_max),
             time("leaf_lifetime_max", self.leaf_lifetime_max),
             time("leaf_expiry_grace", self.leaf_expiry_grace),

@@ -48,6 +48,13 @@ fn every_event() -> Vec<AuditEvent> {
         AuditEvent::MessageAccepted { epoch: Epoch(4), bytes: 600 },
         AuditEvent::KeyPackagesPublished { one_time: 20, last_resort: true },
         AuditEvent::KeyPackagesClaimed { owners: vec![device("lianxin://shenji/app/b/1")] },
+        AuditEvent::CertificateRequested,
+        AuditEvent::RenewalsRead { renewals: 2 },
+        AuditEvent::CertificateIssued {
+            ends: Timestamp::from_seconds(1_797_592_000),
+            device: device("lianxin://jiwei/app/b/1"),
+        },
+        AuditEvent::CertificateRefused { reason: "unknown-device", device: device("lianxin://jiwei/app/b/1") },
         AuditEvent::ReceiveOpened,
         AuditEvent::Followed { after: 3 },
         AuditEvent::HistoryRead { after: 3 },

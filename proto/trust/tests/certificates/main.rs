@@ -1,5 +1,6 @@
 //! From a certificate to an identity, or to the exact reason why not (PROTOCOL 1).
 
+mod renewal;
 mod revocation;
 mod world;
 
@@ -259,4 +260,24 @@ fn a_department_may_have_an_old_and_a_new_authority() {
 fn a_federation_is_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
     shared::<Federation>();
+}
+
+#[test]
+fn a_connection_is_a_members_or_an_issuers_and_nobody_elses() {
+    let world = World::new();
+    let issuer = |usage| world.jiwei.issue(Leaf::new("lianxin://jiwei/issuer/a7f3/node-1", usage));
+    let caller = |lists, certificate: &[u8]| {
+        let federation = world.federation(lists).expect("good authorities");
+        federation.identify_caller(&[certificate], NOW).map(|identity| identity.uri.kind())
+    };
+    assert_eq!(caller(vec![], &world.jiwei.issue(tls())), Ok(Kind::App));
+    assert_eq!(caller(vec![], &issuer(Usage::Issuer)), Ok(Kind::Issuer));
+    assert_eq!(caller(vec![], &issuer(Usage::TlsClient)), Err(CertificateError::WrongUsage));
+    assert_eq!(caller(vec![], &world.jiwei.issue(Leaf::new(APP, Usage::Issuer))), Err(CertificateError::WrongUsage));
+    for (kind, usage) in [("officer", Usage::Officer), ("gateway", Usage::TlsGateway), ("witness", Usage::Witness)] {
+        let other = world.jiwei.issue(Leaf::new(&format!("lianxin://jiwei/{kind}/a7f3/node-1"), usage));
+        assert_eq!(caller(vec![], &other), Err(CertificateError::WrongKind));
+    }
+    let list = world.jiwei.list(1, NOW.minus(DAY), &[&[0x41, 7]]);
+    assert_eq!(caller(vec![list], &issuer(Usage::Issuer)), Err(CertificateError::Revoked));
 }

@@ -1,8 +1,8 @@
 //! What makes the federation: bundle, certificates, revocation lists, pinned keys, names.
 
 use lianxin_tlog::Leaf;
-use lianxin_trust::{Federation, RootKeys, TrustBundle, Usage, verify_bundle};
-use lianxin_types::{Clock as _, DeviceUri, SystemClock};
+use lianxin_trust::{Federation, RenewalRequest, RootKeys, TrustBundle, Usage, verify_bundle};
+use lianxin_types::{Clock as _, DeviceUri, IdempotencyId, SystemClock};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -46,6 +46,15 @@ pub(super) const PARSERS: &[Parser] = &[
         },
     ),
     Parser::new(
+        "certification_request",
+        Shape::Der,
+        |bytes| {
+            // Its own signature stands in it; the MLS key's, over it, is made anew, or nothing behind it would be reached.
+            Depth::of_reading(signed_renewal(bytes.to_vec()).check(&office().federation(), SystemClock.now()))
+        },
+        || vec![renewal_request().tls_request],
+    ),
+    Parser::new(
         "revocation_list",
         Shape::Der,
         |bytes| Depth::of_reading(Federation::new(office().federation().bundle().clone(), vec![bytes.to_vec()])),
@@ -76,3 +85,14 @@ pub(super) const PARSERS: &[Parser] = &[
         },
     ),
 ];
+
+/// A sound request of an application for its next certificates.
+pub(super) fn renewal_request() -> RenewalRequest {
+    let app = office().minted().app("jiwei", "app-1").expect("minted");
+    lianxin_certs_dev::renewal_request(&app).expect("signed").0
+}
+
+fn signed_renewal(tls_request: Vec<u8>) -> RenewalRequest {
+    let app = office().minted().app("jiwei", "app-1").expect("minted");
+    lianxin_certs_dev::sign_renewal(&app, IdempotencyId([1; 16]), tls_request).expect("signed")
+}

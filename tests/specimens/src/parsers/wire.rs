@@ -1,6 +1,7 @@
 //! Messages of the contract, both ways: requests as the gateway reads them, responses as the SDK does.
 
 use bytes::Bytes;
+use lianxin_proto::certificates::{self, v1 as certificates_v1};
 use lianxin_proto::channels::{self, v1 as channels_v1};
 use lianxin_proto::directory::{self, v1 as directory_v1};
 use lianxin_proto::key_packages::{self, v1 as key_packages_v1};
@@ -9,6 +10,8 @@ use lianxin_proto::{Problem, ReasonCode, Receipt};
 use lianxin_tlog::EventKind;
 use lianxin_types::{ChannelId, DeviceUri, Digest, IdempotencyId, Sequence, Timestamp};
 use prost::Message;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use super::{Parser, Shape};
 use crate::stock::stock;
@@ -126,6 +129,18 @@ pub(super) const PARSERS: &[Parser] = &[
         let earlier_bundles = vec![Bytes::from_static(b"an earlier note")];
         vec![directory::Trust { trust_bundle, revocation_lists, earlier_bundles }.into()]
     }),
+    read!("certificates_renew_request", certificates_v1::RenewRequest => certificates::Renew, vec![renew().into()]),
+    read!("certificates_renew_response", certificates_v1::RenewResponse => certificates::Issued, vec![issued().into()]),
+    read!("certificates_pending_response", certificates_v1::PendingResponse => certificates::Pending, {
+        let renewals = vec![certificates::PendingRenewal { name: Digest([4; 32]), request: renew() }];
+        vec![certificates::Pending { renewals }.into()]
+    }),
+    read!("certificates_answer_request", certificates_v1::AnswerRequest => certificates::Answer, {
+        let refused = certificates::RenewalOutcome::Refused(certificates::RenewalRefusal::UnknownDevice);
+        let outcomes = [certificates::RenewalOutcome::Issued(issued()), refused];
+        outcomes.map(|outcome| certificates::Answer { name: Digest([4; 32]), outcome }.into()).to_vec()
+    }),
+    read!("certificates_answer_response", certificates_v1::AnswerResponse => Receipt, vec![receipt().into()]),
     Parser::new(
         "types_problem",
         Shape::Protobuf,
@@ -137,6 +152,22 @@ pub(super) const PARSERS: &[Parser] = &[
         },
     ),
 ];
+
+fn renew() -> certificates::Renew {
+    let request = super::trust::renewal_request();
+    certificates::Renew {
+        id: request.id,
+        tls_request: request.tls_request.into(),
+        mls_certificate: request.mls_certificate.into(),
+        signature: request.signature,
+    }
+}
+
+fn issued() -> certificates::Issued {
+    let app = office().minted().app("jiwei", "app-1").expect("minted");
+    let read = |file| CertificateDer::from_pem_file(file).expect("minted").to_vec().into();
+    certificates::Issued { tls_certificate: read(app.tls_certificate), mls_certificate: read(app.mls_certificate) }
+}
 
 fn uri(name: &str) -> DeviceUri {
     format!("lianxin://jiwei/app/{name}/1").parse().expect("well formed")
