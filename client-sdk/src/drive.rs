@@ -353,14 +353,14 @@ impl Drive {
         self.given_up(channel, told).await
     }
 
-    async fn gone(&mut self, channel: ChannelId, reason: String) -> Result<(), ClientError> {
+    pub(crate) async fn gone(&mut self, channel: ChannelId, reason: String) -> Result<(), ClientError> {
         self.given_up(channel, Event::ChannelGone { channel, reason }).await
     }
 
     async fn given_up(&mut self, channel: ChannelId, told: Event) -> Result<(), ClientError> {
         self.forget(channel);
         let member = self.shared.transaction(move |tx, mls| {
-            let member = mls.channel(tx, channel)?.is_some();
+            let member = mls.channel(tx, channel)?.is_some() || mls.is_lost(tx, channel)?;
             // After an own removal the end of the subscription is no news.
             if member {
                 keep(tx, &told)?;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use lianxin_connection::{CallError, Connection, GetGroupInfo, GroupInfo};
+use lianxin_connection::{CallError, Connection, GetGroupInfo, GroupInfo, ReasonCode};
 use lianxin_mls::MlsError;
 use lianxin_types::{ChannelId, Monotonic, Sequence};
 
@@ -115,6 +115,12 @@ impl Drive {
     ) -> Result<(), ClientError> {
         let state = match state {
             Ok(state) => state,
+            // Removed in the meantime: there is no way back, and the application is not to wait for one.
+            Err(CallError::Refused(problem))
+                if matches!(problem.code, ReasonCode::NotMember | ReasonCode::ChannelNotAvailable) =>
+            {
+                return self.gone(channel, problem.to_string()).await;
+            }
             Err(error) => {
                 tracing::debug!(?channel, %error, "no group info to come back by");
                 self.way_back_failed(channel);

@@ -121,11 +121,11 @@ const FOUND: [(u64, &str); 3] = [
         544,
         "the gateway held a channel back for a message that the device had given up, and the device never stopped sending",
     ),
-    (545, "an invitation that was never accepted kept a device that retention had cut off from coming back by itself"),
     (
         10_110,
         "a way back that the log had settled already was refused, and dropping it once more ended every connection",
     ),
+    (20_127, "a device that was removed while it was on its way back was never told so"),
 ];
 
 #[test]
