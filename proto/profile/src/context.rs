@@ -231,11 +231,25 @@ impl ChannelContext {
     /// # Errors
     /// [`ContextError::Changed`] with the field at fault.
     pub fn check_successor(&self, next: &Self) -> Result<(), ContextError> {
+        self.check_follows(next, self.slot_key == next.slot_key)
+    }
+
+    /// Whether `next` may be the context of the channel's next incarnation: as [`ChannelContext::check_successor`], but with
+    /// another slot key, because whoever is left behind knows this one.
+    ///
+    /// # Errors
+    /// [`ContextError::Changed`] with the field at fault.
+    pub fn check_next_incarnation(&self, next: &Self) -> Result<(), ContextError> {
+        self.check_follows(next, self.slot_key != next.slot_key)
+    }
+
+    /// Every field but the slot key, of which the caller says whether it is as it should be.
+    fn check_follows(&self, next: &Self, is_slot_key_right: bool) -> Result<(), ContextError> {
         let kept = [
             ("channel", self.channel == next.channel),
             ("zone", self.zone == next.zone),
             ("label", self.label == next.label),
-            ("slot key", self.slot_key == next.slot_key),
+            ("slot key", is_slot_key_right),
         ];
         if let Some((field, _)) = kept.into_iter().find(|(_, same)| !same) {
             return Err(ContextError::Changed { field });

@@ -2,12 +2,12 @@
 
 use lianxin_tlog::{Head, chain_start};
 use lianxin_trust::Federation;
-use lianxin_types::{GroupId, Timestamp};
+use lianxin_types::{DeviceUri, GroupId, Sequence, Timestamp};
 use openmls::messages::group_info::GroupInfo;
 use openmls::prelude::{LeafNodeIndex, PublicGroup};
 
 use crate::{
-    ChannelContext, ProfileError, Roster, Validity, group_info::check_extensions, key_package::check_leaf_form,
+    ChannelContext, ProfileError, Roster, Seat, Validity, group_info::check_extensions, key_package::check_leaf_form,
     read_context,
 };
 
@@ -24,6 +24,21 @@ pub struct GroupStart {
     pub head: Head,
 }
 
+/// A group that a commit has broken, as whoever checks its next incarnation knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Broken<'a> {
+    /// The broken group.
+    pub group: &'a GroupId,
+    /// Its context before the commit.
+    pub context: &'a ChannelContext,
+    /// Its members before the commit.
+    pub roster: &'a Roster,
+    /// Who made the commit.
+    pub culprit: &'a DeviceUri,
+    /// Where the commit stands in the channel's log.
+    pub commit: Sequence,
+}
+
 /// Checks a group that `PublicGroup::from_external` has made of a GroupInfo and a tree (it has verified the signature by
 /// the only leaf): epoch 0, one valid member whose department is named, our context, and a GroupInfo with exactly
 /// `external_pub` and the head of a channel without events.
@@ -37,15 +52,64 @@ pub fn check_start(
     group_info: &GroupInfo,
     now: Timestamp,
 ) -> Result<GroupStart, ProfileError> {
-    let fault = |fault| ProfileError::InvalidGroupInfo { fault };
+    let start = read_start(federation, group, group_info, now)?;
+    match start.head == chain_start(&start.context.channel()) {
+        true => Ok(start),
+        false => Err(fault("its head is not that of a new channel")),
+    }
+}
+
+/// As [`check_start`] for the group that goes on where `broken` ended: the next incarnation of the same channel; a context
+/// that may follow; a creator who sat in the broken group with the same key and did not break it; and a head that has the
+/// commit behind it. Whether the log has that head is for its keeper to say, as with every commit.
+///
+/// # Errors
+/// As [`check_start`]; [`ProfileError::SenderMismatch`] for a creator who may not.
+pub fn check_next_start(
+    federation: &Federation,
+    group: &PublicGroup,
+    group_info: &GroupInfo,
+    broken: Broken<'_>,
+    now: Timestamp,
+) -> Result<GroupStart, ProfileError> {
+    let start = read_start(federation, group, group_info, now)?;
+    check_follows(&start, broken)?;
+    Ok(start)
+}
+
+fn check_follows(start: &GroupStart, broken: Broken<'_>) -> Result<(), ProfileError> {
+    if start.group.channel != broken.group.channel {
+        return Err(fault("it is of another channel"));
+    }
+    if broken.group.incarnation.0.checked_add(1) != Some(start.group.incarnation.0) {
+        return Err(fault("it is not the next incarnation"));
+    }
+    broken.context.check_next_incarnation(&start.context)?;
+    if start.head.sequence < broken.commit {
+        return Err(fault("its head is older than the commit that broke the group"));
+    }
+    let may = |seat: &Seat| {
+        let before = broken.roster.of(&seat.uri);
+        seat.uri != *broken.culprit && before.is_some_and(|before| before.signature_key == seat.signature_key)
+    };
+    match start.roster.seats().all(may) {
+        true => Ok(()),
+        false => Err(ProfileError::SenderMismatch),
+    }
+}
+
+/// What every start keeps, of a channel or of a later incarnation.
+fn read_start(
+    federation: &Federation,
+    group: &PublicGroup,
+    group_info: &GroupInfo,
+    now: Timestamp,
+) -> Result<GroupStart, ProfileError> {
     let context = read_context(group.group_context(), federation)?;
     if group.group_context().epoch().as_u64() != 0 {
         return Err(fault("a group starts with epoch 0"));
     }
     let head = check_extensions(group_info.extensions())?;
-    if head != chain_start(&context.channel()) {
-        return Err(fault("its head is not that of a new channel"));
-    }
     let roster = Roster::verify(federation, group.members(), now, Validity::MustBeValid)?;
     match group.leaf(LeafNodeIndex::new(0)) {
         Some(leaf) if roster.len() == 1 => {
@@ -57,3 +121,11 @@ pub fn check_start(
     let id = GroupId::try_from(group.group_id().as_slice()).map_err(|_| fault("its group id is not ours"))?;
     Ok(GroupStart { group: id, context, roster, head })
 }
+
+const fn fault(fault: &'static str) -> ProfileError {
+    ProfileError::InvalidGroupInfo { fault }
+}
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;
