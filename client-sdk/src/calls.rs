@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianxin_connection::Publish;
-use lianxin_connection::{CallError, Connection, GroupInfo};
-use lianxin_connection::{Commit, Create, Leave, Report};
+use lianxin_connection::{CallError, Connection, GroupInfo, WelcomeTree};
+use lianxin_connection::{Commit, Create, Leave, Report, StartIncarnation};
 use lianxin_connection::{Problem, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
-use lianxin_types::ChannelId;
+use lianxin_types::{ChannelId, Sequence};
 
 use crate::changes::{self, Staged};
 use crate::drive::Drive;
 use crate::error::chain;
+use crate::incarnation::Seats;
 use crate::rows::{Intent, IntentKind};
 use crate::shared::{News, Shared, is_worth_repeating};
 use crate::waiters::Failure;
@@ -73,6 +74,8 @@ pub(crate) enum CallDone {
     Change { channel: ChannelId, intent: Box<Intent>, result: Result<Receipt, CallError> },
     KeyPackages(Result<(), ClientError>),
     PublicState { channel: ChannelId, result: Result<GroupInfo, CallError> },
+    SeatTree { channel: ChannelId, sequence: Sequence, result: Result<WelcomeTree, CallError> },
+    Seats { channel: ChannelId, found: Seats },
 }
 
 impl Drive {
@@ -124,6 +127,8 @@ impl Drive {
                 }
             }
             CallDone::PublicState { channel, result } => self.go_back(channel, result).await,
+            CallDone::SeatTree { channel, sequence, result } => self.take_seat(channel, sequence, result).await,
+            CallDone::Seats { channel, found } => self.seat(channel, found).await,
             CallDone::KeyPackages(result) => {
                 self.replenishing = false;
                 if let Err(error) = result {
@@ -158,7 +163,7 @@ impl Drive {
             // Nobody waits for it.
             IntentKind::Report => {}
             // Merged, and its caller told, when its own bytes come back.
-            IntentKind::Commit => {}
+            IntentKind::Commit | IntentKind::Start => {}
         }
         Ok(())
     }
@@ -182,6 +187,7 @@ impl Drive {
                 IntentKind::Commit if place.is_broken => self.way_back_failed(channel),
                 IntentKind::Commit => self.commit_refused(channel, place.head, place.turn, &problem),
                 IntentKind::Create | IntentKind::Leave => self.note_turn(channel, place.turn),
+                IntentKind::Start => self.healing_failed(channel),
                 IntentKind::Report => tracing::warn!(?channel, %problem, "report of a commit refused"),
             }
             self.shared.waiters.settle(id, Err(Failure::Refused(problem)));
@@ -226,6 +232,10 @@ async fn change(connection: Connection, channel: ChannelId, intent: Intent) -> C
             let welcome = Some(welcome).filter(|welcome| !welcome.is_empty());
             connection.commit(Commit { id, channel, commit, welcome, group_info }).await
         }
+        IntentKind::Start => {
+            let (group_info, ratchet_tree) = (part(), part());
+            connection.start_incarnation(StartIncarnation { id, channel, group_info, ratchet_tree }).await
+        }
         IntentKind::Leave => connection.leave(Leave { id, channel, proposal: part() }).await,
         IntentKind::Report => connection.report(Report { id, channel, report: part() }).await,
     };
@@ -264,7 +274,7 @@ pub(crate) async fn replenish(shared: &Shared, connection: &Connection) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use lianxin_types::{Digest, Sequence, Timestamp};
+    use lianxin_types::{Digest, Timestamp};
 
     use super::*;
 

@@ -85,6 +85,24 @@ pub(crate) fn put_commit(
     Ok(Staged::Ready)
 }
 
+/// Stores the start of the group that is to carry the channel on.
+pub(crate) fn put_start(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+    id: IdempotencyId,
+    start: Result<StartBundle, MlsError>,
+) -> Result<Staged, ClientError> {
+    let start = match start {
+        Ok(start) => start,
+        Err(MlsError::CommitPending) => return Ok(Staged::Busy),
+        Err(MlsError::NotBroken | MlsError::NotMember) => return Ok(Staged::Done),
+        Err(error) => return Err(error.into()),
+    };
+    let parts = vec![start.group_info, start.ratchet_tree];
+    put(tx, channel, &Intent { id, kind: IntentKind::Start, accepted: false, parts })?;
+    Ok(Staged::Ready)
+}
+
 /// Stages the proposal to leave.
 pub(crate) fn put_leave(
     tx: &Transaction<'_>,
@@ -139,14 +157,15 @@ pub(crate) fn started(
     Ok(())
 }
 
-/// The gateway has accepted. A creation, a report and a leave are done with that; a commit waits for its echo.
+/// The gateway has accepted. A creation, a report and a leave are done with that; a commit and the start of a next incarnation
+/// wait for their echo.
 pub(crate) fn accepted(tx: &Transaction<'_>, channel: ChannelId, intent: &Intent) -> Result<(), ClientError> {
     let current = get(tx, channel, intent.kind)?.is_some_and(|stored| stored.id == intent.id);
     match intent.kind {
         // The echo may have been processed before the answer came.
         _ if !current => Ok(()),
         IntentKind::Create | IntentKind::Leave | IntentKind::Report => delete(tx, channel, intent.kind),
-        IntentKind::Commit => put(tx, channel, &Intent { accepted: true, ..intent.clone() }),
+        IntentKind::Commit | IntentKind::Start => put(tx, channel, &Intent { accepted: true, ..intent.clone() }),
     }
 }
 
@@ -163,7 +182,7 @@ pub(crate) fn refused(
     delete(tx, channel, intent.kind)?;
     match intent.kind {
         IntentKind::Create => mls.discard(tx, channel)?,
-        IntentKind::Commit => mls.discard_commit(tx, channel)?,
+        IntentKind::Commit | IntentKind::Start => mls.discard_commit(tx, channel)?,
         // The proposal stays in the group's memory until the epoch ends: then it is void.
         IntentKind::Leave => {}
         // It says what is so, whether the gateway takes it or not.
@@ -181,5 +200,6 @@ pub(crate) fn epoch_ended(
     let leave = get(tx, channel, IntentKind::Leave)?.map(|intent| intent.id);
     delete(tx, channel, IntentKind::Commit)?;
     delete(tx, channel, IntentKind::Leave)?;
+    delete(tx, channel, IntentKind::Start)?;
     Ok((commit, leave))
 }

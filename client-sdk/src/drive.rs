@@ -15,20 +15,17 @@ use lianxin_types::{ChannelId, Epoch, IdempotencyId, LIMITS, Monotonic, Sequence
 
 use crate::calls::Call;
 use crate::event::keep;
+use crate::incarnation::Healing;
 use crate::lane::Lane;
 use crate::next::{First, Next, ended};
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
-use crate::sync::{self, Applied, Asked, GapStep, Invited, TrustAge, Turn};
-use crate::turns;
+use crate::sync::{self, Applied, Asked, GapStep, Invited, TrustAge};
 use crate::way_back::WayBack;
 use crate::{ClientError, Event, changes, trust};
 
 /// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
 const TICK: Duration = Duration::from_secs(5);
-/// How long each member waits for those before it to commit what waits.
-const TURN: Duration = Duration::from_millis(200);
-const TURN_MAX: Duration = Duration::from_secs(30);
 /// How often the gateway is asked how many key packages are left; they also expire.
 const KEY_PACKAGES_CHECK: Duration = Duration::from_secs(900);
 /// How often the channels are looked through for leaves whose keys are due to be renewed.
@@ -53,17 +50,19 @@ pub(crate) struct Drive {
     key_packages_check: Monotonic,
     leaf_check: Monotonic,
     /// Channels in which this device will commit what waits, unless somebody does before.
-    turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,
+    pub(crate) turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,
     /// Channels in which this device has something to send and so commits first (RFC 9420 section 12.4).
-    urgent: HashSet<ChannelId>,
+    pub(crate) urgent: HashSet<ChannelId>,
     /// Refusals of own commits in a row, and in which epoch.
-    refusals: HashMap<ChannelId, (Epoch, u32)>,
+    pub(crate) refusals: HashMap<ChannelId, (Epoch, u32)>,
     /// Channels with a broken group.
     pub(crate) ways_back: BTreeMap<ChannelId, WayBack>,
+    /// Channels that go on in another group, or are to.
+    pub(crate) healings: BTreeMap<ChannelId, Healing>,
     /// Channels followed again because events were missing.
     gaps: HashMap<ChannelId, Asked>,
     /// For the Receive stream, in order.
-    requests: VecDeque<Receive>,
+    pub(crate) requests: VecDeque<Receive>,
     cursors: BTreeMap<ChannelId, Sequence>,
     tick: Monotonic,
 }
@@ -88,6 +87,7 @@ impl Drive {
             urgent: HashSet::new(),
             refusals: HashMap::new(),
             ways_back: BTreeMap::new(),
+            healings: BTreeMap::new(),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
             cursors: BTreeMap::new(),
@@ -150,6 +150,9 @@ impl Drive {
             self.requests.push_back(Receive::Follow { channel, after: place.head });
             self.lanes.insert(channel, Lane::default());
             self.note_turn(channel, place.turn);
+            if place.is_between {
+                self.plan_healing(channel, 0);
+            }
         }
         self.resume_changes().await
     }
@@ -188,6 +191,7 @@ impl Drive {
         self.refusals.remove(&channel);
         self.gaps.remove(&channel);
         self.ways_back.remove(&channel);
+        self.healings.remove(&channel);
         self.note_turn(channel, place.turn);
         Ok(())
     }
@@ -296,11 +300,19 @@ impl Drive {
         if applied.removed {
             self.forget(channel);
             self.requests.push_back(Receive::Unfollow { channel });
+        } else if applied.is_awaited {
+            // What comes is for whoever has a seat already.
+            self.forget(channel);
+            self.requests.push_back(Receive::Unfollow { channel });
+            self.plan_healing(channel, 0);
         } else {
             self.cursors.insert(channel, applied.place.head);
             self.note_turn(channel, applied.place.turn);
             if applied.place.is_broken {
                 self.plan_way_back(channel);
+            }
+            if applied.place.is_between {
+                self.plan_healing(channel, 0);
             }
         }
         for (id, outcome) in applied.settled {
@@ -324,9 +336,11 @@ impl Drive {
         self.refusals.remove(&channel);
         self.gaps.remove(&channel);
         self.ways_back.remove(&channel);
+        self.healings.remove(&channel);
     }
 
     async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {
+        let channel = welcome.channel;
         let invited = self.shared.transaction(move |tx, mls| sync::invite(tx, mls, inbox_id, &welcome)).await?;
         match invited {
             Invited::New => {
@@ -335,6 +349,7 @@ impl Drive {
                 self.replenish();
             }
             Invited::Known => {}
+            Invited::Seat => self.plan_healing(channel, 0),
             Invited::Used => self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] }),
         }
         Ok(())
@@ -373,80 +388,6 @@ impl Drive {
         Ok(())
     }
 
-    /// Plans the own turn to commit what waits: members go by their place in the tree, a little apart at random.
-    pub(crate) fn note_turn(&mut self, channel: ChannelId, turn: Option<Turn>) {
-        let Some(turn) = turn else {
-            self.turns.remove(&channel);
-            return;
-        };
-        let refused = self
-            .refusals
-            .get(&channel)
-            .is_some_and(|(epoch, refusals)| *epoch == turn.epoch && turns::delay_after_refusal(*refusals).is_none());
-        if refused {
-            self.turns.remove(&channel);
-            return;
-        }
-        let now = self.shared.clock.monotonic();
-        let planned = self.turns.get(&channel).is_some_and(|(_, epoch)| *epoch == turn.epoch);
-        if self.urgent.contains(&channel) {
-            self.turns.insert(channel, (now, turn.epoch));
-        } else if !planned {
-            let jitter = TURN * u32::from(self.shared.random.array::<1>()[0]) / 512;
-            let wait = (TURN * turn.rank.min(1000)).min(TURN_MAX) + jitter;
-            self.turns.insert(channel, (now.plus(wait), turn.epoch));
-        }
-    }
-
-    /// An own commit was refused, and the group stands at `head`. If the log holds what it missed, that is read first and
-    /// plans the next turn; else the turn comes again, ever later, until there have been too many in the epoch.
-    pub(crate) fn commit_refused(&mut self, channel: ChannelId, head: Sequence, turn: Option<Turn>, problem: &Problem) {
-        self.turns.remove(&channel);
-        let Some(turn) = turn else { return };
-        let (epoch, refusals) = self.refusals.entry(channel).or_insert((turn.epoch, 0));
-        if *epoch != turn.epoch {
-            (*epoch, *refusals) = (turn.epoch, 0);
-        }
-        *refusals += 1;
-        if turns::is_to_be_read_first(problem, head) {
-            return;
-        }
-        if let Some(delay) = turns::delay_after_refusal(*refusals) {
-            self.turns.insert(channel, (self.shared.clock.monotonic().plus(delay), turn.epoch));
-        }
-    }
-
-    /// This device has something to send in the channel: it commits what waits without delay.
-    pub(crate) fn commit_soon(&mut self, channel: ChannelId) {
-        let now = self.shared.clock.monotonic();
-        self.urgent.insert(channel);
-        if self.refusals.contains_key(&channel) {
-            return;
-        }
-        if let Some((moment, _)) = self.turns.get_mut(&channel) {
-            *moment = now;
-        }
-    }
-
-    /// Plans a commit in every channel in which the keys of the own leaf are due to be renewed.
-    async fn look_after_leaves(&mut self) -> Result<(), ClientError> {
-        let channels: Vec<ChannelId> = self.lanes.keys().copied().collect();
-        let (device, federation) = (self.shared.device.clone(), self.shared.federation());
-        let due = self.shared.transaction(move |tx, mls| {
-            let mut due = Vec::new();
-            for channel in channels {
-                if mls.is_leaf_due(tx, channel)? {
-                    due.push((channel, sync::standing(tx, mls, &federation, &device, channel)?));
-                }
-            }
-            Ok(due)
-        });
-        for (channel, place) in due.await? {
-            self.note_turn(channel, place.turn);
-        }
-        Ok(())
-    }
-
     fn deadline(&self) -> Monotonic {
         let turns = self.turns.values().map(|(moment, _)| *moment);
         let lanes = self.ready.iter().filter_map(|channel| self.lanes.get(channel)?.wakes());
@@ -454,6 +395,7 @@ impl Drive {
             .chain(lanes)
             .chain(self.retries.values().copied())
             .chain(self.ways_back.values().filter_map(|way_back| way_back.moment))
+            .chain(self.healings.values().filter_map(|healing| healing.moment))
             .fold(self.tick, Monotonic::min)
     }
 
@@ -476,6 +418,12 @@ impl Drive {
             self.ways_back.iter().filter(|(_, way_back)| is_due(way_back)).map(|(channel, _)| *channel).collect();
         for channel in due {
             self.begin_way_back(channel).await?;
+        }
+        let is_due = |healing: &Healing| healing.moment.is_some_and(|moment| moment <= now);
+        let due: Vec<ChannelId> =
+            self.healings.iter().filter(|(_, healing)| is_due(healing)).map(|(channel, _)| *channel).collect();
+        for channel in due {
+            self.heal(channel).await?;
         }
         if self.tick <= now {
             self.tick = now.plus(TICK);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lianxin_connection::ConnectError;
 use lianxin_keystore::Transaction;
 use lianxin_mls::{RemovalReason, ReportReason};
-use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Reader, Sequence, Timestamp, Writer};
+use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Incarnation, Reader, Sequence, Timestamp, Writer};
 
 use crate::ClientError;
 use crate::evidence::ViolationKind;
@@ -83,6 +83,25 @@ pub enum Event {
         commit: Sequence,
         /// Why.
         reason: ReportReason,
+    },
+    /// A commit broke the channel's group for good, and another group carries the channel on: same label, same log, same history.
+    /// Everybody who sat in the group before is seated again by itself, but for whoever made that commit.
+    ChannelRestarted {
+        /// Which channel.
+        channel: ChannelId,
+        /// Which of its groups this is.
+        incarnation: Incarnation,
+        /// Who started it; it can be this device.
+        by: DeviceUri,
+        /// Who made the commit and is left behind; `None` if that was in order for this device.
+        culprit: Option<DeviceUri>,
+    },
+    /// This device is seated in the group that carries the channel on; messages that waited are on their way.
+    ChannelRestored {
+        /// Which channel.
+        channel: ChannelId,
+        /// The group's epoch.
+        epoch: Epoch,
     },
     /// This device is not a member any more; its messages stay readable.
     Removed {
@@ -248,6 +267,17 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             uri(&mut writer, reporter);
             writer.u64(commit.0).u8(*reason as u8);
         }
+        Event::ChannelRestarted { channel, incarnation, by, culprit } => {
+            number(&mut writer, 15, channel);
+            writer.u32(incarnation.0);
+            uri(&mut writer, by);
+            writer.u8(u8::from(culprit.is_some()));
+            culprit.iter().for_each(|culprit| uri(&mut writer, culprit));
+        }
+        Event::ChannelRestored { channel, epoch } => {
+            number(&mut writer, 16, channel);
+            writer.u64(epoch.0);
+        }
         Event::Connected | Event::Disconnected { .. } | Event::ClockDiffers { .. } | Event::CaughtUp { .. } => {
             return None;
         }
@@ -290,6 +320,17 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let device = read_uri(reader, "device")?;
             Event::MemberRejoined { channel, device, epoch: Epoch(reader.u64("epoch")?) }
         }
+        15 => {
+            let incarnation = Incarnation(reader.u32("incarnation")?);
+            let by = read_uri(reader, "by")?;
+            let culprit = match reader.u8("culprit")? {
+                0 => None,
+                1 => Some(read_uri(reader, "culprit")?),
+                _ => return Err(DecodeError::OutOfRange { field: "culprit" }),
+            };
+            Event::ChannelRestarted { channel, incarnation, by, culprit }
+        }
+        16 => Event::ChannelRestored { channel, epoch: Epoch(reader.u64("epoch")?) },
         12 => Event::AwayTooLong { channel, sequence: Sequence(reader.u64("sequence")?) },
         11 => {
             let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));
@@ -327,6 +368,14 @@ mod tests {
             Event::MemberJoined { channel, device: device("a"), by: device("b"), epoch },
             Event::MemberLeft { channel, device: device("a"), by: device("b"), epoch },
             Event::LeaveProposed { channel, device: device("a") },
+            Event::ChannelRestarted { channel, incarnation: Incarnation(3), by: device("a"), culprit: None },
+            Event::ChannelRestarted {
+                channel,
+                incarnation: Incarnation(3),
+                by: device("a"),
+                culprit: Some(device("b")),
+            },
+            Event::ChannelRestored { channel, epoch },
             Event::Removed { channel, by: device("b") },
             Event::Violation {
                 channel,

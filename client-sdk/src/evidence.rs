@@ -48,10 +48,12 @@ pub enum ViolationKind {
     UnsignedReport = 11,
     /// An event of a kind that has no place there.
     UnexpectedKind = 12,
+    /// The start of a group that may not carry the channel on.
+    InvalidStart = 13,
 }
 
 impl ViolationKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::SenderMismatch,
         Self::HeadMismatch,
         Self::Malformed,
@@ -64,6 +66,7 @@ impl ViolationKind {
         Self::UnexpectedProposal,
         Self::UnsignedReport,
         Self::UnexpectedKind,
+        Self::InvalidStart,
     ];
 
     /// The kind with this number.
@@ -86,6 +89,7 @@ impl ViolationKind {
             Violation::UnexpectedProposal => Self::UnexpectedProposal,
             Violation::UnsignedReport => Self::UnsignedReport,
             Violation::UnexpectedKind => Self::UnexpectedKind,
+            Violation::InvalidStart(_) => Self::InvalidStart,
             Violation::AwayTooLong | Violation::ChannelBroken => return None,
         })
     }

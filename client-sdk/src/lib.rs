@@ -35,9 +35,11 @@ mod drive;
 mod error;
 mod event;
 mod evidence;
+mod incarnation;
 mod lane;
 mod next;
 mod outbox;
+mod planning;
 mod pump;
 mod readers;
 mod rows;
@@ -65,7 +67,7 @@ pub use lianxin_connection::{Problem, ReasonCode, Receipt};
 pub use lianxin_keystore::{KeystoreError, StateKey};
 pub use lianxin_mls::{LeafCare, MlsError, RemovalReason, ReportReason};
 pub use lianxin_types::{
-    ChannelId, Classification, DepartmentId, DeviceUri, Digest, Epoch, Label, Sequence, Timestamp, ZoneId,
+    ChannelId, Classification, DepartmentId, DeviceUri, Digest, Epoch, Incarnation, Label, Sequence, Timestamp, ZoneId,
 };
 
 /// The page of SDK code in the README, compiled as a test.

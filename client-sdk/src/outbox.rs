@@ -37,8 +37,9 @@ pub(crate) fn put(
     }
     let mut row = OutboxRow { id, epoch: Epoch(0), mls: Vec::new(), accepted: false, body };
     match encrypt(tx, mls, federation, channel, &mut row) {
-        // A row without ciphertext: it is encrypted when what must be committed before it has been.
-        Ok(()) | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. } | MlsError::LastResortKeys) => {}
+        Ok(()) => {}
+        // A row without ciphertext: it is encrypted when what must come before it has come.
+        Err(error) if passes(&error) => {}
         Err(MlsError::NotMember | MlsError::Leaving) => return Err(ClientError::NotMember),
         Err(error) => return Err(error.into()),
     }
@@ -78,11 +79,9 @@ pub(crate) fn encrypt_again(
         for (position, mut row) in page.into_iter().filter(|(_, row)| !row.accepted) {
             row.mls.clear();
             match encrypt(tx, mls, federation, channel, &mut row) {
-                Ok(())
-                | Err(MlsError::ProposalsPending | MlsError::MemberRevoked { .. } | MlsError::LastResortKeys) => {
-                    tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?;
-                }
-                Err(MlsError::NotMember | MlsError::Leaving | MlsError::Broken) => {
+                Ok(()) => tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?,
+                Err(error) if passes(&error) => tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?,
+                Err(MlsError::NotMember | MlsError::Leaving) => {
                     tx.log_delete(OUTBOX, &channel.0, position)?;
                     failures.push((row.id, Failure::NotMember));
                 }
@@ -90,6 +89,15 @@ pub(crate) fn encrypt_again(
             }
         }
     }
+}
+
+/// Whether what keeps a message from being encrypted passes by itself: something is to be committed first, or the group is broken
+/// and the device is on its way back into the channel.
+const fn passes(error: &MlsError) -> bool {
+    matches!(
+        error,
+        MlsError::ProposalsPending | MlsError::MemberRevoked { .. } | MlsError::LastResortKeys | MlsError::Broken
+    )
 }
 
 fn encrypt(

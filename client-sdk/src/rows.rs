@@ -97,10 +97,11 @@ pub(crate) enum IntentKind {
     Commit = 2,
     Leave = 3,
     Report = 4,
+    Start = 5,
 }
 
 impl IntentKind {
-    pub(crate) const ALL: [Self; 4] = [Self::Create, Self::Commit, Self::Leave, Self::Report];
+    pub(crate) const ALL: [Self; 5] = [Self::Create, Self::Commit, Self::Leave, Self::Report, Self::Start];
 }
 
 /// A change of a channel that waits for the gateway: the bytes exactly as they are sent, and sent again.
@@ -110,7 +111,7 @@ pub(crate) struct Intent {
     pub(crate) kind: IntentKind,
     /// The gateway has accepted it; its echo will settle it.
     pub(crate) accepted: bool,
-    /// Create: GroupInfo, tree. Commit: commit, Welcome or nothing, GroupInfo. Leave: proposal. Report: report.
+    /// Create and Start: GroupInfo, tree. Commit: commit, Welcome or nothing, GroupInfo. Leave: proposal. Report: report.
     pub(crate) parts: Vec<Vec<u8>>,
 }
 

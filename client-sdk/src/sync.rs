@@ -25,6 +25,8 @@ pub(crate) struct Applied {
     pub(crate) epoch_changed: bool,
     /// This device is not a member any more.
     pub(crate) removed: bool,
+    /// Another group carries the channel on, in which this device is not seated yet.
+    pub(crate) is_awaited: bool,
     /// Events are missing behind the group's head: this one came instead of the next.
     pub(crate) gap: Option<Sequence>,
     /// A change was stored that is to be sent.
@@ -44,6 +46,8 @@ pub(crate) struct Place {
     pub(crate) turn: Option<Turn>,
     /// It is broken or lost, and no way back has been made.
     pub(crate) is_broken: bool,
+    /// Another group carries the channel on, and this device is to be seated there, or is to seat others.
+    pub(crate) is_between: bool,
 }
 
 /// A request to follow again, because events were missing.
@@ -140,9 +144,13 @@ pub(crate) fn apply(
                 applied.removed = true;
                 break;
             }
+            Err(MlsError::NotSeated) => {
+                applied.is_awaited = true;
+                break;
+            }
             Err(error) => return Err(error.into()),
         }
-        if applied.removed {
+        if applied.removed || applied.is_awaited {
             break;
         }
     }
@@ -217,6 +225,22 @@ fn effect(
             }
             fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
         }
+        Processed::Incarnation { incarnation, by, culprit, own_start } => {
+            let (committed, left) = changes::epoch_ended(tx, channel)?;
+            applied.settled.extend(committed.into_iter().chain(left).map(|id| (id, Err(Failure::Superseded))));
+            keep(tx, &Event::ChannelRestarted { channel, incarnation, by, culprit })?;
+            applied.epoch_changed = true;
+            applied.is_awaited = !own_start;
+            if own_start {
+                keep(tx, &Event::ChannelRestored { channel, epoch: Epoch(0) })?;
+            }
+            fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
+        }
+        Processed::Seated { epoch } => {
+            keep(tx, &Event::ChannelRestored { channel, epoch })?;
+            applied.epoch_changed = true;
+            fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
+        }
         Processed::LeaveProposed { device } => keep(tx, &Event::LeaveProposed { channel, device })?,
         Processed::CommitReported { reporter, commit, reason } => {
             keep(tx, &Event::CommitReported { channel, reporter, commit, reason })?;
@@ -228,10 +252,10 @@ fn effect(
         Processed::Hidden(Violation::ChannelBroken) => {}
         Processed::Hidden(violation) => {
             if event.kind == EventKind::Commit {
-                // The group is broken: nothing that waits for it will happen.
+                // The group is broken: no change that waits for it will happen. Messages wait for the way back.
                 let (committed, left) = changes::epoch_ended(tx, channel)?;
                 fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)).collect());
-                fail(applied, outbox::drop_all(tx, channel, outbox::Read::ToTheEnd)?);
+                fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
             }
             let (sequence, sender) = (event.sequence, event.sender.clone());
             let told = match ViolationKind::from_violation(&violation) {
@@ -304,11 +328,12 @@ pub(crate) fn standing(
 ) -> Result<Place, ClientError> {
     let Some(view) = mls.channel(tx, channel)? else {
         let head = mls.head(tx, channel)?.map_or(Sequence(0), |head| head.sequence);
-        return Ok(Place { head, turn: None, is_broken: mls.is_lost(tx, channel)? });
+        return Ok(Place { head, is_broken: mls.is_lost(tx, channel)?, ..Place::default() });
     };
     let is_broken = view.is_broken && !view.has_pending_commit;
-    let place = Place { head: view.head.sequence, turn: None, is_broken };
-    if view.is_broken || view.pending_leaves.contains(device) {
+    let is_between = view.is_awaited || !mls.unseated(tx, channel)?.is_empty();
+    let place = Place { head: view.head.sequence, turn: None, is_broken, is_between };
+    if view.is_broken || view.is_awaited || view.pending_leaves.contains(device) {
         return Ok(place);
     }
     let before = view.members.iter().take(view.own_position);
@@ -333,6 +358,8 @@ pub(crate) enum Invited {
     Known,
     /// Used already: the gateway may forget it.
     Used,
+    /// Stored: it seats this device in the group that carries on a channel that it is in.
+    Seat,
 }
 
 /// Stores an invitation from the inbox.
@@ -356,6 +383,9 @@ pub(crate) fn invite(
         welcome: welcome.welcome.to_vec(),
     };
     tx.put(INVITATION, &key, &row.to_bytes())?;
+    if mls.is_awaited(tx, channel)? {
+        return Ok(Invited::Seat);
+    }
     if invited == Invited::New {
         keep(tx, &Event::Invited { channel, inviter: welcome.inviter.clone() })?;
     }
@@ -402,7 +432,7 @@ pub(crate) fn accept(
     Ok(Accepted { inbox_ids, failed })
 }
 
-fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
+pub(crate) fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
     [&channel.0[..], &sequence.0.to_be_bytes()].concat()
 }
 

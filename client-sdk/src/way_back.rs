@@ -20,12 +20,17 @@ use crate::{ClientError, Event, outbox, sync, turns};
 /// Everybody whom one commit has broken comes back, one epoch each: they begin at different moments of so long.
 const SPREAD: Duration = Duration::from_millis(500);
 
+/// How often that is tried with a public state that does not make one before the channel goes on in another group.
+const UNUSABLE_MAX: u32 = 2;
+
 /// When the next attempt comes, and how many were in vain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct WayBack {
     /// `None` while an attempt is being made, and after too many.
     pub(crate) moment: Option<Monotonic>,
     attempts: u32,
+    /// How often the public state that is served did not make a way back.
+    unusable: u32,
     /// The own group is in order and can go no further, for there are no events before this one: it is forgotten with the way
     /// back.
     cut_off_before: Option<Sequence>,
@@ -39,7 +44,7 @@ impl Drive {
             return;
         }
         let moment = self.shared.clock.monotonic().plus(self.way_back_jitter());
-        self.ways_back.entry(channel).or_insert(WayBack { moment: Some(moment), attempts: 0, cut_off_before: None });
+        self.ways_back.entry(channel).or_insert(WayBack { moment: Some(moment), ..WayBack::default() });
     }
 
     /// The backlog has been read: whether it has left the group broken.
@@ -55,8 +60,7 @@ impl Drive {
     /// An attempt was in vain; the next ones come later and later, until there have been too many on this connection.
     pub(crate) fn way_back_failed(&mut self, channel: ChannelId) {
         let jitter = self.way_back_jitter();
-        let way_back =
-            self.ways_back.entry(channel).or_insert(WayBack { moment: None, attempts: 0, cut_off_before: None });
+        let way_back = self.ways_back.entry(channel).or_default();
         way_back.attempts += 1;
         let delay = turns::delay_after_refusal(way_back.attempts);
         way_back.moment = delay.map(|delay| self.shared.clock.monotonic().plus(delay + jitter));
@@ -68,7 +72,8 @@ impl Drive {
         self.forget(channel);
         self.stop_following(channel);
         let moment = self.shared.clock.monotonic().plus(SPREAD + self.way_back_jitter());
-        self.ways_back.insert(channel, WayBack { moment: Some(moment), attempts: 0, cut_off_before: Some(first) });
+        self.ways_back
+            .insert(channel, WayBack { moment: Some(moment), cut_off_before: Some(first), ..WayBack::default() });
     }
 
     /// Tells the application; says whether the device goes back by itself, not by an invitation.
@@ -152,7 +157,7 @@ impl Drive {
                 }
                 if is_cut_off {
                     self.follow(channel).await?;
-                    self.ways_back.insert(channel, WayBack { moment: None, attempts: 0, cut_off_before: None });
+                    self.ways_back.insert(channel, WayBack::default());
                 }
                 self.start_changes(Some(channel)).await
             }
@@ -166,7 +171,13 @@ impl Drive {
             Err(error) => {
                 tracing::warn!(?channel, error = %chain(&error), "cannot come back into a broken channel");
                 self.way_back_failed(channel);
-                Ok(())
+                let way_back = self.ways_back.entry(channel).or_default();
+                way_back.unusable += 1;
+                // Whoever can see that it is wrong has had the time to replace it.
+                match way_back.unusable >= UNUSABLE_MAX && !is_cut_off {
+                    true => self.plan_next_incarnation(channel).await,
+                    false => Ok(()),
+                }
             }
         }
     }

@@ -19,8 +19,10 @@ pub mod v1 {
 }
 
 mod group_info;
+mod incarnation;
 
 pub use group_info::{GetGroupInfo, GroupInfo, ReplaceGroupInfo};
+pub use incarnation::StartIncarnation;
 
 /// Channels in one page of [`ChannelPage`].
 pub const LIST_CHANNELS_MAX: usize = 200;
@@ -227,6 +229,7 @@ answered_by_receipt!(
     LeaveResponse,
     ReportResponse,
     AllowCommitterResponse,
+    StartIncarnationResponse,
     ReplaceGroupInfoResponse
 );
 

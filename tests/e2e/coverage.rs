@@ -11,6 +11,7 @@ use lianxin_proto::channels::v1::ListRequest;
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
 use lianxin_proto::channels::{
     AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, List, ReplaceGroupInfo, Report,
+    StartIncarnation,
 };
 use lianxin_proto::directory::v1::GetTrustRequest;
 use lianxin_proto::directory::v1::directory_client::DirectoryClient;
@@ -116,6 +117,11 @@ async fn refuse(zone: &Zone, connection: &Connection, method: &str) -> Refused {
             let allow = AllowCommitter { id, channel: INVENTED, committer };
             let answer = connection.allow_committer(allow).await;
             Inside(code(answer, ReasonCode::ChannelNotAvailable), "allow-committer")
+        }
+        "lianxin.channels.v1.Channels/StartIncarnation" => {
+            let start = StartIncarnation { id, channel: INVENTED, group_info: junk(), ratchet_tree: junk() };
+            let answer = connection.start_incarnation(start).await;
+            Inside(code(answer, ReasonCode::ChannelNotAvailable), "start-incarnation")
         }
         "lianxin.channels.v1.Channels/GetWelcomeTree" => {
             let wanted = GetWelcomeTree { channel: INVENTED, sequence: Sequence(1) };

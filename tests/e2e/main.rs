@@ -17,6 +17,7 @@ mod follow;
 mod forge;
 mod full_disk;
 mod handshakes;
+mod heal;
 mod impostor;
 mod invite;
 mod key_packages;

@@ -260,6 +260,8 @@ fn calls_of_channels(live: &Live) -> Vec<Call> {
     let report = channels::Report { id, channel, report: Bytes::from_static(&[1; REPORT_BYTES]) };
     let allow = channels::AllowCommitter { id, channel, committer: live.invited.clone() };
     let replace = channels::ReplaceGroupInfo { id, channel, group_info: live.group_info.clone() };
+    let [group_info, ratchet_tree] = live.start.clone();
+    let next = channels::StartIncarnation { id, channel, group_info, ratchet_tree };
     let tree = channels::GetWelcomeTree { channel, sequence: Sequence(1) };
     let bundle = live.bundle.each_ref();
     vec![
@@ -268,6 +270,11 @@ fn calls_of_channels(live: &Live) -> Vec<Call> {
         call::<channels_v1::LeaveRequest>("/lianxin.channels.v1.Channels/Leave", leave, &[&live.proposal]),
         call::<channels_v1::ReportRequest>("/lianxin.channels.v1.Channels/Report", report, &[]),
         call::<channels_v1::AllowCommitterRequest>("/lianxin.channels.v1.Channels/AllowCommitter", allow, &[]),
+        call::<channels_v1::StartIncarnationRequest>(
+            "/lianxin.channels.v1.Channels/StartIncarnation",
+            next,
+            &live.start.each_ref(),
+        ),
         call::<channels_v1::GetWelcomeTreeRequest>("/lianxin.channels.v1.Channels/GetWelcomeTree", tree, &[]),
         call::<channels_v1::GetGroupInfoRequest>(
             "/lianxin.channels.v1.Channels/GetGroupInfo",

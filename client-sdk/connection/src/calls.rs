@@ -3,7 +3,7 @@
 use lianxin_proto::certificates::v1::certificates_client::CertificatesClient;
 use lianxin_proto::certificates::{Answer, Issued, Pending, Renew, v1 as certificates};
 use lianxin_proto::channels::v1::channels_client::ChannelsClient;
-use lianxin_proto::channels::{AllowCommitter, Report, WelcomeTree, v1 as channels};
+use lianxin_proto::channels::{AllowCommitter, Report, StartIncarnation, WelcomeTree, v1 as channels};
 use lianxin_proto::channels::{
     ChannelPage, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List, ReplaceGroupInfo,
 };
@@ -55,6 +55,8 @@ calls! {
     report: ChannelsClient.report(Report => channels::ReportRequest) -> Receipt;
     /// Lets a committer of the caller's department commit again.
     allow_committer: ChannelsClient.allow_committer(AllowCommitter => channels::AllowCommitterRequest) -> Receipt;
+    /// Starts the group that carries a channel on.
+    start_incarnation: ChannelsClient.start_incarnation(StartIncarnation => channels::StartIncarnationRequest) -> Receipt;
     /// The public tree that goes with a Welcome.
     welcome_tree: ChannelsClient.get_welcome_tree(GetWelcomeTree => channels::GetWelcomeTreeRequest) -> WelcomeTree;
     /// The public part of a channel's current epoch; audited.

@@ -30,7 +30,7 @@ impl Mls {
         let record = records.load()?.ok_or(MlsError::NotMember)?;
         match record.standing {
             Standing::Active => self.open(tx, records, record),
-            Standing::Broken | Standing::Lost => Err(MlsError::Broken),
+            Standing::Broken | Standing::Lost | Standing::Awaited => Err(MlsError::Broken),
             Standing::Ended => Err(MlsError::NotMember),
         }
     }
@@ -57,6 +57,7 @@ impl Mls {
         let records = Records::new(tx, channel);
         let Some(record) = records.load()? else { return Ok(()) };
         self.drop_rejoin(tx, &records, &record)?;
+        self.drop_next_group(tx, &records)?;
         delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
         records.clear()?;
         records.delete()

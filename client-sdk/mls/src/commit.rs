@@ -129,7 +129,8 @@ impl Mls {
         encode(message)
     }
 
-    /// Drops the own commit that waits, or the external commit by which the device was to come back. Only after the gateway
+    /// Drops the own commit that waits, the external commit by which the device was to come back, or the next incarnation that
+    /// it was to start. Only after the gateway
     /// has refused it for good: if it is in the log after all, the channel breaks.
     ///
     /// # Errors
@@ -137,8 +138,9 @@ impl Mls {
     pub fn discard_commit(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<(), MlsError> {
         let records = Records::new(tx, channel);
         let record = records.load()?.ok_or(MlsError::NotMember)?;
-        // A way back may have been settled by another's commit in the log before its refusal came.
-        if self.drop_rejoin(tx, &records, &record)? || matches!(record.standing, Standing::Broken | Standing::Lost) {
+        // A way out may have been settled by another's event in the log before its refusal came.
+        let is_settled = matches!(record.standing, Standing::Broken | Standing::Lost | Standing::Awaited);
+        if self.drop_rejoin(tx, &records, &record)? || self.drop_next_start(tx, &records)? || is_settled {
             return Ok(());
         }
         let mut open = self.open_active(tx, channel)?;

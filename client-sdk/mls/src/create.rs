@@ -5,7 +5,7 @@ use lianxin_profile::{
     CIPHERSUITE, ChannelContext, ContextError, NamedDepartment, Roster, Validity, capabilities,
     group_context_extensions, head_extension,
 };
-use lianxin_tlog::chain_start;
+use lianxin_tlog::{Head, chain_start};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DepartmentId, Digest, GroupId, Incarnation, Label, Sequence, ZoneId};
 use openmls::prelude::{MlsGroup, MlsGroupCreateConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, tls_codec::Serialize};
@@ -65,8 +65,28 @@ impl Mls {
             return Err(MlsError::AlreadyMember);
         }
         let context = self.context(new)?;
-        let known = federation.bundle().bundle.zone(&new.zone);
-        let removal_key = known.ok_or_else(|| ContextError::UnknownZone { zone: new.zone.clone() })?.removal_key;
+        let id = GroupId { channel: new.channel, incarnation: Incarnation(0) };
+        let (group, roster) = self.new_group(&Provider::new(&self.crypto, tx), federation, id, &context)?;
+
+        let head = chain_start(&new.channel);
+        records.save_roster(&roster)?;
+        records.save_leaf(Origin::OwnPath, self.clock.now())?;
+        let (standing, epoch_start) = (Standing::Active, Sequence(0));
+        let shelf = Shelf::First;
+        records.save(&ChannelRecord { group: id, shelf, standing, head, epoch_start, intents: 0 })?;
+        self.start_bundle(&group, &head)
+    }
+
+    /// A group of this device alone, and its members.
+    pub(crate) fn new_group(
+        &self,
+        provider: &Provider<'_>,
+        federation: &Federation,
+        id: GroupId,
+        context: &ChannelContext,
+    ) -> Result<(MlsGroup, Roster), MlsError> {
+        let known = federation.bundle().bundle.zone(context.zone());
+        let removal_key = known.ok_or_else(|| ContextError::UnknownZone { zone: context.zone().clone() })?.removal_key;
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(CIPHERSUITE)
             .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
@@ -76,24 +96,20 @@ impl Mls {
             .sender_ratchet_configuration(sender_ratchet())
             .capabilities(capabilities())
             .lifetime(self.lifetime(self.own_identity(federation)?.not_after))
-            .with_group_context_extensions(group_context_extensions(&context, &removal_key))
+            .with_group_context_extensions(group_context_extensions(context, &removal_key))
             .build();
-        let provider = Provider::new(&self.crypto, tx);
-        let id = GroupId { channel: new.channel, incarnation: Incarnation(0) };
         let group_id = mls_group_id(id);
-        let group = MlsGroup::new_with_group_id(&provider, &self.signer, &config, group_id, self.credential.clone())
+        let group = MlsGroup::new_with_group_id(provider, &self.signer, &config, group_id, self.credential.clone())
             .map_err(library("start a group"))?;
         let roster = Roster::verify(federation, group.members(), self.clock.now(), Validity::MustBeValid)?;
-        roster.check_departments(&context)?;
+        roster.check_departments(context)?;
+        Ok((group, roster))
+    }
 
-        let head = chain_start(&new.channel);
-        records.save_roster(&roster)?;
-        records.save_leaf(Origin::OwnPath, self.clock.now())?;
-        let (standing, epoch_start) = (Standing::Active, Sequence(0));
-        let shelf = Shelf::First;
-        records.save(&ChannelRecord { group: id, shelf, standing, head, epoch_start, intents: 0 })?;
+    /// What the gateway takes of a group that is new, for whoever has processed the log up to `head`.
+    pub(crate) fn start_bundle(&self, group: &MlsGroup, head: &Head) -> Result<StartBundle, MlsError> {
         let group_info = group
-            .export_group_info_with_additional_extensions(&self.crypto, &self.signer, false, [head_extension(&head)])
+            .export_group_info_with_additional_extensions(&self.crypto, &self.signer, false, [head_extension(head)])
             .map_err(library("make a group info"))?;
         let ratchet_tree = group.export_ratchet_tree().tls_serialize_detached().map_err(library("encode a tree"))?;
         Ok(StartBundle { group_info: group_info.to_bytes().map_err(library("encode a group info"))?, ratchet_tree })

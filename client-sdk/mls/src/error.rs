@@ -108,6 +108,9 @@ pub enum MlsError {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// Another group carries the channel on, in which the device is not seated yet: the log is read no further.
+    #[error("the device is not seated in the group that carries the channel on")]
+    NotSeated,
     /// Events were left out before this one; read the log from the one expected.
     #[error("event {} came where {} was expected", found.0, expected.0)]
     Gap {
@@ -195,6 +198,9 @@ pub enum Violation {
     /// A report that is not signed by the member whom the log names, or not about this group.
     #[error("a report that its sender did not sign")]
     UnsignedReport,
+    /// The start of a group that is to carry the channel on, and may not.
+    #[error("the start of a group that may not carry the channel on")]
+    InvalidStart(#[source] ProfileError),
     /// An event of a kind that has no place there.
     #[error("an event of a kind that has no place there")]
     UnexpectedKind,

@@ -2,7 +2,7 @@
 
 use lianxin_profile::{RemovalReason, ReportReason};
 use lianxin_tlog::EventKind;
-use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence, Timestamp};
+use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Incarnation, Sequence, Timestamp};
 
 use crate::Violation;
 
@@ -84,6 +84,23 @@ pub enum Processed {
         /// Whether this device had proposed to leave. The proposal is void: it must ask again.
         discarded_own_leave: bool,
     },
+    /// Another group carries the channel on, because a commit broke the one before.
+    Incarnation {
+        /// Which of the channel's groups.
+        incarnation: Incarnation,
+        /// Who started it.
+        by: DeviceUri,
+        /// Who made the commit that broke the one before and is left behind; `None` if that was in order for this device.
+        culprit: Option<DeviceUri>,
+        /// Whether this device has started it, and is to seat the others; else it waits for an invitation
+        /// ([`crate::Mls::take_seat`]), and its log must be read no further until then.
+        own_start: bool,
+    },
+    /// This device is seated in the group that carries the channel on.
+    Seated {
+        /// The group's epoch.
+        epoch: Epoch,
+    },
     /// A member wants to leave; somebody must commit it.
     LeaveProposed {
         /// Who.
@@ -142,6 +159,12 @@ impl std::fmt::Debug for Processed {
                 .field("discarded_own_commit", discarded_own_commit)
                 .field("discarded_own_leave", discarded_own_leave)
                 .finish(),
+            Self::Incarnation { incarnation, by, culprit, own_start } => {
+                let mut shown = f.debug_struct("Incarnation");
+                shown.field("incarnation", incarnation).field("by", by).field("culprit", culprit);
+                shown.field("own_start", own_start).finish()
+            }
+            Self::Seated { epoch } => f.debug_struct("Seated").field("epoch", epoch).finish(),
             Self::LeaveProposed { device } => f.debug_struct("LeaveProposed").field("device", device).finish(),
             Self::RemovalAsked { device, reason } => {
                 f.debug_struct("RemovalAsked").field("device", device).field("reason", reason).finish()

@@ -1,7 +1,7 @@
 //! Accepting an invitation: nothing in it is believed that cannot be checked.
 
 use lianxin_keystore::{Shelf, Transaction};
-use lianxin_profile::{Roster, Validity, parse_tree, parse_welcome, read_context, read_head};
+use lianxin_profile::{ChannelContext, Roster, Validity, parse_tree, parse_welcome, read_context, read_head};
 use lianxin_tlog::Head;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, GroupId};
@@ -29,6 +29,14 @@ pub struct Invitation {
     pub inviter: DeviceUri,
 }
 
+/// The group that an invitation has opened.
+pub(crate) struct Joined {
+    pub(crate) group: GroupId,
+    pub(crate) context: ChannelContext,
+    pub(crate) roster: Roster,
+    pub(crate) origin: Origin,
+}
+
 impl std::fmt::Debug for Invitation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("Invitation");
@@ -54,8 +62,26 @@ impl Mls {
         invitation: &Invitation,
     ) -> Result<ChannelView, MlsError> {
         let records = Records::new(tx, invitation.channel);
-        let provider = Provider::new(&self.crypto, tx);
         self.make_room(tx, &records, invitation)?;
+        let Joined { group, roster, origin, .. } = self.open_invitation(tx, federation, invitation)?;
+        let head = invitation.head;
+        records.save_roster(&roster)?;
+        records.save_leaf(origin, self.clock.now())?;
+        records.save_head(&head)?;
+        let (standing, epoch_start) = (Standing::Active, head.sequence);
+        let shelf = Shelf::First;
+        records.save(&ChannelRecord { group, shelf, standing, head, epoch_start, intents: 0 })?;
+        self.channel(tx, invitation.channel)?.ok_or(MlsError::NotMember)
+    }
+
+    /// Verifies an invitation, as [`Mls::join`] says, and stores the group that it opens, on the first shelf.
+    pub(crate) fn open_invitation(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        invitation: &Invitation,
+    ) -> Result<Joined, MlsError> {
+        let provider = Provider::new(&self.crypto, tx);
         let origin = match self.is_by_last_resort(tx, &parse_welcome(&invitation.welcome)?)? {
             true => Origin::LastResort,
             false => Origin::OneTime,
@@ -69,15 +95,7 @@ impl Mls {
         roster.check_departments(&context)?;
         self.check_seats(&staged, &roster, invitation)?;
         staged.into_group(&provider).map_err(library("join a group"))?;
-
-        let head = invitation.head;
-        records.save_roster(&roster)?;
-        records.save_leaf(origin, self.clock.now())?;
-        records.save_head(&head)?;
-        let (standing, epoch_start) = (Standing::Active, head.sequence);
-        let shelf = Shelf::First;
-        records.save(&ChannelRecord { group, shelf, standing, head, epoch_start, intents: 0 })?;
-        self.channel(tx, invitation.channel)?.ok_or(MlsError::NotMember)
+        Ok(Joined { group, context, roster, origin })
     }
 
     /// An older group of the channel gives way to a newer invitation: the device was removed, or is seated anew.
@@ -92,6 +110,7 @@ impl Mls {
             return Err(MlsError::AlreadyMember);
         }
         self.drop_rejoin(tx, records, &record)?;
+        self.drop_next_group(tx, records)?;
         delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
         records.clear()
     }

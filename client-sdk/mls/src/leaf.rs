@@ -40,6 +40,17 @@ pub(crate) enum Origin {
     LastResort = 3,
 }
 
+impl Origin {
+    pub(crate) const fn of(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::OwnPath),
+            2 => Some(Self::OneTime),
+            3 => Some(Self::LastResort),
+            _ => None,
+        }
+    }
+}
+
 /// The keys of the own leaf in one channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LeafKeys {
@@ -60,12 +71,7 @@ impl LeafKeys {
         if version != VERSION {
             return Err(DecodeError::UnknownVersion { version });
         }
-        let origin = match reader.u8("origin")? {
-            1 => Origin::OwnPath,
-            2 => Origin::OneTime,
-            3 => Origin::LastResort,
-            _ => return Err(DecodeError::OutOfRange { field: "origin" }),
-        };
+        let origin = Origin::of(reader.u8("origin")?).ok_or(DecodeError::OutOfRange { field: "origin" })?;
         let since = Timestamp(reader.u64("since")?);
         reader.finish()?;
         Ok(Self { origin, since })

@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod group_info;
 mod identity;
+mod incarnation;
 mod join;
 mod key_packages;
 mod last_resort;

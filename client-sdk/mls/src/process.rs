@@ -19,6 +19,7 @@ use openmls_traits::OpenMlsProvider;
 use crate::channel::OpenChannel;
 use crate::engine::library;
 use crate::error::is_about_keys;
+use crate::incarnation::Breach;
 use crate::leaf::Origin;
 use crate::record::{ChannelRecord, Records, Standing};
 use crate::{LogEvent, Mls, MlsError, Processed, Violation};
@@ -104,6 +105,12 @@ impl Mls {
         if let Some(rejoined) = self.settle_rejoin(tx, &records, &record, event, head)? {
             return Ok(rejoined);
         }
+        if let Some(started) = self.settle_start(tx, federation, &records, &record, (event, head), trust)? {
+            return Ok(started);
+        }
+        if record.standing == Standing::Awaited {
+            return self.await_seat(tx, &records, record, event, head);
+        }
         if record.standing == Standing::Lost {
             records.save_head(&head)?;
             records.save(&ChannelRecord { head, ..record })?;
@@ -111,7 +118,7 @@ impl Mls {
         }
         let mut open = self.open(tx, records, record)?;
         let outcome = match open.record.standing {
-            Standing::Broken | Standing::Lost => Err(Violation::ChannelBroken.into()),
+            Standing::Broken | Standing::Lost | Standing::Awaited => Err(Violation::ChannelBroken.into()),
             Standing::Active | Standing::Ended => self.judge(&mut open, federation, event, trust),
         };
         let processed = match outcome {
@@ -126,6 +133,9 @@ impl Mls {
                 tracing::warn!(channel = ?event.channel, sequence = event.sequence.0, %violation, "event hidden");
                 if event.kind == EventKind::Commit {
                     open.record.standing = Standing::Broken;
+                }
+                if event.kind == EventKind::Commit && violation != Violation::AwayTooLong {
+                    open.records.save_breach(&Breach { commit: event.sequence, committer: event.sender.clone() })?;
                 }
                 Processed::Hidden(violation)
             }

@@ -43,6 +43,8 @@ pub(crate) enum Standing {
     Ended = 3,
     /// The device has lost the group and is on its way back: it counts the log and can read nothing of it.
     Lost = 4,
+    /// A member of a group that another has followed, and not seated in that one yet: the log is read no further.
+    Awaited = 5,
 }
 
 /// An external commit that waits for the gateway.
@@ -118,6 +120,7 @@ impl ChannelRecord {
             2 => Standing::Broken,
             3 => Standing::Ended,
             4 => Standing::Lost,
+            5 => Standing::Awaited,
             _ => return Err(DecodeError::OutOfRange { field: "standing" }),
         };
         let sequence = Sequence(reader.u64("head sequence")?);
@@ -151,8 +154,8 @@ fn read_shelf(reader: &mut Reader<'_>) -> Result<Shelf, DecodeError> {
 /// The rows of one channel in a transaction.
 #[derive(Clone, Copy)]
 pub(crate) struct Records<'a> {
-    tx: &'a Transaction<'a>,
-    channel: ChannelId,
+    pub(crate) tx: &'a Transaction<'a>,
+    pub(crate) channel: ChannelId,
 }
 
 impl<'a> Records<'a> {
@@ -286,6 +289,7 @@ impl<'a> Records<'a> {
 
     /// Deletes everything but the record.
     pub(crate) fn clear(&self) -> Result<(), MlsError> {
+        self.forget_incarnation()?;
         self.tx.delete(ROSTERS, &self.channel.0)?;
         self.tx.delete(LEAVES, &self.channel.0)?;
         self.forget_sent()?;

@@ -93,7 +93,7 @@ impl Mls {
             }
             record.standing = Standing::Lost;
         }
-        if records.rejoin()?.is_some() {
+        if records.rejoin()?.is_some() || records.next_start()?.is_some() {
             return Err(MlsError::CommitPending);
         }
         let known = records.chain_hash(head.sequence)?;
@@ -167,6 +167,7 @@ impl Mls {
             old?;
         }
         records.forget_rejoin()?;
+        records.forget_incarnation()?;
         records.forget_sent()?;
         records.save_roster(&rejoin.roster)?;
         records.save_leaf(Origin::OwnPath, event.gateway_time)?;

@@ -27,7 +27,7 @@ pub struct ChannelView {
     /// What all members of the epoch agree on, and nobody else knows (RFC 9420 section 8.7): two devices with the same value
     /// are in the same group state.
     pub epoch_authenticator: Digest,
-    /// Whether an own commit, or the own way back into a broken group, waits for the gateway.
+    /// Whether an own commit, or the own way out of a broken group, waits for the gateway.
     pub has_pending_commit: bool,
     /// Members who wait to leave, and those whom the gateway wants removed.
     pub pending_leaves: Vec<DeviceUri>,
@@ -35,6 +35,8 @@ pub struct ChannelView {
     pub own_position: usize,
     /// Whether a bad commit broke the group; it can be read no further.
     pub is_broken: bool,
+    /// Whether another group carries the channel on in which this device is to be seated yet.
+    pub is_awaited: bool,
 }
 
 impl Mls {
@@ -61,10 +63,13 @@ impl Mls {
             head: open.record.head,
             epoch_authenticator: Digest::try_from(open.group.epoch_authenticator().as_slice())
                 .map_err(|_| DecodeError::OutOfRange { field: "epoch authenticator" })?,
-            has_pending_commit: open.group.pending_commit().is_some() || open.records.rejoin()?.is_some(),
+            has_pending_commit: open.group.pending_commit().is_some()
+                || open.records.rejoin()?.is_some()
+                || open.records.next_start()?.is_some(),
             pending_leaves: open.leaving().cloned().collect(),
             own_position: open.roster.seats().position(|seat| seat.leaf == own).unwrap_or_default(),
             is_broken: open.record.standing == Standing::Broken,
+            is_awaited: open.record.standing == Standing::Awaited,
         }))
     }
 
@@ -102,7 +107,7 @@ impl Mls {
     /// [`MlsError::Keystore`], [`MlsError::Record`].
     pub fn channels(&self, tx: &Transaction<'_>) -> Result<Vec<ChannelId>, MlsError> {
         let all = Records::all(tx)?.into_iter();
-        let has_group = |standing| matches!(standing, Standing::Active | Standing::Broken);
+        let has_group = |standing| matches!(standing, Standing::Active | Standing::Broken | Standing::Awaited);
         Ok(all.filter(|(_, record)| has_group(record.standing)).map(|(channel, _)| channel).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! The events. Adding one changes the golden file, visibly.
 
 use lianxin_tlog::EventFamily;
-use lianxin_types::{Classification, DepartmentId, DeviceUri, Digest, Epoch, Timestamp};
+use lianxin_types::{Classification, DepartmentId, DeviceUri, Digest, Epoch, Incarnation, Timestamp};
 use serde_json::{Value, json};
 
 /// Who came into a channel and who went.
@@ -31,6 +31,13 @@ pub enum AuditEvent {
         change: Change,
         /// Bytes of the bundle.
         bytes: usize,
+    },
+    /// Another group carries the channel on, because a commit has broken the one before.
+    IncarnationStarted {
+        /// Which of the channel's groups.
+        incarnation: Incarnation,
+        /// Who is to be seated again, and who made the commit and is left behind.
+        change: Change,
     },
     /// A member came back by an external commit: same device, same key, another leaf.
     Rejoined {
@@ -218,6 +225,7 @@ impl AuditEvent {
     pub const fn family(&self) -> EventFamily {
         match self {
             Self::ChannelStarted { .. }
+            | Self::IncarnationStarted { .. }
             | Self::Committed { .. }
             | Self::Rejoined { .. }
             | Self::LeaveProposed { .. }
@@ -253,6 +261,7 @@ impl AuditEvent {
         match self {
             Self::ChannelStarted { .. } => "channel-started",
             Self::Committed { .. } => "committed",
+            Self::IncarnationStarted { .. } => "incarnation-started",
             Self::Rejoined { .. } => "rejoined",
             Self::LeaveProposed { .. } => "leave-proposed",
             Self::RemovalQueued { .. } => "removal-queued",
@@ -299,6 +308,11 @@ impl AuditEvent {
                 "added": change.added.len(),
                 "removed": change.removed.len(),
                 "bytes_bucket": bytes_bucket(*bytes),
+            }),
+            Self::IncarnationStarted { incarnation, change } => json!({
+                "incarnation": incarnation.0,
+                "awaited": change.added.len(),
+                "left": change.removed.len(),
             }),
             Self::LeaveProposed { epoch } | Self::GroupInfoReplaced { epoch } => json!({"epoch": epoch.0}),
             Self::RemovalQueued { epoch, reason, .. } => json!({"epoch": epoch.0, "reason": reason}),
@@ -368,6 +382,10 @@ impl AuditEvent {
             Self::Committed { change, .. } => {
                 let added = change.added.iter().map(|device| ("added", device));
                 added.chain(change.removed.iter().map(|device| ("removed", device))).collect()
+            }
+            Self::IncarnationStarted { change, .. } => {
+                let awaited = change.added.iter().map(|device| ("awaited", device));
+                awaited.chain(change.removed.iter().map(|device| ("left_behind", device))).collect()
             }
             Self::RemovalQueued { device, .. } => vec![("to_be_removed", device)],
             Self::CommitReported { committer, .. } => vec![("reported", committer)],

@@ -474,8 +474,8 @@ impl PreparedLeave {
 }
 
 /// Exactly the state that was verified against: its epoch, and the proposals that waited.
-fn expect(before: &ChannelHead) -> Expect {
-    Expect::State { epoch: before.epoch, proposals: before.proposal_sequence }
+pub(crate) fn expect(before: &ChannelHead) -> Expect {
+    Expect::State { current: before.current(), proposals: before.proposal_sequence }
 }
 
 fn check_zone(named: &ZoneId, ours: &ZoneId) -> Result<(), DeliveryError> {

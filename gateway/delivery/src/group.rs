@@ -8,18 +8,19 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use lianxin_profile::{
-    ApplicationFrame, AsOf, Before, ChannelContext, CommitSummary, GroupStart, HandshakeFrame, HandshakeKind,
-    ProfileError, RemovalData, Roster, check_commit, check_leave, check_removal, check_sender, check_start,
-    external_sender, is_removal_sender, parse_chain, parse_group_info, parse_handshake, parse_tree, refused_by_library,
-    removal_due, stored_context,
+    ApplicationFrame, AsOf, Before, Broken, ChannelContext, CommitSummary, GroupStart, HandshakeFrame, HandshakeKind,
+    ProfileError, RemovalData, Roster, check_commit, check_leave, check_next_start, check_removal, check_sender,
+    check_start, external_sender, is_removal_sender, parse_chain, parse_group_info, parse_handshake, parse_tree,
+    refused_by_library, removal_due, stored_context,
 };
-use lianxin_store::StoredEvent;
+use lianxin_store::{GroupEpoch, StoredEvent};
 use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
 use lianxin_types::{
     ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, Incarnation, Kind, Reader, Sequence, Timestamp, Writer,
 };
 use openmls::group::{ProposalStore, PublicGroup};
+use openmls::messages::group_info::GroupInfo;
 use openmls::prelude::{Credential, GroupContext, ProcessedMessage, ProcessedMessageContent};
 use openmls_memory_storage::MemoryStorage;
 use openmls_rust_crypto::RustCrypto;
@@ -66,12 +67,34 @@ impl GroupState {
         tree: &[u8],
         now: Timestamp,
     ) -> Result<(Self, GroupStart), DeliveryError> {
+        Self::open_start(group_info, tree, |group, info| check_start(federation, group, info, now))
+    }
+
+    /// The state of the group that carries the channel on where `broken` ended.
+    ///
+    /// # Errors
+    /// As [`GroupState::start`].
+    pub(crate) fn start_next(
+        federation: &Federation,
+        group_info: &[u8],
+        tree: &[u8],
+        broken: Broken<'_>,
+        now: Timestamp,
+    ) -> Result<(Self, GroupStart), DeliveryError> {
+        Self::open_start(group_info, tree, |group, info| check_next_start(federation, group, info, broken, now))
+    }
+
+    fn open_start(
+        group_info: &[u8],
+        tree: &[u8],
+        check: impl FnOnce(&PublicGroup, &GroupInfo) -> Result<GroupStart, ProfileError>,
+    ) -> Result<(Self, GroupStart), DeliveryError> {
         let storage = MemoryStorage::default();
         let (tree, info) = (parse_tree(tree)?, parse_group_info(group_info)?);
         let created = PublicGroup::from_external(&RustCrypto::default(), &storage, tree, info, ProposalStore::new());
         let (group, info) =
             created.map_err(|_| ProfileError::InvalidGroupInfo { fault: "it does not verify with the tree" })?;
-        let start = check_start(federation, &group, &info, now)?;
+        let start = check(&group, &info)?;
         let (roster, context) = (start.roster.clone(), start.context.clone());
         Ok((Self { group, storage, roster, context, sequence: Sequence(1) }, start))
     }
@@ -94,6 +117,22 @@ impl GroupState {
     /// The current epoch.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.group.group_context().epoch().as_u64())
+    }
+
+    /// The group: its channel, and which of the channel's groups it is.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Group`] for an id that is not ours.
+    pub(crate) fn id(&self) -> Result<GroupId, DeliveryError> {
+        GroupId::try_from(self.group.group_id().as_slice()).map_err(|_| fault("group id is not ours"))
+    }
+
+    /// Which of the channel's groups it is.
+    ///
+    /// # Errors
+    /// As [`GroupState::id`].
+    pub(crate) fn incarnation(&self) -> Result<Incarnation, DeliveryError> {
+        Ok(self.id()?.incarnation)
     }
 
     /// The event after which this is the state.
@@ -255,8 +294,7 @@ impl GroupState {
     /// # Errors
     /// [`DeliveryError::Profile`] if the group does not take it: the key is not the one that the channel names.
     pub(crate) fn ask_removal(&self, key: &RemovalKey, due: &Due) -> Result<(Bytes, Self), DeliveryError> {
-        let group = GroupId::try_from(self.group.group_id().as_slice()).map_err(|_| fault("group id is not ours"))?;
-        let proposal = key.propose(group, self.epoch(), due.leaf, &due.data);
+        let proposal = key.propose(self.id()?, self.epoch(), due.leaf, &due.data);
         let next = self.verify_removal(&proposal)?;
         Ok((proposal, next))
     }
@@ -305,18 +343,18 @@ impl GroupState {
     /// Checks what the outside of an application message says: this group and epoch.
     ///
     /// # Errors
-    /// [`DeliveryError::OtherChannel`] for another group, [`DeliveryError::WrongEpoch`] for another epoch.
+    /// [`DeliveryError::OtherChannel`] for another channel, [`DeliveryError::WrongEpoch`] for another group or epoch of it.
     pub fn check_frame(
         channel: &ChannelId,
         frame: &ApplicationFrame,
-        current: Epoch,
+        current: GroupEpoch,
         head: Sequence,
     ) -> Result<(), DeliveryError> {
-        if frame.group != current_group(channel) {
+        if frame.group.channel != *channel {
             return Err(DeliveryError::OtherChannel);
         }
-        if frame.epoch != current {
-            return Err(DeliveryError::WrongEpoch { current, head });
+        if frame.group.incarnation != current.incarnation || frame.epoch != current.epoch {
+            return Err(DeliveryError::WrongEpoch { current: current.epoch, head });
         }
         Ok(())
     }
@@ -338,14 +376,14 @@ impl GroupState {
 
     /// A handshake message of this group's current epoch, not verified yet.
     fn frame(&self, bytes: &[u8], kind: HandshakeKind) -> Result<HandshakeFrame, DeliveryError> {
-        let frame = parse_handshake(bytes)?;
-        if frame.group.to_bytes()[..] != *self.group.group_id().as_slice() {
+        let (frame, own) = (parse_handshake(bytes)?, self.id()?);
+        if frame.group.channel != own.channel {
             return Err(DeliveryError::OtherChannel);
         }
         if frame.kind != kind {
             return Err(ProfileError::InvalidMls { what: "message of the kind that this call takes" }.into());
         }
-        if frame.epoch != self.epoch() {
+        if frame.group != own || frame.epoch != self.epoch() {
             return Err(DeliveryError::WrongEpoch { current: self.epoch(), head: self.sequence });
         }
         Ok(frame)
@@ -442,11 +480,6 @@ fn load(storage: &MemoryStorage, id: &openmls::group::GroupId) -> Result<PublicG
 fn is_credential_revoked(federation: &Federation, credential: &Credential, now: Timestamp) -> bool {
     let chain = parse_chain(credential).unwrap_or_default();
     chain.iter().any(|certificate| federation.is_revoked(certificate, now))
-}
-
-/// Channels have one incarnation so far.
-fn current_group(channel: &ChannelId) -> GroupId {
-    GroupId { channel: *channel, incarnation: Incarnation(0) }
 }
 
 const fn fault(fault: &'static str) -> DeliveryError {

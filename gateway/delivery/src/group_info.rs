@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lianxin_policy::{Permit, ReplaceGroupInfo};
 use lianxin_profile::{GroupInfoSigner, check_group_info, open_group_info};
-use lianxin_store::{ChannelHead, Effect, ZoneStore};
+use lianxin_store::{ChannelHead, Effect, GroupEpoch, ZoneStore};
 use lianxin_tlog::Head;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Epoch};
@@ -17,7 +17,7 @@ use crate::messages::check_head;
 #[derive(Debug)]
 pub struct PreparedGroupInfo {
     channel: ChannelId,
-    epoch: Epoch,
+    current: GroupEpoch,
     group_info: Bytes,
 }
 
@@ -51,20 +51,20 @@ impl Channels {
         if head.sequence < before.epoch_sequence {
             return Err(DeliveryError::BadHead);
         }
-        Ok(PreparedGroupInfo { channel, epoch, group_info })
+        Ok(PreparedGroupInfo { channel, current: GroupEpoch { epoch, ..before.current() }, group_info })
     }
 }
 
 impl PreparedGroupInfo {
     /// The epoch that it is of.
     pub const fn epoch(&self) -> Epoch {
-        self.epoch
+        self.current.epoch
     }
 
     /// The effect, on condition that the epoch is still this one.
     pub fn into_effect(self) -> Effect {
-        let Self { channel, epoch, group_info } = self;
-        Effect::ReplaceGroupInfo { channel, epoch, group_info }
+        let Self { channel, current, group_info } = self;
+        Effect::ReplaceGroupInfo { channel, current, group_info }
     }
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn check_rejoin_head(
         return Ok(());
     }
     match store.head(channel)? {
-        Some(now) if now.epoch != before.epoch => {
+        Some(now) if now.current() != before.current() => {
             Err(DeliveryError::WrongEpoch { current: now.epoch, head: now.head.sequence })
         }
         _ => Err(DeliveryError::BadHead),

@@ -10,6 +10,7 @@ mod error;
 mod fanout;
 mod group;
 mod group_info;
+mod incarnation;
 mod key_packages;
 mod look;
 mod mailbox;
@@ -22,6 +23,7 @@ pub use channels::{Channels, CommitBundle, PreparedCommit, PreparedLeave, Prepar
 pub use error::DeliveryError;
 pub use fanout::{DeliveryFigures, Fanout};
 pub use group::GroupState;
+pub use incarnation::PreparedIncarnation;
 pub use key_packages::{PreparedKeyPackages, prepare_key_packages};
 pub use look::{Look, PublicState};
 pub use mailbox::Frame;

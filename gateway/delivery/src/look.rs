@@ -78,7 +78,7 @@ impl Channels {
             let group_info = self.store().group_info(channel)?.ok_or(DeliveryError::NoChannel)?;
             let head = self.store().head(channel)?.ok_or(DeliveryError::NoChannel)?;
             // A commit that came in between has replaced both; it comes again, for commits are validated one by one.
-            if head.epoch == state.epoch() {
+            if head.epoch == state.epoch() && head.incarnation == state.incarnation()? {
                 return Ok(PublicState { head, group_info, tree: state.tree()? });
             }
         }

@@ -33,7 +33,7 @@ pub fn prepare_message(
 ) -> Result<ChannelWrite, DeliveryError> {
     let channel = *permit.channel().ok_or(DeliveryError::NoChannel)?;
     let frame = parse_application(&message.mls)?;
-    GroupState::check_frame(&channel, &frame, channel_head.epoch, channel_head.head.sequence)?;
+    GroupState::check_frame(&channel, &frame, channel_head.current(), channel_head.head.sequence)?;
     check_head(store, &channel, &frame.authenticated.head)?;
     let event = NewEvent {
         kind: EventKind::Application,
@@ -44,7 +44,7 @@ pub fn prepare_message(
         mls_hash: message.mls_hash,
         head: Some(frame.authenticated.head),
     };
-    Ok(ChannelWrite { channel, expect: Expect::Epoch(channel_head.epoch), event })
+    Ok(ChannelWrite { channel, expect: Expect::Epoch(channel_head.current()), event })
 }
 
 /// The journal must have exactly this head (PROTOCOL 4); it never changes, so the answer stays true.

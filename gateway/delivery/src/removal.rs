@@ -163,7 +163,7 @@ impl PreparedRemoval {
 
     /// The write, its effects, and the state to advance to once it is accepted.
     pub fn into_write(self) -> (ChannelWrite, Vec<Effect>, GroupState) {
-        let expect = Expect::Own { epoch: self.before.epoch, proposals: self.before.proposal_sequence };
+        let expect = Expect::Own { current: self.before.current(), proposals: self.before.proposal_sequence };
         let context = self.next.context();
         let event = event(self.gateway, context.label(), self.proposal);
         let write = ChannelWrite { channel: context.channel(), expect, event };

@@ -35,8 +35,13 @@ pub(crate) fn prepare_report(
 ) -> Result<PreparedReport, DeliveryError> {
     let signed = SignedReport::from_bytes(&bytes).map_err(|_| ProfileError::InvalidMls { what: "report" })?;
     let report = *signed.unverified();
-    if report.group.to_bytes()[..] != *state.group().group_id().as_slice() {
+    let group = state.id()?;
+    if report.group.channel != group.channel {
         return Err(DeliveryError::OtherChannel);
+    }
+    // A group that has been left behind is nothing that anybody must process.
+    if report.group != group {
+        return Err(DeliveryError::UnknownCommit);
     }
     let seat = state.roster().of(caller).ok_or(DeliveryError::SenderMismatch)?;
     signed.verify(&RustCrypto::default(), &seat.signature_key)?;
@@ -52,7 +57,7 @@ pub(crate) fn prepare_report(
 }
 
 /// The commit at a place of the log.
-fn commit_at(
+pub(crate) fn commit_at(
     store: &dyn ZoneStore,
     channel: &ChannelId,
     sequence: Sequence,

@@ -98,7 +98,7 @@ impl Subscription {
         let Some(channel) = permit.channel().copied() else { return Ok(()) };
         self.fanout.add_channel(channel, &self.mailbox);
         let head = self.store.head(&channel)?;
-        let joined = head.as_ref().and_then(|head| head.members.get(&self.device)).map(|member| member.joined);
+        let joined = head.as_ref().and_then(|head| head.in_channel_since(&self.device));
         let Some(joined) = joined else {
             self.unfollow(&channel);
             self.ready.push_back(Delivery::NotMember { channel });
@@ -234,7 +234,7 @@ impl Subscription {
 
     fn is_seated_since(&self, channel: &ChannelId, sequence: Sequence) -> Result<bool, StoreError> {
         let Some(head) = self.store.head(channel)? else { return Ok(false) };
-        Ok(head.members.get(&self.device).is_some_and(|member| member.joined <= sequence))
+        Ok(head.in_channel_since(&self.device).is_some_and(|joined| joined <= sequence))
     }
 
     /// Gives out one invitation: each can be as large as a frame. State changes only behind the await.

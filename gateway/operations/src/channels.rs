@@ -15,8 +15,8 @@ use crate::gate::{Operations, Receipt};
 use crate::guard::{Standing, hash_of, unit};
 use crate::refusal::Refusal;
 
-/// Proposals of others that may come in between before a leave, or a way back, is refused.
-const ATTEMPTS_MAX: usize = 8;
+/// Proposals of others that may come in between before a leave, a way back or a next incarnation is refused.
+pub(crate) const ATTEMPTS_MAX: usize = 8;
 
 /// Facts for the policy, owned so that they outlive the lookup.
 pub(crate) struct Facts {
@@ -33,6 +33,7 @@ impl Facts {
             departments: &self.departments,
             expires: self.expires,
             is_member: self.standing.is_member,
+            is_awaited: self.standing.is_awaited,
             is_known: self.standing.is_known,
             is_leaving: self.standing.is_leaving,
             is_paused: self.standing.is_paused,
@@ -89,8 +90,7 @@ impl Operations {
         let (uri, now) = (caller.uri.clone(), self.guard.now());
         let verify = move || channels.verify_start(&guard.federation(), &uri, group_info, &tree, now);
         let prepared = self.guard.validate(&caller.uri, verify).await??;
-        let standing =
-            Standing { is_member: true, is_known: true, is_leaving: false, is_paused: false, was_member: true };
+        let standing = Standing { is_member: true, is_known: true, was_member: true, ..Standing::default() };
         let facts = Facts::new(prepared.context(), standing);
         let permit = self.guard.engine.create_channel(&Request {
             caller: &caller.uri,
@@ -269,7 +269,7 @@ impl Operations {
 
     /// Commits a channel's event with its effects, its audit record and what must stand directly behind it, and makes the state
     /// behind all of it current.
-    async fn accept(
+    pub(crate) async fn accept(
         &self,
         scope: Idempotency,
         event: AuditEvent,

@@ -49,8 +49,10 @@ pub(crate) struct Guard {
 }
 
 /// What the policy may ask about a channel, gathered from the head table.
+#[derive(Default)]
 pub(crate) struct Standing {
     pub(crate) is_member: bool,
+    pub(crate) is_awaited: bool,
     pub(crate) is_known: bool,
     pub(crate) is_leaving: bool,
     pub(crate) is_paused: bool,
@@ -83,6 +85,7 @@ impl Guard {
         let department = caller.department();
         Standing {
             is_member: head.members.contains_key(caller),
+            is_awaited: head.awaited.contains_key(caller),
             is_known: head.known.iter().any(|known| known.department() == department),
             is_leaving: head.leaving.contains(caller),
             is_paused: head.paused.contains(caller),

@@ -14,6 +14,7 @@ mod directory;
 mod gate;
 mod group_info;
 mod guard;
+mod incarnations;
 mod key_packages;
 mod messages;
 mod pace;

@@ -135,7 +135,7 @@ impl Operations {
         let (store, device) = (Arc::clone(&self.guard.store), caller.uri.clone());
         let page = self.guard.blocking(move || {
             let head = store.head(&channel)?.ok_or(Refusal::ChannelNotAvailable)?;
-            let joined = head.members.get(&device).ok_or(Refusal::NotMember)?.joined;
+            let joined = head.in_channel_since(&device).ok_or(Refusal::NotMember)?;
             let from = after.max(Sequence(joined.0.saturating_sub(1)));
             let events_max = events_max.min(LIMITS.history_events_max);
             let page = store.read(&channel, from, events_max, LIMITS.frame_bytes_max)?;

@@ -66,7 +66,8 @@ impl Operations {
             .blocking(move || {
                 let head = store.head(&channel)?;
                 let member = head.as_ref().and_then(|head| head.members.get(&device));
-                let is_seated_there = member.is_some_and(|member| member.joined == sequence);
+                // Who has been there since, or longer, may know who was.
+                let is_seated_there = member.is_some_and(|member| member.joined <= sequence);
                 if is_seated_there { store.welcome_tree(&channel, sequence) } else { Ok(None) }
             })
             .await??;
@@ -133,13 +134,13 @@ impl Operations {
 }
 
 fn summary(channel: ChannelId, head: &ChannelHead, device: &DeviceUri) -> Option<ChannelSummary> {
-    let member = head.members.get(device)?;
+    let joined = head.in_channel_since(device)?;
     Some(ChannelSummary {
         channel,
         epoch: head.epoch,
-        incarnation: Incarnation(0),
+        incarnation: head.incarnation,
         head: head.head.sequence,
-        joined: member.joined,
+        joined,
         member_count: head.members.len(),
     })
 }

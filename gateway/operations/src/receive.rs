@@ -174,7 +174,7 @@ impl Receiver {
             .blocking(move || {
                 let mut known = Vec::with_capacity(cursors.len());
                 for (channel, sequence) in cursors {
-                    let head = store.head(&channel)?.filter(|head| head.members.contains_key(&device));
+                    let head = store.head(&channel)?.filter(|head| head.in_channel_since(&device).is_some());
                     known.extend(head.map(|head| (channel, sequence.min(head.head.sequence))));
                 }
                 Ok(store.cursor_merge(&device, &known)?)

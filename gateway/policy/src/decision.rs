@@ -31,6 +31,8 @@ pub struct ChannelFacts<'a> {
     pub expires: Option<Timestamp>,
     /// Whether the caller owns a leaf of the current epoch.
     pub is_member: bool,
+    /// Whether it sat in the group before this one and is to be seated again.
+    pub is_awaited: bool,
     /// Whether the caller or its department ever had to do with it.
     pub is_known: bool,
     /// Whether the caller asked to leave, or is to be removed.

@@ -7,7 +7,7 @@ use crate::lease::{Generation, Lease};
 use crate::permit::{
     AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, IssueCertificates, Leave, ListChannels,
     OpenReceive, Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, RenewCertificates,
-    ReplaceGroupInfo, ReportCommit,
+    ReplaceGroupInfo, ReportCommit, StartIncarnation,
 };
 
 /// Version of the rules while departments publish no documents.
@@ -50,6 +50,19 @@ impl Engine {
             return Err(Denial::CommitterPaused);
         }
         self.check_additions(&channel, request)?;
+        Ok(permit(request, Some(&channel)))
+    }
+
+    /// May the caller start the group that carries the channel on? It leaves behind whom the log names, and nobody else by the
+    /// caller's choice; so it may who may commit.
+    ///
+    /// # Errors
+    /// [`Denial`]: not a member, leaving, expired, paused.
+    pub fn start_incarnation(&self, request: &Request<'_>) -> Result<Permit<StartIncarnation>, Denial> {
+        let channel = self.active_member(request)?;
+        if channel.is_paused {
+            return Err(Denial::CommitterPaused);
+        }
         Ok(permit(request, Some(&channel)))
     }
 
@@ -128,18 +141,18 @@ impl Engine {
     /// May the caller follow the channel's log?
     ///
     /// # Errors
-    /// [`Denial`]: not a member.
+    /// [`Denial`]: neither a member nor awaited.
     pub fn follow(&self, request: &Request<'_>) -> Result<Permit<Follow>, Denial> {
-        let channel = member(self.channel(request)?)?;
+        let channel = reader(self.channel(request)?)?;
         Ok(permit(request, Some(&channel)))
     }
 
     /// May the caller read a page of the channel's log?
     ///
     /// # Errors
-    /// [`Denial`]: not a member.
+    /// [`Denial`]: neither a member nor awaited.
     pub fn read_history(&self, request: &Request<'_>) -> Result<Permit<ReadHistory>, Denial> {
-        let channel = member(self.channel(request)?)?;
+        let channel = reader(self.channel(request)?)?;
         Ok(permit(request, Some(&channel)))
     }
 
@@ -236,6 +249,11 @@ impl Engine {
 
 fn own_kind(request: &Request<'_>) -> Result<(), Denial> {
     if request.caller.kind().is_member() { Ok(()) } else { Err(Denial::WrongKind) }
+}
+
+/// Who is to be seated again reads what it may read as a member.
+fn reader(channel: ChannelFacts<'_>) -> Result<ChannelFacts<'_>, Denial> {
+    if channel.is_awaited { Ok(channel) } else { member(channel) }
 }
 
 /// A stranger learns nothing; a former member learns that it is one.

@@ -33,6 +33,8 @@ actions! {
     CreateChannel = "create-channel";
     /// Change who is in a channel.
     CommitChange = "commit";
+    /// Start the group that carries a channel on.
+    StartIncarnation = "start-incarnation";
     /// Ask to be removed.
     Leave = "leave";
     /// Say that a commit cannot be processed.

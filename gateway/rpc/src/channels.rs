@@ -17,6 +17,17 @@ impl v1::channels_server::Channels for Face {
         done.map(|done| Response::new(receipt(done).into())).map_err(|refusal| to_status(&refusal))
     }
 
+    async fn start_incarnation(
+        &self,
+        request: Request<v1::StartIncarnationRequest>,
+    ) -> Result<Response<v1::StartIncarnationResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let start: channels::StartIncarnation = self.parsed(&caller, "start-incarnation", request.into_inner()).await?;
+        let channels::StartIncarnation { id, channel, group_info, ratchet_tree } = start;
+        let done = self.operations().start_incarnation(&caller, id, channel, group_info, ratchet_tree).await;
+        done.map(|done| Response::new(receipt(done).into())).map_err(|refusal| to_status(&refusal))
+    }
+
     async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {
         let caller = self.caller(&request)?;
         let commit: channels::Commit = self.parsed(&caller, "commit", request.into_inner()).await?;

@@ -2,7 +2,7 @@
 //! decides nothing: everything that was decided is in the record.
 
 use lianxin_tlog::{EventKind, Head};
-use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, Sequence, Timestamp};
+use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, Incarnation, Sequence, Timestamp};
 
 use crate::change::Change;
 use crate::check::packages;
@@ -13,8 +13,8 @@ use crate::forgetting::{forget_buckets, forget_duplicates, remember_time};
 use crate::key;
 use crate::record::{EventRecord, UnitRecord};
 use crate::state::{
-    InboxRow, RememberedRow, RosterRow, encode_bytes, encode_department, encode_item, encode_number, encode_packages,
-    encode_snapshot,
+    InboxRow, Place as Standing, RememberedRow, RosterRow, encode_bytes, encode_department, encode_item, encode_number,
+    encode_packages, encode_snapshot,
 };
 use crate::unit::{Accepted, Effect, KeyPackageItem, Seat};
 use crate::zone_store::{GroupSnapshot, Member, StoreError};
@@ -154,6 +154,9 @@ fn apply_change<E: Engine>(
             apply_group(draft, place, *epoch, seated, unseated)?;
             draft.put(key::group_info(&place.channel), encode_bytes(group_info));
         }
+        Effect::Incarnation { incarnation, awaited } => {
+            apply_incarnation(draft, place.ok_or(NO_EVENT)?, *incarnation, awaited)?;
+        }
         Effect::ReplaceGroupInfo { channel, group_info, .. } => {
             draft.put(key::group_info(channel), encode_bytes(group_info));
         }
@@ -212,6 +215,32 @@ fn apply_change<E: Engine>(
     Ok(())
 }
 
+fn apply_incarnation<E: Engine>(
+    draft: &mut Draft<'_, E>,
+    place: &Place,
+    incarnation: Incarnation,
+    awaited: &[DeviceUri],
+) -> Result<(), StoreError> {
+    let channel = draft.channel_mut(&place.channel).ok_or(NO_EVENT)?;
+    // Epochs begin at 0 again.
+    channel.duplicates_from = Epoch(0);
+    let head = channel.edit();
+    head.incarnation = incarnation;
+    let mut rows = Vec::new();
+    for device in awaited {
+        if let Some(Member { joined, .. }) = head.members.remove(device) {
+            head.awaited.insert(device.clone(), joined);
+            rows.push((device, joined));
+        }
+    }
+    for (device, joined) in rows {
+        edit_roster(draft, &place.channel, device, |row| {
+            (row.place, row.leaving) = (Standing::Awaited { joined }, Sequence(0));
+        })?;
+    }
+    Ok(())
+}
+
 fn apply_group<E: Engine>(
     draft: &mut Draft<'_, E>,
     place: &Place,
@@ -228,7 +257,7 @@ fn apply_group<E: Engine>(
     let asked = std::mem::take(&mut channel.leaving);
     let mut left = Vec::new();
     for device in unseated {
-        if channel.members.remove(device).is_some() {
+        if channel.members.remove(device).is_some() || channel.awaited.remove(device).is_some() {
             left.push(device);
         }
     }
@@ -240,16 +269,19 @@ fn apply_group<E: Engine>(
     }
     let mut came = Vec::new();
     for Seat { device, leaf } in seated {
-        // Who moves to another leaf has been a member all the time.
-        let joined = channel.members.get(device).map_or(place.head.sequence, |member| member.joined);
-        if channel.members.insert(device.clone(), Member { leaf: *leaf, joined }).is_none() {
+        // Who moves to another leaf, or from one group to the next, has been in the channel all the time.
+        let before = channel.in_channel_since(device);
+        let joined = before.unwrap_or(place.head.sequence);
+        channel.awaited.remove(device);
+        channel.members.insert(device.clone(), Member { leaf: *leaf, joined });
+        if before.is_none() {
             came.push(device);
         }
         channel.known.insert(device.clone());
         rows.push((device.clone(), *leaf, joined));
     }
     for device in left {
-        edit_roster(draft, &place.channel, device, |row| (row.seat, row.leaving) = (None, Sequence(0)))?;
+        edit_roster(draft, &place.channel, device, |row| (row.place, row.leaving) = (Standing::None, Sequence(0)))?;
         draft.delete(key::channel_of(device, &place.channel));
         let count = key::channel_count(device);
         let others = draft.number(&count)?.saturating_sub(1);
@@ -263,7 +295,7 @@ fn apply_group<E: Engine>(
     }
     for (device, leaf, joined) in rows {
         edit_roster(draft, &place.channel, &device, |row| {
-            (row.seat, row.leaving) = (Some((leaf, joined)), Sequence(0));
+            (row.place, row.leaving) = (Standing::Seated { leaf, joined }, Sequence(0));
         })?;
     }
     Ok(())

@@ -2,10 +2,10 @@
 //! decides nothing anew.
 
 use bytes::Bytes;
-use lianxin_types::{DecodeError, DeviceUri, Epoch, Sequence, Writer};
+use lianxin_types::{DecodeError, DeviceUri, Epoch, Incarnation, Sequence, Writer};
 
 use crate::record::{Fields, OWN_LIFE, enclose};
-use crate::unit::{Effect, KeyPackageItem, Seat};
+use crate::unit::{Effect, GroupEpoch, KeyPackageItem, Seat};
 
 /// A package taken for a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,11 @@ const CONFIRM: u8 = 8;
 const REMOVING: u8 = 9;
 const REPORT: u8 = 10;
 const ALLOW: u8 = 11;
+/// Of the channel's first group.
 const REPLACE_GROUP_INFO: u8 = 12;
+const INCARNATION: u8 = 13;
+/// Of a later group.
+const REPLACE_LATER_GROUP_INFO: u8 = 14;
 const DROP: u8 = 32;
 
 fn write_count(writer: &mut Writer, count: usize) {
@@ -89,8 +93,16 @@ fn write_change(writer: &mut Writer, change: &Change) {
             write_devices(writer, unseated);
             writer.bytes(group_info);
         }
-        Effect::ReplaceGroupInfo { channel, epoch, group_info } => {
-            writer.u8(REPLACE_GROUP_INFO).raw(&channel.0).u64(epoch.0).bytes(group_info);
+        Effect::Incarnation { incarnation, awaited } => {
+            writer.u8(INCARNATION).u32(incarnation.0);
+            write_devices(writer, awaited);
+        }
+        Effect::ReplaceGroupInfo { channel, current: GroupEpoch { incarnation, epoch }, group_info } => {
+            match incarnation {
+                Incarnation(0) => writer.u8(REPLACE_GROUP_INFO),
+                Incarnation(later) => writer.u8(REPLACE_LATER_GROUP_INFO).u32(*later),
+            };
+            writer.raw(&channel.0).u64(epoch.0).bytes(group_info);
         }
         Effect::GroupSnapshot { state } => {
             writer.u8(SNAPSHOT).bytes(state);
@@ -181,6 +193,20 @@ pub(crate) fn decode(record: Vec<u8>) -> Result<Vec<Change>, DecodeError> {
     Ok(changes)
 }
 
+/// A group that is not the channel's first.
+fn read_later(fields: &mut Fields<'_>) -> Result<Incarnation, DecodeError> {
+    match fields.reader.u32("incarnation")? {
+        0 => Err(DecodeError::OutOfRange { field: "incarnation" }),
+        later => Ok(Incarnation(later)),
+    }
+}
+
+fn read_replacement(fields: &mut Fields<'_>, incarnation: Incarnation) -> Result<Effect, DecodeError> {
+    let (channel, epoch) = (fields.channel()?, Epoch(fields.reader.u64("epoch")?));
+    let current = GroupEpoch { incarnation, epoch };
+    Ok(Effect::ReplaceGroupInfo { channel, current, group_info: fields.view("group info")? })
+}
+
 fn read_change(fields: &mut Fields<'_>) -> Result<Change, DecodeError> {
     let mut taken = Vec::new();
     let effect = match fields.reader.u8("effect kind")? {
@@ -191,9 +217,14 @@ fn read_change(fields: &mut Fields<'_>) -> Result<Change, DecodeError> {
             let unseated = list(fields, |fields| fields.device("unseated"))?;
             Effect::Group { epoch, seated, unseated, group_info: fields.view("group info")? }
         }
-        REPLACE_GROUP_INFO => {
-            let (channel, epoch) = (fields.channel()?, Epoch(fields.reader.u64("epoch")?));
-            Effect::ReplaceGroupInfo { channel, epoch, group_info: fields.view("group info")? }
+        INCARNATION => {
+            let incarnation = read_later(fields)?;
+            Effect::Incarnation { incarnation, awaited: list(fields, |fields| fields.device("awaited"))? }
+        }
+        REPLACE_GROUP_INFO => read_replacement(fields, Incarnation(0))?,
+        REPLACE_LATER_GROUP_INFO => {
+            let incarnation = read_later(fields)?;
+            read_replacement(fields, incarnation)?
         }
         SNAPSHOT => Effect::GroupSnapshot { state: fields.view("group snapshot")? },
         WELCOME => {

@@ -51,12 +51,12 @@ pub(crate) fn check<E: Engine>(draft: &mut Draft<'_, E>, unit: &Unit, now: Times
 
 fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Checked<()> {
     let sender = &write.event.sender;
-    let (epoch, proposals) = match write.expect {
+    let (current, proposals) = match write.expect {
         Expect::Absent if draft.channel(&write.channel).is_some() => return Ok(Err(Refused::ChannelExists)),
         Expect::Absent => return Ok(Ok(())),
         Expect::Following => return Ok(Err(Refused::NotTogether)),
-        Expect::Epoch(epoch) => (Some(epoch), None),
-        Expect::State { epoch, proposals } | Expect::Own { epoch, proposals } => (Some(epoch), Some(proposals)),
+        Expect::Epoch(current) => (Some(current), None),
+        Expect::State { current, proposals } | Expect::Own { current, proposals } => (Some(current), Some(proposals)),
         Expect::Member => (None, None),
     };
     let Some(channel) = draft.channel_mut(&write.channel) else { return Ok(Err(Refused::NoChannel)) };
@@ -64,8 +64,8 @@ fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Che
     if !matches!(write.expect, Expect::Own { .. }) {
         allow!(check_sender(head, write));
     }
-    let Some(epoch) = epoch else { return Ok(Ok(())) };
-    if head.epoch != epoch {
+    let Some(current) = current else { return Ok(Ok(())) };
+    if head.current() != current {
         return Ok(Err(Refused::WrongEpoch { current: head.epoch, head: channel.head.sequence }));
     }
     if proposals.is_some_and(|proposals| proposals != head.proposal_sequence) {
@@ -76,7 +76,7 @@ fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Che
         return Ok(Err(Refused::ProposalsWait { sequence: head.removal_sequence }));
     }
     let (epoch_sequence, last) = (head.epoch_sequence, channel.head.sequence);
-    if draft.get(&key::duplicate(&write.channel, epoch, &write.event.mls_hash))?.is_some() {
+    if draft.get(&key::duplicate(&write.channel, current.epoch, &write.event.mls_hash))?.is_some() {
         return Ok(Err(Refused::Duplicate));
     }
     let Some(Head { sequence, .. }) = write.event.head else { return Ok(Ok(())) };
@@ -93,7 +93,7 @@ fn check_sender(head: &ChannelHead, write: &ChannelWrite) -> Result<(), Refused>
     if head.leaving.contains(sender) {
         return Err(Refused::Leaving);
     }
-    if write.event.kind == EventKind::Commit && head.paused.contains(sender) {
+    if matches!(write.event.kind, EventKind::Commit | EventKind::Start) && head.paused.contains(sender) {
         return Err(Refused::CommitterPaused);
     }
     Ok(())
@@ -126,7 +126,8 @@ fn check_effect<E: Engine>(
 ) -> Checked<Vec<Taken>> {
     match effect {
         // These change the channel that the unit writes to.
-        Effect::GroupSnapshot { .. }
+        Effect::Incarnation { .. }
+        | Effect::GroupSnapshot { .. }
         | Effect::Welcome { .. }
         | Effect::Leaving { .. }
         | Effect::Removing { .. }
@@ -153,11 +154,11 @@ fn check_effect<E: Engine>(
             }
             Ok(Ok(Vec::new()))
         }
-        Effect::ReplaceGroupInfo { channel, epoch, .. } => {
+        Effect::ReplaceGroupInfo { channel, current, .. } => {
             let Some(channel) = draft.channel_mut(channel) else { return Ok(Err(Refused::NoChannel)) };
-            let current = channel.view().epoch;
-            let refused = Refused::WrongEpoch { current, head: channel.head.sequence };
-            Ok(if current == *epoch { Ok(Vec::new()) } else { Err(refused) })
+            let head = channel.view();
+            let refused = Refused::WrongEpoch { current: head.epoch, head: channel.head.sequence };
+            Ok(if head.current() == *current { Ok(Vec::new()) } else { Err(refused) })
         }
         Effect::PublishKeyPackages { owner, one_time, .. } => {
             let living = living_packages(draft, owner, now)?;

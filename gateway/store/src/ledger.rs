@@ -424,6 +424,15 @@ impl<E: Engine> Ledger<E> {
         Ok(item.is_some_and(|item| item.reference == *reference))
     }
 
+    pub(crate) fn has_reported(
+        &self,
+        channel: &ChannelId,
+        commit: Sequence,
+        reporter: &DeviceUri,
+    ) -> Result<bool, StoreError> {
+        self.has(&key::reported(channel, commit, reporter))
+    }
+
     pub(crate) fn cursor_merge(&self, device: &DeviceUri, cursors: &[(ChannelId, Sequence)]) -> Result<(), StoreError> {
         let _only = self.lazy.lock().unwrap_or_else(PoisonError::into_inner);
         if self.engine.room() != Room::Everything {

@@ -54,8 +54,8 @@ pub use memory::{MemoryEngine, open_memory};
 
 pub use reopening::{Opener, Reopening};
 pub use unit::{
-    Accepted, AuditDraft, ChannelWrite, Effect, Expect, Idempotency, KeyPackageItem, NewEvent, Outcome, Refused, Seat,
-    Unit,
+    Accepted, AuditDraft, ChannelWrite, Effect, Expect, GroupEpoch, Idempotency, KeyPackageItem, NewEvent, Outcome,
+    Refused, Seat, Unit,
 };
 pub use zone::{Zone, ZoneOptions};
 pub use zone_store::{

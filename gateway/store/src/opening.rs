@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::ledger::{Ledger, Upkeep};
 use crate::recent::Recent;
 use crate::record::damaged;
-use crate::state::{HeadRow, RosterRow, decode_number, encode_number};
+use crate::state::{HeadRow, Place, RosterRow, decode_number, encode_number};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{AuditRecord, ChannelHead, Member, StoreError};
 use crate::{key, parts, snapshot};
@@ -138,6 +138,7 @@ fn load<E: Engine>(engine: &E, table: &Table) -> Result<Option<u64>, StoreError>
 
 fn load_head<E: Engine>(engine: &E, channel: &ChannelId, row: &HeadRow) -> Result<ChannelHead, StoreError> {
     let mut head = ChannelHead {
+        incarnation: row.incarnation,
         epoch: row.epoch,
         epoch_sequence: row.epoch_sequence,
         label_reference: row.label_reference,
@@ -151,8 +152,10 @@ fn load_head<E: Engine>(engine: &E, channel: &ChannelId, row: &HeadRow) -> Resul
     parts::scan(engine, Space::State, &prefix, &prefix, &mut |row_key, record| {
         let device = device_in(&row_key[prefix.len()..])?;
         let row = RosterRow::decode(record).map_err(damaged("roster"))?;
-        if let Some((leaf, joined)) = row.seat {
-            head.members.insert(device.clone(), Member { leaf, joined });
+        match row.place {
+            Place::None => {}
+            Place::Seated { leaf, joined } => drop(head.members.insert(device.clone(), Member { leaf, joined })),
+            Place::Awaited { joined } => drop(head.awaited.insert(device.clone(), joined)),
         }
         if row.leaving > Sequence(0) {
             leaving.push((row.leaving, device.clone()));

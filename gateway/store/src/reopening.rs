@@ -349,6 +349,10 @@ impl ZoneStore for Reopening {
         self.with(|store| store.is_last_resort(owner, reference))
     }
 
+    fn has_reported(&self, channel: &ChannelId, commit: Sequence, reporter: &DeviceUri) -> Result<bool, StoreError> {
+        self.with(|store| store.has_reported(channel, commit, reporter))
+    }
+
     fn cursor_merge(&self, device: &DeviceUri, cursors: &[(ChannelId, Sequence)]) -> Result<(), StoreError> {
         self.with(|store| store.cursor_merge(device, cursors))
     }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use lianxin_tlog::Head;
-use lianxin_types::{ChannelId, DecodeError, DeviceUri, Digest, Epoch, Reader, Sequence, Timestamp, Writer};
+use lianxin_types::{
+    ChannelId, DecodeError, DeviceUri, Digest, Epoch, Incarnation, Reader, Sequence, Timestamp, Writer,
+};
 
 use crate::change::{read_item, write_item};
 use crate::record::{Fields, OWN_LIFE, enclose};
@@ -12,6 +14,7 @@ use crate::zone_store::{ChannelHead, GroupSnapshot};
 /// The fixed part of a channel's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HeadRow {
+    pub(crate) incarnation: Incarnation,
     pub(crate) epoch: Epoch,
     pub(crate) head: Head,
     pub(crate) epoch_sequence: Sequence,
@@ -34,6 +37,7 @@ impl HeadRow {
         duplicates_from: Epoch,
     ) -> Self {
         Self {
+            incarnation: head.incarnation,
             epoch: head.epoch,
             head: position,
             epoch_sequence: head.epoch_sequence,
@@ -47,13 +51,16 @@ impl HeadRow {
     }
 
     /// epoch, sequence u64, chain hash 32, epoch's sequence, first epoch of known bytes u64, label reference 32, proposal's sequence,
-    /// removal's sequence, last time, bucket u64.
+    /// removal's sequence, last time, bucket u64; the incarnation u32 if it is not the first.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.u64(self.epoch.0).u64(self.head.sequence.0).raw(&self.head.chain_hash.0);
         writer.u64(self.epoch_sequence.0).u64(self.duplicates_from.0).raw(&self.label_reference.0);
         writer.u64(self.proposal_sequence.0).u64(self.removal_sequence.0);
         writer.u64(self.last_time.0).u64(self.bucket);
+        if self.incarnation != Incarnation(0) {
+            writer.u32(self.incarnation.0);
+        }
         enclose(OWN_LIFE, None, &writer.finish())
     }
 
@@ -73,8 +80,13 @@ impl HeadRow {
         let removal_sequence = Sequence(fields.reader.u64("removal sequence")?);
         let last_time = Timestamp(fields.reader.u64("last time")?);
         let bucket = fields.reader.u64("bucket")?;
+        let incarnation = match fields.reader.is_empty() {
+            true => Incarnation(0),
+            false => Incarnation(fields.reader.u32("incarnation")?),
+        };
         fields.reader.finish()?;
         Ok(Self {
+            incarnation,
             epoch,
             head,
             epoch_sequence,
@@ -88,11 +100,22 @@ impl HeadRow {
     }
 }
 
+/// Whether a device is in a channel, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Place {
+    /// It is not.
+    #[default]
+    None,
+    /// With a leaf, and since when.
+    Seated { leaf: u32, joined: Sequence },
+    /// To be seated in a group that has just begun.
+    Awaited { joined: Sequence },
+}
+
 /// What a channel knows of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RosterRow {
-    /// Leaf and the sequence that seated it; `None` for who is no member now.
-    pub(crate) seat: Option<(u32, Sequence)>,
+    pub(crate) place: Place,
     /// Sequence at which it asked to leave, or was asked for; 0 if neither.
     pub(crate) leaving: Sequence,
     /// Its newest commit that was reported, for which it is paused; 0 if it is not.
@@ -102,11 +125,15 @@ pub(crate) struct RosterRow {
 }
 
 impl RosterRow {
-    /// member u8, leaf u32, joined, leaving, paused, allowed u64.
+    /// place u8 (0 none, 1 seated, 2 awaited), leaf u32, joined, leaving, paused, allowed u64.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let (leaf, joined) = self.seat.unwrap_or_default();
+        let (place, leaf, joined) = match self.place {
+            Place::None => (0, 0, Sequence(0)),
+            Place::Seated { leaf, joined } => (1, leaf, joined),
+            Place::Awaited { joined } => (2, 0, joined),
+        };
         let mut writer = Writer::new();
-        writer.u8(u8::from(self.seat.is_some())).u32(leaf).u64(joined.0).u64(self.leaving.0);
+        writer.u8(place).u32(leaf).u64(joined.0).u64(self.leaving.0);
         writer.u64(self.paused.0).u64(self.allowed.0);
         enclose(OWN_LIFE, None, &writer.finish())
     }
@@ -118,13 +145,19 @@ impl RosterRow {
     pub(crate) fn decode(record: Vec<u8>) -> Result<Self, DecodeError> {
         let source = Bytes::from(record);
         let mut fields = Fields::open(&source)?;
-        let is_member = fields.reader.u8("member")? != 0;
-        let seat = (fields.reader.u32("leaf")?, Sequence(fields.reader.u64("joined")?));
+        let place = fields.reader.u8("place")?;
+        let (leaf, joined) = (fields.reader.u32("leaf")?, Sequence(fields.reader.u64("joined")?));
+        let place = match place {
+            0 => Place::None,
+            1 => Place::Seated { leaf, joined },
+            2 => Place::Awaited { joined },
+            _ => return Err(DecodeError::OutOfRange { field: "place" }),
+        };
         let leaving = Sequence(fields.reader.u64("leaving")?);
         let paused = Sequence(fields.reader.u64("paused")?);
         let allowed = Sequence(fields.reader.u64("allowed")?);
         fields.reader.finish()?;
-        Ok(Self { seat: is_member.then_some(seat), leaving, paused, allowed })
+        Ok(Self { place, leaving, paused, allowed })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use lianxin_tlog::{EventFamily, EventKind, Head, PartDraft, RetentionClass};
-use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
+use lianxin_types::{
+    ChannelId, DepartmentId, DeviceUri, Digest, Epoch, IdempotencyId, Incarnation, Sequence, Timestamp,
+};
 
 /// What is to become durable at once, or not at all. It belongs to one zone and at most one channel.
 #[derive(Debug, Clone)]
@@ -53,27 +55,36 @@ pub struct ChannelWrite {
     pub event: NewEvent,
 }
 
+/// An epoch of a channel: the groups that carry it one after the other each count their own, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupEpoch {
+    /// Which of the channel's groups.
+    pub incarnation: Incarnation,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
 /// Compared by the committer with its own head table, at the moment of sequencing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     /// The channel does not exist: this unit starts it.
     Absent,
-    /// The channel's epoch is this one, the sender owns a leaf and is not leaving, these MLS bytes were never accepted in
+    /// The channel's group and epoch are these, the sender owns a leaf and is not leaving, these MLS bytes were never accepted in
     /// this epoch, and `NewEvent::head`, if given, is not older than the epoch's commit nor behind the sender's previous.
-    /// An application message finds no removal waiting, a commit is not of a member that is paused.
-    Epoch(Epoch),
+    /// An application message finds no removal waiting, a commit or a start is not of a member that is paused.
+    Epoch(GroupEpoch),
     /// As [`Expect::Epoch`], and [`ChannelHead::proposal_sequence`](crate::ChannelHead::proposal_sequence) is `proposals`: for
     /// commits and proposals, which were verified against the group with exactly these proposals waiting.
     State {
-        /// The channel's epoch.
-        epoch: Epoch,
+        /// The channel's group and epoch.
+        current: GroupEpoch,
         /// Sequence of the last waiting proposal; 0 if none waits.
         proposals: Sequence,
     },
     /// As [`Expect::State`], for what the gateway itself proposes: its sender is no member.
     Own {
-        /// The channel's epoch.
-        epoch: Epoch,
+        /// The channel's group and epoch.
+        current: GroupEpoch,
         /// Sequence of the last waiting proposal; 0 if none waits.
         proposals: Sequence,
     },
@@ -133,12 +144,21 @@ pub enum Effect {
         /// The GroupInfo of the epoch, served to members.
         group_info: Bytes,
     },
+    /// Another group carries the channel from here on: stands before the [`Effect::Group`] with its first member. Whoever sat in
+    /// the group before and is awaited in this one loses its leaf, but not what it may read: it has been in the channel all the
+    /// time when a later commit seats it.
+    Incarnation {
+        /// Which of the channel's groups.
+        incarnation: Incarnation,
+        /// Who is to be seated again.
+        awaited: Vec<DeviceUri>,
+    },
     /// Another GroupInfo is served for the epoch. Refuses the unit with [`Refused::WrongEpoch`] if that is over.
     ReplaceGroupInfo {
         /// The channel.
         channel: ChannelId,
         /// The epoch that it is of.
-        epoch: Epoch,
+        current: GroupEpoch,
         /// MLSMessage with the GroupInfo.
         group_info: Bytes,
     },
@@ -238,6 +258,7 @@ impl Effect {
             Self::Group { seated, unseated, group_info, .. } => {
                 group_info.len() + (seated.len() + unseated.len()) * DEVICE_BYTES
             }
+            Self::Incarnation { awaited, .. } => awaited.len() * DEVICE_BYTES,
             Self::ReplaceGroupInfo { group_info, .. } => group_info.len(),
             Self::GroupSnapshot { state } => state.len(),
             Self::Welcome { recipients, welcome, tree, .. } => {

@@ -350,6 +350,10 @@ impl<E: Engine> ZoneStore for Zone<E> {
         self.ledger.is_last_resort(owner, reference)
     }
 
+    fn has_reported(&self, channel: &ChannelId, commit: Sequence, reporter: &DeviceUri) -> Result<bool, StoreError> {
+        self.ledger.has_reported(channel, commit, reporter)
+    }
+
     fn cursor_merge(&self, device: &DeviceUri, cursors: &[(ChannelId, Sequence)]) -> Result<(), StoreError> {
         self.ledger.cursor_merge(device, cursors)
     }

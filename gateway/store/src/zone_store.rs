@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lianxin_tlog::{Audience, EventKind, Head, LEAF_BYTES};
-use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp, ZoneId};
+use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, IdempotencyId, Incarnation, Sequence, Timestamp, ZoneId};
 use thiserror::Error;
 use tokio::sync::broadcast;
 
 use crate::commit_figures::{CommitFigures, CommitMeter};
 use crate::engine::Room;
-use crate::unit::{Accepted, Idempotency, Outcome, Unit};
+use crate::unit::{Accepted, GroupEpoch, Idempotency, Outcome, Unit};
 
 /// Outcomes in the order of the units.
 pub type CommitFuture = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
@@ -139,6 +139,12 @@ pub trait ZoneStore: Send + Sync + 'static {
     /// [`StoreError`] if the zone is unavailable.
     fn is_last_resort(&self, owner: &DeviceUri, reference: &Digest) -> Result<bool, StoreError>;
 
+    /// Whether `reporter` has reported the channel's commit at `commit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the zone is unavailable.
+    fn has_reported(&self, channel: &ChannelId, commit: Sequence, reporter: &DeviceUri) -> Result<bool, StoreError>;
+
     /// Raises the device's cursors; lower values change nothing. Lazy: losing one only means a second delivery.
     ///
     /// # Errors
@@ -184,7 +190,9 @@ pub enum Durability {
 /// A channel as the committer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelHead {
-    /// Current epoch.
+    /// Which of its groups carries it.
+    pub incarnation: Incarnation,
+    /// Current epoch of that group.
     pub epoch: Epoch,
     /// Last event.
     pub head: Head,
@@ -194,6 +202,9 @@ pub struct ChannelHead {
     pub label_reference: Digest,
     /// Members of the current epoch.
     pub members: BTreeMap<DeviceUri, Member>,
+    /// Who sat in the group before this one and is to be seated again, and since when it is in the channel. It may read the log
+    /// meanwhile.
+    pub awaited: BTreeMap<DeviceUri, Sequence>,
     /// Members whose Remove waits for a commit.
     pub leaving: Vec<DeviceUri>,
     /// Sequence of the last waiting proposal; 0 if none waits.
@@ -212,7 +223,7 @@ pub struct ChannelHead {
 pub struct Member {
     /// Its leaf index.
     pub leaf: u32,
-    /// Sequence of the event that seated it.
+    /// Sequence of the event that brought it into the channel, where it has been since.
     pub joined: Sequence,
 }
 
@@ -449,14 +460,28 @@ impl Accepted {
 }
 
 impl ChannelHead {
+    /// The group and epoch that it is in.
+    pub const fn current(&self) -> GroupEpoch {
+        GroupEpoch { incarnation: self.incarnation, epoch: self.epoch }
+    }
+
+    /// Since when `device` is in the channel, whether it has a leaf now or is awaited in a group that has just begun; `None`
+    /// for who is not.
+    pub fn in_channel_since(&self, device: &DeviceUri) -> Option<Sequence> {
+        let seated = self.members.get(device).map(|member| member.joined);
+        seated.or_else(|| self.awaited.get(device).copied())
+    }
+
     /// A channel without events and members.
     pub(crate) fn empty(head: Head) -> Self {
         Self {
+            incarnation: Incarnation(0),
             epoch: Epoch(0),
             head,
             epoch_sequence: Sequence(0),
             label_reference: Digest::ZERO,
             members: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             leaving: Vec::new(),
             proposal_sequence: Sequence(0),
             removal_sequence: Sequence(0),

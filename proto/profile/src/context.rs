@@ -231,20 +231,35 @@ impl ChannelContext {
     /// # Errors
     /// [`ContextError::Changed`] with the field at fault.
     pub fn check_successor(&self, next: &Self) -> Result<(), ContextError> {
-        self.check_follows(next, self.slot_key == next.slot_key)
+        self.check_kept(next, self.slot_key == next.slot_key)?;
+        for (one, after) in self.departments.iter().zip(&next.departments) {
+            if after.policy_version < one.policy_version {
+                return Err(ContextError::Changed { field: "policy version" });
+            }
+            if after.policy_version == one.policy_version && after.policy_digest != one.policy_digest {
+                return Err(ContextError::Changed { field: "policy digest" });
+            }
+        }
+        if self.departments == next.departments && self.envelope_digest != next.envelope_digest {
+            return Err(ContextError::Changed { field: "envelope digest" });
+        }
+        Ok(())
     }
 
-    /// Whether `next` may be the context of the channel's next incarnation: as [`ChannelContext::check_successor`], but with
-    /// another slot key, because whoever is left behind knows this one.
+    /// Whether `next` may be the context of the channel's next incarnation: channel, zone, label and departments stay, and the
+    /// slot key is another one, because whoever is left behind knows this one.
+    ///
+    /// Policy versions are not compared: the commit that broke the group may have named others, which whoever goes on cannot
+    /// have seen.
     ///
     /// # Errors
     /// [`ContextError::Changed`] with the field at fault.
     pub fn check_next_incarnation(&self, next: &Self) -> Result<(), ContextError> {
-        self.check_follows(next, self.slot_key != next.slot_key)
+        self.check_kept(next, self.slot_key != next.slot_key)
     }
 
-    /// Every field but the slot key, of which the caller says whether it is as it should be.
-    fn check_follows(&self, next: &Self, is_slot_key_right: bool) -> Result<(), ContextError> {
+    /// What stays in a channel; the caller says whether the slot key is as it should be.
+    fn check_kept(&self, next: &Self, is_slot_key_right: bool) -> Result<(), ContextError> {
         let kept = [
             ("channel", self.channel == next.channel),
             ("zone", self.zone == next.zone),
@@ -257,17 +272,6 @@ impl ChannelContext {
         let ids = |context: &Self| context.departments.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
         if ids(self) != ids(next) {
             return Err(ContextError::Changed { field: "departments" });
-        }
-        for (one, after) in self.departments.iter().zip(&next.departments) {
-            if after.policy_version < one.policy_version {
-                return Err(ContextError::Changed { field: "policy version" });
-            }
-            if after.policy_version == one.policy_version && after.policy_digest != one.policy_digest {
-                return Err(ContextError::Changed { field: "policy digest" });
-            }
-        }
-        if self.departments == next.departments && self.envelope_digest != next.envelope_digest {
-            return Err(ContextError::Changed { field: "envelope digest" });
         }
         Ok(())
     }

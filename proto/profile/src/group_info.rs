@@ -64,15 +64,25 @@ pub fn check_group_info(
     if group_info.group_context() != expected {
         return Err(fault("its group context is not the commit's"));
     }
-    if signer_index(&group_info)? != signer.leaf {
+    check_signer(crypto, &group_info, signer)?;
+    Ok(CheckedGroupInfo { group_info, head })
+}
+
+/// Whether `signer` has signed it.
+pub(crate) fn check_signer(
+    crypto: &impl OpenMlsCrypto,
+    group_info: &VerifiableGroupInfo,
+    signer: GroupInfoSigner<'_>,
+) -> Result<(), ProfileError> {
+    if signer_index(group_info)? != signer.leaf {
         return Err(fault("its signer is not the committer"));
     }
     let key =
         SignaturePublicKey::from(signer.signature_key).into_signature_public_key_enriched(SignatureScheme::ED25519);
-    if group_info.verify_no_out(crypto, &key).is_err() {
-        return Err(fault("its signature does not verify"));
+    match group_info.verify_no_out(crypto, &key) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(fault("its signature does not verify")),
     }
-    Ok(CheckedGroupInfo { group_info, head })
 }
 
 /// Whether `one` says the same of its epoch as `other`: context, `external_pub` and confirmation tag. Signer and head may

@@ -1,4 +1,4 @@
-use lianxin_types::{Classification, Digest, Epoch};
+use lianxin_types::{Classification, Digest, Epoch, Incarnation};
 
 use super::*;
 use crate::event::Change;
@@ -30,7 +30,8 @@ fn every_event() -> Vec<AuditEvent> {
             departments: vec!["shenji".parse().expect("name"), "jiwei".parse().expect("name")],
             classification: Classification::General3,
         },
-        AuditEvent::Committed { epoch: Epoch(4), change, bytes: 1_500 },
+        AuditEvent::Committed { epoch: Epoch(4), change: change.clone(), bytes: 1_500 },
+        AuditEvent::IncarnationStarted { incarnation: Incarnation(1), change },
         AuditEvent::Rejoined { epoch: Epoch(4), bytes: 1_500 },
         AuditEvent::LeaveProposed { epoch: Epoch(4) },
         AuditEvent::RemovalQueued {

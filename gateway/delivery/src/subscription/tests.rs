@@ -52,6 +52,7 @@ fn permit(caller: &DeviceUri, id: ChannelId) -> Permit<Follow> {
         departments: &departments,
         expires: None,
         is_member: true,
+        is_awaited: false,
         is_known: true,
         is_leaving: false,
         is_paused: false,

@@ -18,6 +18,7 @@ fn facts(departments: &[DepartmentId]) -> ChannelFacts<'_> {
         departments,
         expires: Some(Timestamp(1_000)),
         is_member: true,
+        is_awaited: false,
         is_known: true,
         is_leaving: false,
         is_paused: false,

@@ -9,9 +9,11 @@ use std::thread::Thread;
 
 use bytes::Bytes;
 use lianxin_tlog::{Audience, EventFamily, EventKind, PartDraft, RetentionClass};
-use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Epoch, IdempotencyId, Monotonic, Sequence, Timestamp};
+use lianxin_types::{
+    ChannelId, Clock, DeviceUri, Digest, Epoch, IdempotencyId, Incarnation, Monotonic, Sequence, Timestamp,
+};
 
-use crate::unit::{AuditDraft, ChannelWrite, Effect, Expect, Idempotency, NewEvent, Outcome, Seat, Unit};
+use crate::unit::{AuditDraft, ChannelWrite, Effect, Expect, GroupEpoch, Idempotency, NewEvent, Outcome, Seat, Unit};
 use crate::zone_store::ZoneStore;
 
 /// A clock that shows what it was set to.
@@ -153,6 +155,11 @@ pub(super) fn event(to: ChannelId, sender: &DeviceUri, expect: Expect, kind: Eve
     }
 }
 
+/// An epoch of a channel's first group.
+pub(super) const fn first_group(epoch: u64) -> GroupEpoch {
+    GroupEpoch { incarnation: Incarnation(0), epoch: Epoch(epoch) }
+}
+
 /// The unit that starts a channel with one member.
 pub fn start(to: ChannelId, creator: &DeviceUri) -> Unit {
     let mut unit = event(to, creator, Expect::Absent, EventKind::Start, b"start");
@@ -164,7 +171,7 @@ pub fn start(to: ChannelId, creator: &DeviceUri) -> Unit {
 
 /// A message of a member.
 pub fn message(to: ChannelId, sender: &DeviceUri, epoch: u64, mls: &[u8]) -> Unit {
-    event(to, sender, Expect::Epoch(Epoch(epoch)), EventKind::Application, mls)
+    event(to, sender, Expect::Epoch(first_group(epoch)), EventKind::Application, mls)
 }
 
 /// A commit that ends `epoch`.
@@ -176,7 +183,7 @@ pub fn change_group(
     unseated: &[usize],
 ) -> Unit {
     let mls = format!("commit {epoch} {:?}", fresh_id().0);
-    let mut unit = event(to, sender, Expect::Epoch(Epoch(epoch)), EventKind::Commit, mls.as_bytes());
+    let mut unit = event(to, sender, Expect::Epoch(first_group(epoch)), EventKind::Commit, mls.as_bytes());
     unit.effects = vec![Effect::Group {
         epoch: Epoch(epoch + 1),
         seated: seated.iter().map(|(number, leaf)| Seat { device: device(*number), leaf: *leaf }).collect(),
@@ -189,7 +196,7 @@ pub fn change_group(
 /// A request to leave.
 pub(super) fn leave(to: ChannelId, sender: &DeviceUri, epoch: u64) -> Unit {
     let mls = format!("leave {:?}", fresh_id().0);
-    let mut unit = event(to, sender, Expect::Epoch(Epoch(epoch)), EventKind::Proposal, mls.as_bytes());
+    let mut unit = event(to, sender, Expect::Epoch(first_group(epoch)), EventKind::Proposal, mls.as_bytes());
     unit.effects = vec![Effect::Leaving { device: sender.clone() }];
     unit
 }
@@ -197,7 +204,7 @@ pub(super) fn leave(to: ChannelId, sender: &DeviceUri, epoch: u64) -> Unit {
 /// The gateway's own proposal to remove a member, verified with these proposals waiting.
 pub(super) fn removal(to: ChannelId, gone: &DeviceUri, epoch: u64, proposals: u64) -> Unit {
     let gateway: DeviceUri = "lianxin://dep-0/gateway/g/1".parse().expect("well formed");
-    let expect = Expect::Own { epoch: Epoch(epoch), proposals: Sequence(proposals) };
+    let expect = Expect::Own { current: first_group(epoch), proposals: Sequence(proposals) };
     let mls = format!("removal {:?}", fresh_id().0);
     let mut unit = event(to, &gateway, expect, EventKind::Proposal, mls.as_bytes());
     unit.idempotency = None;
@@ -214,7 +221,7 @@ pub(super) fn following(mut unit: Unit) -> Unit {
 /// The same, verified with these proposals waiting.
 pub(super) fn with_proposals(mut unit: Unit, sequence: u64) -> Unit {
     let write = unit.channel.as_mut().expect("an event");
-    let Expect::Epoch(epoch) = write.expect else { panic!("verified against an epoch") };
-    write.expect = Expect::State { epoch, proposals: Sequence(sequence) };
+    let Expect::Epoch(current) = write.expect else { panic!("verified against an epoch") };
+    write.expect = Expect::State { current, proposals: Sequence(sequence) };
     unit
 }

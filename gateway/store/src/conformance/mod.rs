@@ -5,6 +5,7 @@ mod drops;
 mod edges;
 mod fixture;
 mod forgetting;
+mod incarnations;
 mod model;
 mod packages;
 mod random;

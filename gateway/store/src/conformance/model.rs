@@ -97,9 +97,9 @@ impl Model {
 
     fn allowed(&self, unit: &Unit) -> Result<(), Refused> {
         for effect in &unit.effects {
-            let Effect::ReplaceGroupInfo { channel, epoch, .. } = effect else { continue };
+            let Effect::ReplaceGroupInfo { channel, current, .. } = effect else { continue };
             let channel = self.channels.get(channel).ok_or(Refused::NoChannel)?;
-            if channel.epoch != *epoch {
+            if channel.epoch != current.epoch {
                 let head = Sequence(channel.events.len() as u64);
                 return Err(Refused::WrongEpoch { current: channel.epoch, head });
             }
@@ -109,8 +109,8 @@ impl Model {
         let (epoch, proposals) = match (write.expect, channel) {
             (Expect::Absent, None) => return Ok(()),
             (Expect::Absent, Some(_)) => return Err(Refused::ChannelExists),
-            (Expect::Epoch(epoch), _) => (epoch, None),
-            (Expect::State { epoch, proposals }, _) => (epoch, Some(proposals.0)),
+            (Expect::Epoch(current), _) => (current.epoch, None),
+            (Expect::State { current, proposals }, _) => (current.epoch, Some(proposals.0)),
             (other, _) => panic!("the random units do not expect {other:?}"),
         };
         let channel = channel.ok_or(Refused::NoChannel)?;
@@ -244,7 +244,10 @@ impl Model {
                 }
             }
             Effect::ClaimKeyPackages { .. } | Effect::DropBuckets { .. } => {}
-            Effect::Removing { .. } | Effect::Report { .. } | Effect::AllowCommitter { .. } => {
+            Effect::Incarnation { .. }
+            | Effect::Removing { .. }
+            | Effect::Report { .. }
+            | Effect::AllowCommitter { .. } => {
                 panic!("the random units do not have {effect:?}")
             }
             Effect::UseClaims { channel, references } => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lianxin_tlog::{EventKind, Head};
-use lianxin_types::{ChannelId, Clock, Digest, Epoch, Sequence, Timestamp};
+use lianxin_types::{ChannelId, Clock, Digest, Sequence, Timestamp};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -12,7 +12,8 @@ use rand::{Rng, SeedableRng};
 use super::audit::check_audit;
 use super::drops::{check_rebuild, drop_before, put_view};
 use super::fixture::{
-    ManualClock, block_on, change_group, channel, device, effects, event, leave, message, start, with_proposals,
+    ManualClock, block_on, change_group, channel, device, effects, event, first_group, leave, message, start,
+    with_proposals,
 };
 use super::model::{Model, Predicted};
 use super::packages::{claim, item, publish};
@@ -127,14 +128,14 @@ impl Play {
             82..90 => self.claim(who, to),
             90..92 => {
                 let group_info = Bytes::from(vec![0x44; self.random.random_range(0..9_000)]);
-                let epoch = Epoch(epoch);
-                effects(&device(who), vec![Effect::ReplaceGroupInfo { channel: to, epoch, group_info }])
+                let current = first_group(epoch);
+                effects(&device(who), vec![Effect::ReplaceGroupInfo { channel: to, current, group_info }])
             }
             92..94 => {
                 let ids = (0..2).map(|_| self.random.random_range(0..6)).collect();
                 effects(&device(who), vec![Effect::ConfirmInbox { device: device(who), ids }])
             }
-            94..96 => event(to, &device(who), Expect::Epoch(Epoch(epoch)), EventKind::Report, b"report"),
+            94..96 => event(to, &device(who), Expect::Epoch(first_group(epoch)), EventKind::Report, b"report"),
             _ => effects(&device(who), Vec::new()),
         }
     }

@@ -9,8 +9,8 @@ use lianxin_types::{Clock, Digest, Epoch, LIMITS, Sequence, Timestamp};
 
 use super::audit::check_audit;
 use super::fixture::{
-    ManualClock, block_on, call, change_group, channel, commit, device, effects, event, leave, message, start,
-    with_proposals,
+    ManualClock, block_on, call, change_group, channel, commit, device, effects, event, first_group, leave, message,
+    start, with_proposals,
 };
 use super::suite::Home;
 use crate::unit::{Accepted, Effect, Expect, Outcome, Refused, Unit};
@@ -135,7 +135,7 @@ pub(super) fn a_repeat_is_answered(home: &impl Home) {
     // A refusal is not remembered.
     let mut early = message(one, &alice, 1, b"later");
     assert!(commit(&*store, early.clone()).is_err());
-    early.channel.as_mut().expect("an event").expect = Expect::Epoch(Epoch(0));
+    early.channel.as_mut().expect("an event").expect = Expect::Epoch(first_group(0));
     assert!(!accepted(commit(&*store, early)).is_repeat);
     assert_eq!(check_audit(&*store, &[one]), 3);
 }
@@ -432,7 +432,7 @@ pub(super) fn group_info_is_replaced_in_its_epoch(home: &impl Home) {
     let (id, alice) = (channel(1), device(1));
     let replace = |to, epoch, text: &'static str| {
         let group_info = Bytes::from_static(text.as_bytes());
-        effects(&alice, vec![Effect::ReplaceGroupInfo { channel: to, epoch: Epoch(epoch), group_info }])
+        effects(&alice, vec![Effect::ReplaceGroupInfo { channel: to, current: first_group(epoch), group_info }])
     };
     assert_eq!(commit(&*store, replace(id, 0, "too early")), Err(Refused::NoChannel));
     accepted(commit(&*store, start(id, &alice)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lianxin_types::Clock;
 
-use super::{drops, edges, forgetting, packages, random, removals, replaced, reports, stories, storm};
+use super::{drops, edges, forgetting, incarnations, packages, random, removals, replaced, reports, stories, storm};
 use crate::zone::ZoneOptions;
 use crate::zone_store::{StoreError, ZoneStore};
 
@@ -50,6 +50,7 @@ pub fn run<H: Home>(fresh: impl Fn() -> H) {
         ),
         ("what follows an event stands behind it or is not there", removals::followers_stand_behind_their_unit),
         ("all channels are listed in pages", removals::all_channels_in_pages),
+        ("the next group carries the channel on", incarnations::the_next_group_carries_the_channel_on),
         ("a report pauses a committer until it is allowed", reports::a_report_pauses_a_committer),
         ("pages keep their bounds across buckets", stories::pages_keep_their_bounds),
         ("welcomes wait in inboxes", stories::welcomes_wait_in_inboxes),

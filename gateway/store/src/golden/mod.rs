@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use lianxin_tlog::{Audience, EventKind, Head, RetentionClass};
-use lianxin_types::{ChannelId, DecodeError, DeviceUri, Digest, Epoch, IdempotencyId, Sequence, Timestamp};
+use lianxin_types::{
+    ChannelId, DecodeError, DeviceUri, Digest, Epoch, IdempotencyId, Incarnation, Sequence, Timestamp,
+};
 
 use crate::change::{self, Change, Taken};
 use crate::claim::ClaimRow;
@@ -18,11 +20,11 @@ use crate::record::{
 use crate::segment;
 use crate::snapshot::{RowChain, Snapshot};
 use crate::state::{
-    HeadRow, InboxRow, RememberedRow, RosterRow, decode_bytes, decode_department, decode_item, decode_number,
+    HeadRow, InboxRow, Place, RememberedRow, RosterRow, decode_bytes, decode_department, decode_item, decode_number,
     decode_packages, decode_snapshot, encode_bytes, encode_department, encode_item, encode_number, encode_packages,
     encode_snapshot,
 };
-use crate::unit::{Accepted, Effect, Idempotency, KeyPackageItem, Seat};
+use crate::unit::{Accepted, Effect, GroupEpoch, Idempotency, KeyPackageItem, Seat};
 use crate::zone_store::{GroupSnapshot, StoredPart};
 use crate::{key, parts};
 
@@ -111,6 +113,29 @@ fn audit_records() {
     assert_eq!((record.leaf_index, record.leaf, record.parts.as_slice()), (3, [8; 60], &parts[..]));
 }
 
+fn in_group(incarnation: u32, epoch: u64) -> GroupEpoch {
+    GroupEpoch { incarnation: Incarnation(incarnation), epoch: Epoch(epoch) }
+}
+
+#[test]
+fn changes_between_groups() {
+    let effects = [
+        Effect::Incarnation { incarnation: Incarnation(2), awaited: vec![a(), b()] },
+        Effect::ReplaceGroupInfo {
+            channel: CHANNEL,
+            current: in_group(2, 4),
+            group_info: Bytes::from_static(b"again"),
+        },
+    ];
+    let changes = effects.map(|effect| Change { effect, taken: Vec::new() });
+    assert_eq!(hex::encode(change::encode(&changes)), hex::encode(golden("changes_between_groups")));
+    let read = change::decode(golden("changes_between_groups")).expect("readable");
+    assert_eq!(change::encode(&read), golden("changes_between_groups"));
+    for cut in 0..golden("changes_between_groups").len() {
+        assert!(change::decode(golden("changes_between_groups")[..cut].to_vec()).is_err(), "cut at {cut}");
+    }
+}
+
 #[test]
 fn changes() {
     let taken = Taken { owner: b(), ordinal: 2, item: item(0x13, 22, "taken") };
@@ -141,7 +166,11 @@ fn changes() {
         Effect::Removing { device: b() },
         Effect::Report { reporter: a(), committer: b(), commit: Sequence(4) },
         Effect::AllowCommitter { channel: CHANNEL, device: b() },
-        Effect::ReplaceGroupInfo { channel: CHANNEL, epoch: Epoch(4), group_info: Bytes::from_static(b"again") },
+        Effect::ReplaceGroupInfo {
+            channel: CHANNEL,
+            current: in_group(0, 4),
+            group_info: Bytes::from_static(b"again"),
+        },
     ];
     let is_claim = |effect: &Effect| matches!(effect, Effect::ClaimKeyPackages { .. });
     let changes = effects
@@ -169,6 +198,7 @@ fn holds<T: PartialEq + std::fmt::Debug>(
 #[test]
 fn rows_of_the_state() {
     let row = HeadRow {
+        incarnation: Incarnation(0),
         epoch: Epoch(1),
         head: head(2, 0x15),
         epoch_sequence: Sequence(3),
@@ -180,9 +210,14 @@ fn rows_of_the_state() {
         bucket: 7,
     };
     holds("head_row", row, row.encode(), HeadRow::decode);
-    let member =
-        RosterRow { seat: Some((3, Sequence(4))), leaving: Sequence(5), paused: Sequence(6), allowed: Sequence(7) };
+    let later = HeadRow { incarnation: Incarnation(9), ..row };
+    holds("head_row_later", later, later.encode(), HeadRow::decode);
+    let seated = Place::Seated { leaf: 3, joined: Sequence(4) };
+    let member = RosterRow { place: seated, leaving: Sequence(5), paused: Sequence(6), allowed: Sequence(7) };
+
     holds("roster_row", member, member.encode(), RosterRow::decode);
+    let awaited = RosterRow { place: Place::Awaited { joined: Sequence(4) }, ..member };
+    holds("roster_row_awaited", awaited, awaited.encode(), RosterRow::decode);
     let former = RosterRow::default();
     holds("roster_row_former", former, former.encode(), RosterRow::decode);
     let accepted = Accepted {

@@ -63,6 +63,11 @@ pub(super) const PARSERS: &[Parser] = &[
         vec![channels::AllowCommitter { id: ID, channel: CHANNEL, committer }.into()]
     }),
     read!("channels_allow_committer_response", channels_v1::AllowCommitterResponse => Receipt, vec![receipt().into()]),
+    read!("channels_start_incarnation_request", channels_v1::StartIncarnationRequest => channels::StartIncarnation, {
+        let (group_info, ratchet_tree) = (stock().start_info.clone().into(), stock().trees[0].clone().into());
+        vec![channels::StartIncarnation { id: ID, channel: CHANNEL, group_info, ratchet_tree }.into()]
+    }),
+    read!("channels_start_incarnation_response", channels_v1::StartIncarnationResponse => Receipt, vec![receipt().into()]),
     read!("channels_get_welcome_tree_request", channels_v1::GetWelcomeTreeRequest => channels::GetWelcomeTree, {
         vec![channels::GetWelcomeTree { channel: CHANNEL, sequence: Sequence(2) }.into()]
     }),

@@ -1,0 +1,292 @@
+//! The next incarnation of a channel whose group a commit has broken for good: started by a member, followed by the others,
+//! each of whom is seated anew (PROTOCOL 2, 5).
+
+use lianxin_keystore::{Shelf, Transaction};
+use lianxin_profile::{Broken, ChannelContext, ProfileError, read_next_start, stored_context};
+use lianxin_tlog::{EventKind, Head};
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, GroupId, Incarnation, Sequence};
+use openmls::prelude::MlsGroup;
+use openmls_traits::OpenMlsProvider;
+
+use crate::channel::{delete_group, mls_group_id};
+use crate::error::is_about_keys;
+use crate::join::Joined;
+use crate::leaf::Origin;
+use crate::process::TrustAge;
+use crate::provider::Provider;
+use crate::record::{ChannelRecord, Records, Standing};
+use crate::{Invitation, LogEvent, Mls, MlsError, Processed, StartBundle, Violation};
+
+mod rows;
+
+pub(crate) use rows::{Breach, Followed, NextSeat, NextStart};
+
+impl Mls {
+    /// Makes the group that carries a broken channel on, with this device alone, for the gateway's `StartIncarnation`: same
+    /// channel, zone, label and departments, the next incarnation in the id, another slot key. It takes the place of the broken
+    /// one when its own bytes come back in the log; until then, or until [`Mls::discard_commit`], that stays.
+    ///
+    /// Only when there is no way back into the group ([`Mls::rejoin`]), for whoever is left behind is out of the channel.
+    ///
+    /// # Errors
+    /// [`MlsError::NotBroken`], also if the log names this device for the commit that broke the group;
+    /// [`MlsError::CommitPending`] if a way out waits already; [`MlsError::Profile`] for an own certificate that is not valid;
+    /// [`MlsError::NotMember`], [`MlsError::Library`], [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn next_incarnation(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        channel: ChannelId,
+    ) -> Result<StartBundle, MlsError> {
+        let records = Records::new(tx, channel);
+        let record = records.load()?.ok_or(MlsError::NotMember)?;
+        let breach = records.breach()?.filter(|breach| breach.committer != self.device);
+        if record.standing != Standing::Broken || breach.is_none() {
+            return Err(MlsError::NotBroken);
+        }
+        if records.rejoin()?.is_some() || records.next_start()?.is_some() {
+            return Err(MlsError::CommitPending);
+        }
+        let number = record.group.incarnation.0.checked_add(1).ok_or(MlsError::NotBroken)?;
+        let id = GroupId { channel, incarnation: Incarnation(number) };
+        let head = record.head;
+        let old = self.context_of(tx, record)?;
+        let departments = old.departments().to_vec();
+        let (zone, label) = (old.zone().clone(), old.label().clone());
+        let slot_key = self.random.array();
+        let context = ChannelContext::new(channel, zone, label, departments, old.envelope_digest(), slot_key)?;
+        let (group, roster) = self.new_group(&Provider::new(&self.crypto, tx), federation, id, &context)?;
+        let bundle = self.start_bundle(&group, &head)?;
+        records.save_next_start(&NextStart { hash: Digest::sha256(&bundle.group_info), group: id, roster })?;
+        Ok(bundle)
+    }
+
+    /// The devices that sat in the group before and that this device, which has started the one after it, has still to seat,
+    /// ascending by leaf; none in a channel that it has not started.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn unseated(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<Vec<DeviceUri>, MlsError> {
+        let records = Records::new(tx, channel);
+        if !records.load()?.is_some_and(|record| record.standing == Standing::Active) {
+            return Ok(Vec::new());
+        }
+        let roster = records.roster()?;
+        Ok(records.unseated()?.into_iter().filter(|device| roster.of(device).is_none()).collect())
+    }
+
+    /// Gives up seating `devices`: they cannot be invited, and it is for the application to do that when they can.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn give_up_seating(
+        &self,
+        tx: &Transaction<'_>,
+        channel: ChannelId,
+        devices: &[DeviceUri],
+    ) -> Result<(), MlsError> {
+        let records = Records::new(tx, channel);
+        let left: Vec<DeviceUri> = records.unseated()?.into_iter().filter(|device| !devices.contains(device)).collect();
+        records.save_unseated(&left)
+    }
+
+    /// Takes an invitation into the group that carries the channel on: verified as in [`Mls::join`], that it is that group or a
+    /// later one, and that its inviter sat in the group before, with the same key. This device is seated when the log has been
+    /// read up to the commit that the invitation names, by [`Processed::Seated`]; so its chain of heads has no hole.
+    ///
+    /// # Errors
+    /// [`MlsError::NotBroken`] if no group follows here; [`MlsError::AlreadyMember`] for an invitation that is not newer than
+    /// the log that was read; else as [`Mls::join`].
+    pub fn take_seat(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        invitation: &Invitation,
+    ) -> Result<(), MlsError> {
+        let records = Records::new(tx, invitation.channel);
+        let record = records.load()?.filter(|record| record.standing == Standing::Awaited);
+        let (Some(record), Some(followed)) = (record, records.followed()?) else { return Err(MlsError::NotBroken) };
+        if invitation.head.sequence <= record.head.sequence {
+            return Err(MlsError::AlreadyMember);
+        }
+        let before = records.roster()?;
+        if let Some(seat) = records.next_seat()? {
+            delete_group(&Provider::new(&self.crypto, tx), seat.group)?;
+        }
+        let Joined { group, context, roster, origin } = self.open_invitation(tx, federation, invitation)?;
+        match group.incarnation {
+            _ if group.channel != invitation.channel => return Err(fault("it is of another channel")),
+            same if same == followed.group.incarnation => followed.context.check_successor(&context)?,
+            later if later > followed.group.incarnation => followed.context.check_next_incarnation(&context)?,
+            _ => return Err(fault("it is of a group that has been left behind")),
+        }
+        let key =
+            |roster: &lianxin_profile::Roster| roster.of(&invitation.inviter).map(|seat| seat.signature_key.clone());
+        if key(&before).is_none() || key(&before) != key(&roster) {
+            return Err(fault("the inviter was not in the group before"));
+        }
+        records.save_next_seat(&NextSeat { head: invitation.head, group, roster, origin })
+    }
+
+    /// Whether this device waits to be seated in the group that carries the channel on.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn is_awaited(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, MlsError> {
+        Ok(Records::new(tx, channel).load()?.is_some_and(|record| record.standing == Standing::Awaited))
+    }
+
+    /// A start that is not the channel's first: the own one that waits, another member's, or one that may not be.
+    pub(crate) fn settle_start(
+        &self,
+        tx: &Transaction<'_>,
+        federation: &Federation,
+        records: &Records<'_>,
+        record: &ChannelRecord,
+        (event, head): (&LogEvent, Head),
+        trust: TrustAge,
+    ) -> Result<Option<Processed>, MlsError> {
+        let has_group = matches!(record.standing, Standing::Active | Standing::Broken | Standing::Awaited);
+        if event.kind != EventKind::Start || event.sequence == Sequence(1) || !has_group {
+            return Ok(None);
+        }
+        let own = records.next_start()?.filter(|own| own.hash == Digest::sha256(&event.mls));
+        if let Some(start) = own.filter(|_| event.sender == self.device) {
+            return self.begin_next(tx, records, record, (event, head), start).map(Some);
+        }
+        let breach = records.breach()?;
+        let (context, commit) = match records.followed()? {
+            Some(followed) => (followed.context, followed.start),
+            None => (
+                self.context_of(tx, record.clone())?,
+                breach.as_ref().map_or(record.epoch_start, |breach| breach.commit),
+            ),
+        };
+        let before = records.followed()?.map_or(record.group, |followed| followed.group);
+        let roster = records.roster()?;
+        let culprit = breach.map(|breach| breach.committer);
+        let broken = Broken { group: &before, context: &context, roster: &roster, culprit: culprit.as_ref(), commit };
+        let found = read_next_start(federation, &self.crypto, &event.mls, &event.sender, broken);
+        let violation = match found {
+            Ok(found) if records.chain_hash(found.head.sequence)? == Some(found.head.chain_hash) => {
+                self.drop_rejoin(tx, records, record)?;
+                self.drop_next_start(tx, records)?;
+                if records.next_seat()?.is_some_and(|seat| seat.group.incarnation < found.group.incarnation) {
+                    self.drop_next_group(tx, records)?;
+                }
+                let incarnation = found.group.incarnation;
+                let (group, context, start) = (found.group, found.context, event.sequence);
+                records.save_followed(&Followed { group, context, start })?;
+                records.save_head(&head)?;
+                records.save(&ChannelRecord { head, standing: Standing::Awaited, ..record.clone() })?;
+                let (by, own_start) = (event.sender.clone(), false);
+                return Ok(Some(Processed::Incarnation { incarnation, by, culprit, own_start }));
+            }
+            Ok(found) => Violation::HeadMismatch { sequence: found.head.sequence },
+            Err(error) if trust == TrustAge::MayBeBehind && is_about_keys(&error) => {
+                return Err(MlsError::TrustBehind { device: event.sender.clone() });
+            }
+            Err(error) => Violation::InvalidStart(error),
+        };
+        tracing::warn!(channel = ?event.channel, sequence = event.sequence.0, %violation, "start hidden");
+        records.save_head(&head)?;
+        records.save(&ChannelRecord { head, ..record.clone() })?;
+        Ok(Some(Processed::Hidden(violation)))
+    }
+
+    /// The own start is in the log: its group takes the place of the broken one.
+    fn begin_next(
+        &self,
+        tx: &Transaction<'_>,
+        records: &Records<'_>,
+        record: &ChannelRecord,
+        (event, head): (&LogEvent, Head),
+        start: NextStart,
+    ) -> Result<Processed, MlsError> {
+        let breach = records.breach()?.ok_or(MlsError::NotBroken)?;
+        let open = self.open(tx, *records, record.clone())?;
+        let leaving: Vec<DeviceUri> = open.leaving().cloned().collect();
+        let stays =
+            |device: &&DeviceUri| **device != self.device && **device != breach.committer && !leaving.contains(device);
+        let unseated: Vec<DeviceUri> = open.roster.seats().map(|seat| &seat.uri).filter(stays).cloned().collect();
+        delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
+        records.forget_incarnation()?;
+        records.forget_sent()?;
+        records.save_unseated(&unseated)?;
+        records.save_roster(&start.roster)?;
+        records.save_leaf(Origin::OwnPath, event.gateway_time)?;
+        records.save_head(&head)?;
+        let (standing, epoch_start, shelf) = (Standing::Active, event.sequence, Shelf::First);
+        records.save(&ChannelRecord { group: start.group, shelf, standing, head, epoch_start, ..record.clone() })?;
+        Ok(Processed::Incarnation {
+            incarnation: start.group.incarnation,
+            by: self.device.clone(),
+            culprit: Some(breach.committer),
+            own_start: true,
+        })
+    }
+
+    /// An event of a channel in which the device is not seated yet: counted up to the commit that seats it, and not read.
+    pub(crate) fn await_seat(
+        &self,
+        tx: &Transaction<'_>,
+        records: &Records<'_>,
+        record: ChannelRecord,
+        event: &LogEvent,
+        head: Head,
+    ) -> Result<Processed, MlsError> {
+        let seat = records.next_seat()?.filter(|seat| seat.head.sequence >= event.sequence);
+        let seat = seat.ok_or(MlsError::NotSeated)?;
+        records.save_head(&head)?;
+        if event.sequence < seat.head.sequence {
+            records.save(&ChannelRecord { head, ..record })?;
+            return Ok(Processed::Hidden(Violation::ChannelBroken));
+        }
+        let provider = Provider::new(&self.crypto, tx);
+        let is_followed = records.followed()?.is_some_and(|followed| followed.group == seat.group);
+        if seat.head != head || !is_followed {
+            delete_group(&provider, seat.group)?;
+            records.forget_next_seat()?;
+            records.save(&ChannelRecord { head, ..record })?;
+            return Ok(Processed::Hidden(Violation::HeadMismatch { sequence: event.sequence }));
+        }
+        let group = MlsGroup::load(provider.storage(), &mls_group_id(seat.group))?.ok_or(MlsError::NotMember)?;
+        delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
+        records.forget_incarnation()?;
+        records.forget_sent()?;
+        records.save_roster(&seat.roster)?;
+        records.save_leaf(seat.origin, event.gateway_time)?;
+        let (standing, epoch_start, shelf) = (Standing::Active, event.sequence, Shelf::First);
+        records.save(&ChannelRecord { group: seat.group, shelf, standing, head, epoch_start, ..record })?;
+        Ok(Processed::Seated { epoch: Epoch(group.epoch().as_u64()) })
+    }
+
+    /// Forgets an own next incarnation that waits. Gives whether there was one.
+    pub(crate) fn drop_next_start(&self, tx: &Transaction<'_>, records: &Records<'_>) -> Result<bool, MlsError> {
+        let Some(start) = records.next_start()? else { return Ok(false) };
+        delete_group(&Provider::new(&self.crypto, tx), start.group)?;
+        records.forget_next_start()?;
+        Ok(true)
+    }
+
+    /// Forgets every group that was to take the place of the channel's.
+    pub(crate) fn drop_next_group(&self, tx: &Transaction<'_>, records: &Records<'_>) -> Result<(), MlsError> {
+        self.drop_next_start(tx, records)?;
+        if let Some(seat) = records.next_seat()? {
+            delete_group(&Provider::new(&self.crypto, tx), seat.group)?;
+            records.forget_next_seat()?;
+        }
+        Ok(())
+    }
+
+    fn context_of(&self, tx: &Transaction<'_>, record: ChannelRecord) -> Result<ChannelContext, MlsError> {
+        let channel = record.group.channel;
+        let open = self.open(tx, Records::new(tx, channel), record)?;
+        Ok(stored_context(open.group.public_group().group_context()).map_err(ProfileError::from)?)
+    }
+}
+
+const fn fault(fault: &'static str) -> MlsError {
+    MlsError::Invitation { fault }
+}

@@ -1,0 +1,248 @@
+//! A channel that goes on in another group, because a commit has broken the one before and there is no way back into it: started
+//! by the first member whose turn it is, who then seats the others; each of them waits for its seat. By itself, all of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianxin_connection::{CallError, Claim, Connection, GetWelcomeTree, Receive, WelcomeTree};
+use lianxin_keystore::Transaction;
+use lianxin_mls::{Mls, MlsError};
+use lianxin_types::{ChannelId, DeviceUri, LIMITS, Monotonic, Sequence};
+
+use crate::calls::CallDone;
+use crate::changes::{self, Staged};
+use crate::drive::Drive;
+use crate::error::chain;
+use crate::event::keep;
+use crate::rows::{INVITATION, InvitationRow};
+use crate::shared::{News, Shared};
+use crate::sync::invitation_key;
+use crate::{ClientError, Event, planning};
+
+/// Between attempts, at most.
+const DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// When the next step comes, and how many were in vain. What the step is, the stored state says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Healing {
+    /// `None` while a step is being made.
+    pub(crate) moment: Option<Monotonic>,
+    attempts: u32,
+}
+
+/// Key packages with which others are to be seated.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    packages: Vec<Vec<u8>>,
+    /// Whose key packages do not verify: they are not taken along.
+    unfit: Vec<DeviceUri>,
+}
+
+/// What the stored state asks for.
+enum Step {
+    /// Nothing, any more or yet.
+    None,
+    /// A start was stored.
+    Started,
+    /// The seat that this invitation gives is to be taken.
+    Take(Sequence),
+    /// These are to be seated.
+    Seat(Vec<DeviceUri>),
+}
+
+impl Drive {
+    /// Plans a step for the member with so many before it, unless one is planned or on its way.
+    pub(crate) fn plan_healing(&mut self, channel: ChannelId, rank: u32) {
+        let moment = self.shared.clock.monotonic().plus(planning::wait_of(rank));
+        self.healings.entry(channel).or_insert(Healing { moment: Some(moment), attempts: 0 });
+    }
+
+    /// There is no way back into the channel's group: this device starts the next one when those before it in the tree have not.
+    pub(crate) async fn plan_next_incarnation(&mut self, channel: ChannelId) -> Result<(), ClientError> {
+        let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, channel)?)).await?;
+        if let Some(view) = view {
+            self.plan_healing(channel, u32::try_from(view.own_position).unwrap_or(u32::MAX));
+        }
+        Ok(())
+    }
+
+    /// A step was in vain; the next ones come later and later.
+    pub(crate) fn healing_failed(&mut self, channel: ChannelId) {
+        let now = self.shared.clock.monotonic();
+        let healing = self.healings.entry(channel).or_default();
+        healing.attempts += 1;
+        let delay = (planning::TURN * 2_u32.pow(healing.attempts.min(10))).min(DELAY_MAX);
+        healing.moment = Some(now.plus(delay));
+    }
+
+    /// Takes the step that the stored state asks for.
+    pub(crate) async fn heal(&mut self, channel: ChannelId) -> Result<(), ClientError> {
+        let Some(healing) = self.healings.get_mut(&channel) else { return Ok(()) };
+        healing.moment = None;
+        let (federation, id) = (self.shared.federation(), self.shared.id());
+        let step = self.shared.transaction(move |tx, mls| {
+            let Some(view) = mls.channel(tx, channel)? else { return Ok(Step::None) };
+            if view.is_awaited {
+                let invitation = newest_invitation(tx, channel)?.filter(|found| *found > view.head.sequence);
+                return Ok(invitation.map_or(Step::None, Step::Take));
+            }
+            if view.is_broken {
+                let staged = changes::put_start(tx, channel, id, mls.next_incarnation(tx, &federation, channel))?;
+                return Ok(if matches!(staged, Staged::Ready) { Step::Started } else { Step::None });
+            }
+            let mut devices = mls.unseated(tx, channel)?;
+            devices.truncate(LIMITS.invites_per_commit_max);
+            Ok(if devices.is_empty() { Step::None } else { Step::Seat(devices) })
+        });
+        let step = match step.await {
+            Ok(step) => step,
+            Err(ClientError::State(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(?channel, error = %chain(&error), "a broken channel cannot go on in another group");
+                self.healing_failed(channel);
+                return Ok(());
+            }
+        };
+        match step {
+            Step::None => {
+                self.healings.remove(&channel);
+            }
+            Step::Started => {
+                self.healings.remove(&channel);
+                self.start_changes(Some(channel)).await?;
+            }
+            Step::Take(sequence) => self.calls.push(Box::pin(tree(self.connection.clone(), channel, sequence))),
+            Step::Seat(devices) => {
+                let (shared, connection) = (Arc::clone(&self.shared), self.connection.clone());
+                self.calls.push(Box::pin(async move {
+                    CallDone::Seats { channel, found: claim(&shared, &connection, channel, devices).await }
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the seat, if the invitation is into the group that carries the channel on; else it is the application's.
+    pub(crate) async fn take_seat(
+        &mut self,
+        channel: ChannelId,
+        sequence: Sequence,
+        tree: Result<WelcomeTree, CallError>,
+    ) -> Result<(), ClientError> {
+        let tree = match tree {
+            Ok(tree) => tree.ratchet_tree.to_vec(),
+            Err(error) => {
+                tracing::debug!(?channel, %error, "no tree for the seat in the next group");
+                self.healing_failed(channel);
+                return Ok(());
+            }
+        };
+        let federation = self.shared.federation();
+        let taken = self.shared.transaction(move |tx, mls| {
+            let key = invitation_key(channel, sequence);
+            let Some(row) = tx.get(INVITATION, &key)? else { return Ok(None) };
+            let InvitationRow { inbox_id, head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
+            let invitation = lianxin_mls::Invitation { channel, head, welcome, tree, inviter };
+            mls.take_seat(tx, &federation, &invitation)?;
+            tx.delete(INVITATION, &key)?;
+            Ok(Some(inbox_id))
+        });
+        match taken.await {
+            Ok(taken) => {
+                self.healings.remove(&channel);
+                if let Some(inbox_id) = taken {
+                    self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] });
+                    self.follow(channel).await?;
+                }
+                Ok(())
+            }
+            Err(ClientError::State(error)) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(?channel, error = %chain(&error), "an invitation is not the seat that is waited for");
+                self.healings.remove(&channel);
+                self.shared.transaction(move |tx, _| tell_invited(tx, channel, sequence)).await?;
+                self.shared.bells.ring(&News::Invitations);
+                self.shared.bells.ring(&News::Events);
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits the seats of those whose key packages came.
+    pub(crate) async fn seat(&mut self, channel: ChannelId, found: Seats) -> Result<(), ClientError> {
+        let (federation, id) = (self.shared.federation(), self.shared.id());
+        let staged = self.shared.transaction(move |tx, mls: &Mls| {
+            mls.give_up_seating(tx, channel, &found.unfit)?;
+            if found.packages.is_empty() {
+                return Ok(Staged::Busy);
+            }
+            changes::put_commit(tx, channel, id, mls.invite(tx, &federation, channel, &found.packages))
+        });
+        let is_ready = match staged.await {
+            Ok(staged) => matches!(staged, Staged::Ready),
+            Err(ClientError::State(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(?channel, error = %chain(&error), "members cannot be seated in the next group");
+                false
+            }
+        };
+        // Whoever is left when this commit has come back, or failed, is looked after then.
+        self.healing_failed(channel);
+        if is_ready { self.start_changes(Some(channel)).await } else { Ok(()) }
+    }
+}
+
+/// The place of the newest invitation into the channel.
+fn newest_invitation(tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<Sequence>, ClientError> {
+    let place = |key: &[u8]| key.get(16..24).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    let all = tx.list(INVITATION)?.into_iter().filter(|(key, _)| key.starts_with(&channel.0));
+    Ok(all.filter_map(|(key, _)| place(&key)).max().map(Sequence))
+}
+
+fn tell_invited(tx: &Transaction<'_>, channel: ChannelId, sequence: Sequence) -> Result<(), ClientError> {
+    let Some(row) = tx.get(INVITATION, &invitation_key(channel, sequence))? else { return Ok(()) };
+    keep(tx, &Event::Invited { channel, inviter: InvitationRow::from_bytes(&row)?.inviter })
+}
+
+async fn tree(connection: Connection, channel: ChannelId, sequence: Sequence) -> CallDone {
+    CallDone::SeatTree {
+        channel,
+        sequence,
+        result: connection.welcome_tree(GetWelcomeTree { channel, sequence }).await,
+    }
+}
+
+/// A key package of each, at once; one by one if that fails, so that nobody keeps the others waiting.
+async fn claim(shared: &Shared, connection: &Connection, channel: ChannelId, devices: Vec<DeviceUri>) -> Seats {
+    let mut seats = Seats { packages: Vec::new(), unfit: Vec::new() };
+    if let Ok(packages) = claim_together(shared, connection, channel, &devices).await {
+        seats.packages = packages;
+        return seats;
+    }
+    for device in devices {
+        match claim_together(shared, connection, channel, std::slice::from_ref(&device)).await {
+            Ok(packages) => seats.packages.extend(packages),
+            Err(ClientError::Mls(MlsError::Profile(error))) => {
+                tracing::warn!(?channel, device = device.as_str(), %error, "cannot be taken along into the next group");
+                seats.unfit.push(device);
+            }
+            Err(error) => {
+                tracing::debug!(?channel, device = device.as_str(), error = %chain(&error), "no key package yet");
+            }
+        }
+    }
+    seats
+}
+
+async fn claim_together(
+    shared: &Shared,
+    connection: &Connection,
+    channel: ChannelId,
+    devices: &[DeviceUri],
+) -> Result<Vec<Vec<u8>>, ClientError> {
+    let claim = Claim { id: shared.id(), channel, owners: devices.to_vec() };
+    let packages: Vec<Vec<u8>> =
+        connection.claim(claim).await?.key_packages.iter().map(|package| package.to_vec()).collect();
+    shared.mls.check_claimed(&*shared.fresh_federation()?, devices, &packages)?;
+    Ok(packages)
+}
