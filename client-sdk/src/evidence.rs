@@ -267,6 +267,6 @@ mod tests {
         for (kind, number) in ViolationKind::ALL.into_iter().zip(1..) {
             assert_eq!((kind as u8, ViolationKind::of(number)), (number, Some(kind)));
         }
-        assert_eq!((ViolationKind::of(0), ViolationKind::of(13)), (None, None));
+        assert_eq!((ViolationKind::of(0), ViolationKind::of(14)), (None, None));
     }
 }

@@ -196,12 +196,15 @@ fn a_refused_commit_makes_room_for_the_next() {
 }
 
 #[test]
-fn a_commit_that_breaks_the_group_is_told_and_fails_what_waits() {
+fn a_commit_that_breaks_the_group_is_told_and_messages_wait_for_the_way_back() {
     let (mut device, _) = Device::in_a_channel();
     device.send(id(1), "第一");
     let applied = device.deliver(EventKind::Commit, id(5), b"garbage".to_vec());
-    assert_eq!(applied.settled, [(id(1), Err(Failure::NotMember))]);
-    assert!(device.outbox().is_empty());
+    assert!(applied.settled.is_empty() && applied.place.is_broken);
+    // What is sent now waits, too.
+    device.send(id(2), "第二");
+    let waiting: Vec<_> = device.outbox().iter().map(|row| (row.id, row.mls.len())).collect();
+    assert_eq!(waiting, [(id(1), 0), (id(2), 0)]);
     device.deliver(EventKind::Commit, id(6), b"more".to_vec());
     assert!(matches!(&device.events()[..], [Event::Violation { sequence: Sequence(2), .. }]), "{:?}", device.events());
 }

@@ -94,7 +94,7 @@ fn a_wrong_name_on_a_commit_breaks_the_channel() {
 fn a_message_put_under_another_kind_is_hidden() {
     let ([jiwei, shenji, _], mut gateway) = three();
     let kinds = [
-        (EventKind::Start, Violation::UnexpectedKind),
+        (EventKind::Start, Violation::InvalidStart(ProfileError::InvalidMls { what: "group info" })),
         (EventKind::Report, Violation::Malformed),
         (EventKind::Notice, Violation::UnexpectedKind),
         (EventKind::Proposal, Violation::Malformed),

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use lianxin_mls::{CommitBundle, Invitation, LogEvent, MlsError, NewChannel, Processed, StartBundle};
 use lianxin_profile::{
-    AsOf, Before, CommitSummary, GroupInfoSigner, ProfileError, Roster, check_commit, check_group_info, check_leave,
-    check_sender, check_start, check_welcome, parse_group_info, parse_handshake, parse_tree, refused_by_library,
+    AsOf, Before, Broken, CommitSummary, GroupInfoSigner, ProfileError, Roster, check_commit, check_group_info,
+    check_leave, check_next_start, check_sender, check_start, check_welcome, parse_group_info, parse_handshake,
+    parse_tree, refused_by_library, stored_context,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_trust::Federation;
 use lianxin_types::{
-    ChannelId, Classification, Clock as _, DeviceUri, Digest, Label, Random as _, SystemClock, SystemRandom,
+    ChannelId, Classification, Clock as _, DeviceUri, Digest, GroupId, Label, Random as _, Sequence, SystemClock,
+    SystemRandom,
 };
 use openmls::prelude::tls_codec::Serialize as _;
 use openmls::prelude::{ProcessedMessageContent, ProposalStore, PublicGroup};
@@ -69,6 +71,29 @@ impl Gateway {
         let (roster, group_info) = (start.roster, bundle.group_info.clone());
         let federation = Arc::clone(&office().federation);
         Ok(Self { crypto, storage, group, roster, group_info, federation, channel, log: Vec::new(), heads })
+    }
+
+    /// Accepts the group that carries the channel on where the commit at `commit` broke it, as the real gateway does.
+    pub(crate) fn restart(
+        &mut self,
+        sender: &Device,
+        bundle: &StartBundle,
+        (culprit, commit): (&Device, Sequence),
+    ) -> Result<LogEvent, ProfileError> {
+        let (crypto, storage) = (RustCrypto::default(), MemoryStorage::default());
+        let (tree, group_info) = (parse_tree(&bundle.ratchet_tree)?, parse_group_info(&bundle.group_info)?);
+        let (group, group_info) =
+            PublicGroup::from_external(&crypto, &storage, tree, group_info, ProposalStore::default())
+                .map_err(|_| ProfileError::InvalidMls { what: "start" })?;
+        let before = GroupId::try_from(self.group.group_id().as_slice()).expect("ours");
+        let context = stored_context(self.group.group_context())?;
+        let broken =
+            Broken { group: &before, context: &context, roster: &self.roster, culprit: Some(&culprit.uri), commit };
+        let start = check_next_start(&self.federation, &group, &group_info, broken, SystemClock.now())?;
+        assert!(start.roster.of(&sender.uri).is_some() && self.heads.contains(&start.head));
+        (self.group, self.storage, self.roster) = (group, storage, start.roster);
+        self.group_info = bundle.group_info.clone();
+        Ok(self.append(EventKind::Start, &sender.uri, bundle.group_info.clone()))
     }
 
     /// Puts anything into the log, as a gateway could that checks nothing.

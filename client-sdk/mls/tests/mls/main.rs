@@ -8,6 +8,7 @@ mod dishonest;
 mod federation;
 mod garbage;
 mod gateway;
+mod incarnations;
 mod key_packages;
 mod late;
 mod membership;

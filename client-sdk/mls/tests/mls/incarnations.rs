@@ -1,0 +1,236 @@
+//! A commit has broken the group for good: a member starts the next one, the others take their seats there, and nothing of the
+//! log is skipped.
+
+use lianxin_mls::{CommitBundle, Invitation, MlsError, Processed, StartBundle, Violation};
+use lianxin_profile::ProfileError;
+use lianxin_tlog::EventKind;
+use lianxin_types::{Digest, Incarnation, Sequence};
+
+use crate::device::Device;
+use crate::gateway::{Gateway, body_from};
+
+/// Four members, of whom the last has broken the channel for the first three by the commit at the sequence given; the third has
+/// not read it.
+struct Broken {
+    jiwei: Device,
+    shenji: Device,
+    away: Device,
+    culprit: Device,
+    gateway: Gateway,
+    commit: Sequence,
+}
+
+fn broken() -> Broken {
+    let [jiwei, shenji, culprit] = ["jiwei", "shenji", "weijian"].map(|name| Device::app(name, "app-1"));
+    let away = Device::app("shenji", "app-2");
+    let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
+    gateway.seat(&jiwei, &[&jiwei], &[&shenji, &away, &culprit]);
+    gateway.say(&jiwei, b"before");
+    for member in [&jiwei, &shenji, &culprit] {
+        gateway.feed(member);
+    }
+    let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
+    let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    let mut bundle = invite.expect("a commit");
+    *bundle.commit.last_mut().expect("not empty") ^= 1;
+    gateway.commit(&culprit, &bundle).expect("a gateway cannot see it");
+    let commit = gateway.log.last().expect("events").sequence;
+    for member in [&jiwei, &shenji] {
+        let seen = gateway.feed(member);
+        assert!(matches!(seen[..], [Processed::Hidden(Violation::CannotProcess { .. })]), "{seen:?}");
+    }
+    Broken { jiwei, shenji, away, culprit, gateway, commit }
+}
+
+fn next(device: &Device, gateway: &Gateway) -> Result<StartBundle, MlsError> {
+    let channel = gateway.channel;
+    device.run(move |mls, tx, federation| mls.next_incarnation(tx, federation, channel))
+}
+
+fn seats(device: &Device, gateway: &mut Gateway, of: &[&Device]) -> (CommitBundle, Invitation) {
+    let (channel, packages) = (gateway.channel, of.iter().map(|one| one.key_package()).collect::<Vec<_>>());
+    let bundle = device.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &packages));
+    let bundle = bundle.expect("seats");
+    gateway.commit(device, &bundle).expect("acceptable");
+    let invitation = gateway.invitation(&bundle);
+    (bundle, invitation)
+}
+
+fn take_seat(device: &Device, invitation: &Invitation) -> Result<(), MlsError> {
+    let invitation = invitation.clone();
+    device.run(move |mls, tx, federation| mls.take_seat(tx, federation, &invitation))
+}
+
+/// Reads on as far as it goes; gives what it sees, and whether it stops because it has no seat.
+fn read(device: &Device, gateway: &Gateway) -> (Vec<Processed>, bool) {
+    let channel = gateway.channel;
+    let head = device.run(move |mls, tx, _| mls.head(tx, channel)).expect("readable").expect("known");
+    let mut seen = Vec::new();
+    for event in gateway.log.iter().filter(|event| event.sequence > head.sequence) {
+        match device.process(event) {
+            Ok(processed) => seen.push(processed),
+            Err(MlsError::NotSeated) => return (seen, true),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (seen, false)
+}
+
+#[test]
+fn a_member_starts_the_next_group_and_the_others_are_seated_where_the_log_says() {
+    let Broken { jiwei, shenji, away, culprit, mut gateway, commit } = broken();
+    let channel = gateway.channel;
+    let start = next(&shenji, &gateway).expect("broken");
+    assert!(matches!(next(&shenji, &gateway), Err(MlsError::CommitPending)), "one at a time");
+    assert!(shenji.view(channel).expect("a member").has_pending_commit);
+    gateway.restart(&shenji, &start, (&culprit, commit)).expect("acceptable");
+    let begun = |own_start| Processed::Incarnation {
+        incarnation: Incarnation(1),
+        by: shenji.uri.clone(),
+        culprit: Some(culprit.uri.clone()),
+        own_start,
+    };
+    assert_eq!(gateway.feed(&shenji), [begun(true)]);
+    let unseated = shenji.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
+    assert_eq!(unseated, [jiwei.uri.clone(), away.uri.clone()], "everybody but the culprit and whom it brought in");
+    assert_eq!(gateway.feed(&jiwei), [begun(false)]);
+
+    // Between the start and the seat the log goes on, unread.
+    gateway.say(&shenji, b"alone");
+    let (_, invitation) = seats(&shenji, &mut gateway, &[&jiwei, &away]);
+    gateway.feed(&shenji);
+    gateway.say(&shenji, b"together");
+    assert_eq!(read(&jiwei, &gateway), (vec![], true));
+    assert!(matches!(jiwei.encrypt(channel, b"x"), Err(MlsError::Broken)), "it waits");
+    take_seat(&jiwei, &invitation).expect("its seat");
+    let (seen, stopped) = read(&jiwei, &gateway);
+    let [Processed::Hidden(Violation::ChannelBroken), Processed::Seated { epoch }, message] = &seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((epoch.0, stopped), (1, false));
+    assert_eq!(body_from(message, &shenji).as_deref(), Some(&b"together"[..]));
+
+    // Who was away reads first what it had not read, then finds its group broken and followed, and is seated.
+    let (seen, stopped) = read(&away, &gateway);
+    let [message, Processed::Hidden(Violation::CannotProcess { .. }), restarted] = &seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(body_from(message, &jiwei).as_deref(), Some(&b"before"[..]));
+    assert_eq!((restarted, stopped), (&begun(false), true));
+    take_seat(&away, &invitation).expect("its seat");
+    read(&away, &gateway);
+
+    gateway.say(&jiwei, b"heard");
+    let views = [&jiwei, &shenji, &away].map(|member| {
+        gateway.feed(member);
+        member.view(channel).expect("a member")
+    });
+    for view in &views {
+        assert_eq!((view.epoch_authenticator, view.head), (views[0].epoch_authenticator, views[0].head));
+        assert_eq!(view.members, [shenji.uri.clone(), jiwei.uri.clone(), away.uri.clone()]);
+        assert!(!view.is_broken && !view.is_awaited && !view.has_pending_commit);
+    }
+    let unseated = shenji.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
+    assert_eq!(unseated, []);
+}
+
+#[test]
+fn who_is_in_order_or_to_blame_starts_nothing() {
+    let Broken { jiwei, culprit, gateway, commit, .. } = broken();
+    assert!(matches!(next(&culprit, &gateway), Err(MlsError::NotBroken)), "its own group is in order");
+    let stranger = Device::app("jiwei", "app-2");
+    assert!(matches!(next(&stranger, &gateway), Err(MlsError::NotMember)));
+    let channel = gateway.channel;
+    let start = next(&jiwei, &gateway).expect("broken");
+    jiwei.run(move |mls, tx, _| mls.discard_commit(tx, channel)).expect("discarded");
+    assert!(!jiwei.view(channel).expect("a member").has_pending_commit);
+    let again = next(&jiwei, &gateway).expect("after a refusal, another");
+    assert_ne!(Digest::sha256(&again.group_info), Digest::sha256(&start.group_info));
+    assert!(commit > Sequence(0));
+}
+
+#[test]
+fn a_start_that_may_not_be_is_hidden_and_the_group_stays() {
+    let Broken { jiwei, shenji, culprit, mut gateway, .. } = broken();
+    let stranger = Device::app("jiwei", "app-2");
+    let start = next(&shenji, &gateway).expect("broken").group_info;
+    let mut forged = start.clone();
+    *forged.last_mut().expect("not empty") ^= 1;
+    let first = gateway.log[0].mls.clone();
+    let hidden = |fault| Violation::InvalidStart(ProfileError::InvalidGroupInfo { fault });
+    let stolen = hidden("its signature does not verify");
+    let cases = [
+        ("another's signature", &jiwei, start.clone(), stolen.clone()),
+        ("changed", &shenji, forged, stolen),
+        ("a stranger's", &stranger, start.clone(), Violation::InvalidStart(ProfileError::SenderMismatch)),
+        ("the culprit's", &culprit, start, Violation::InvalidStart(ProfileError::SenderMismatch)),
+        ("the first again", &jiwei, first, hidden("it is not the next incarnation")),
+    ];
+    for (what, sender, mls, violation) in cases {
+        gateway.append(EventKind::Start, &sender.uri, mls);
+        assert_eq!(gateway.feed(&jiwei), [Processed::Hidden(violation)], "{what}");
+        let view = jiwei.view(gateway.channel).expect("a member");
+        assert!(view.is_broken && !view.is_awaited, "{what}");
+    }
+    // One that was made behind another log.
+    let channel = gateway.channel;
+    shenji.run(move |mls, tx, _| mls.discard_commit(tx, channel)).expect("discarded");
+    let fork = gateway.append(EventKind::Application, &culprit.uri, b"for one alone".to_vec()).sequence;
+    gateway.feed(&shenji);
+    gateway.log.pop();
+    gateway.heads.pop();
+    gateway.append(EventKind::Application, &culprit.uri, b"for the others".to_vec());
+    let late = next(&shenji, &gateway).expect("broken");
+    gateway.append(EventKind::Start, &shenji.uri, late.group_info);
+    let seen = gateway.feed(&jiwei);
+    assert_eq!(seen.last(), Some(&Processed::Hidden(Violation::HeadMismatch { sequence: fork })), "{seen:?}");
+}
+
+#[test]
+fn another_members_start_takes_the_place_of_the_own_one() {
+    let Broken { jiwei, shenji, culprit, mut gateway, commit, .. } = broken();
+    let (mine, channel) = (next(&jiwei, &gateway).expect("broken"), gateway.channel);
+    let theirs = next(&shenji, &gateway).expect("broken");
+    gateway.restart(&shenji, &theirs, (&culprit, commit)).expect("acceptable");
+    assert!(matches!(gateway.feed(&jiwei)[..], [Processed::Incarnation { own_start: false, .. }]));
+    assert!(!jiwei.view(channel).expect("a member").has_pending_commit, "the own one is forgotten");
+    assert!(matches!(next(&jiwei, &gateway), Err(MlsError::NotBroken)));
+    assert_ne!(mine.group_info, theirs.group_info);
+}
+
+#[test]
+fn a_seat_is_only_where_the_log_and_the_group_before_say() {
+    let Broken { jiwei, shenji, away, culprit, mut gateway, commit } = broken();
+    let start = next(&shenji, &gateway).expect("broken");
+    let newcomer = Device::app("jiwei", "app-2");
+    let early = Invitation {
+        head: gateway.heads[2],
+        ..gateway.invitation(&CommitBundle { commit: vec![], welcome: vec![], group_info: vec![] })
+    };
+    assert!(matches!(take_seat(&jiwei, &early), Err(MlsError::NotBroken)), "no group follows yet");
+    gateway.restart(&shenji, &start, (&culprit, commit)).expect("acceptable");
+    gateway.feed(&shenji);
+    gateway.feed(&jiwei);
+    gateway.feed(&away);
+    assert!(matches!(take_seat(&jiwei, &early), Err(MlsError::AlreadyMember)), "older than what was read");
+
+    let (_, invitation) = seats(&shenji, &mut gateway, &[&newcomer]);
+    gateway.feed(&shenji);
+    crate::gateway::join(&newcomer, &invitation).expect("a join");
+    // Somebody who was not in the group before invites: that is for the application to judge.
+    let (_, by_stranger) = seats(&newcomer, &mut gateway, &[&jiwei]);
+    let refused = take_seat(&jiwei, &by_stranger);
+    let fault_of = |error| if let Err(MlsError::Invitation { fault }) = error { Some(fault) } else { None };
+    assert_eq!(fault_of(refused), Some("the inviter was not in the group before"));
+    gateway.feed(&newcomer);
+    gateway.feed(&shenji);
+
+    // An invitation that says of the log what the log does not say.
+    let (_, good) = seats(&shenji, &mut gateway, &[&away]);
+    let lie = Invitation { head: lianxin_tlog::Head { chain_hash: Digest([9; 32]), ..good.head }, ..good };
+    take_seat(&away, &lie).expect("it shows when the log has come there");
+    let (seen, stopped) = read(&away, &gateway);
+    let sequence = lie.head.sequence;
+    assert_eq!((seen.last(), stopped), (Some(&Processed::Hidden(Violation::HeadMismatch { sequence })), false));
+    assert!(away.view(gateway.channel).expect("a member").is_awaited, "and it waits on");
+}
