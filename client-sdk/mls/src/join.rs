@@ -104,7 +104,9 @@ impl Mls {
         let is_newer = match record.standing {
             // Who was leaving may have been invited anew by the very commit that took it out.
             Standing::Ended => invitation.head.sequence >= record.head.sequence,
-            Standing::Active | Standing::Broken | Standing::Lost => invitation.head.sequence > record.head.sequence,
+            Standing::Active | Standing::Broken | Standing::Lost | Standing::Awaited => {
+                invitation.head.sequence > record.head.sequence
+            }
         };
         if !is_newer {
             return Err(MlsError::AlreadyMember);
