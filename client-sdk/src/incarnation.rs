@@ -17,7 +17,7 @@ use crate::event::keep;
 use crate::rows::{INVITATION, InvitationRow};
 use crate::shared::{News, Shared};
 use crate::sync::invitation_key;
-use crate::{ClientError, Event, planning};
+use crate::{ClientError, Event, outbox, planning};
 
 /// Between attempts, at most.
 const DELAY_MAX: Duration = Duration::from_secs(60);
@@ -34,6 +34,8 @@ pub(crate) struct Healing {
 #[derive(Debug)]
 pub(crate) struct Seats {
     packages: Vec<Vec<u8>>,
+    /// Of whom there is none yet.
+    late: Vec<DeviceUri>,
     /// Whose key packages do not verify: they are not taken along.
     unfit: Vec<DeviceUri>,
 }
@@ -172,13 +174,23 @@ impl Drive {
     pub(crate) async fn seat(&mut self, channel: ChannelId, found: Seats) -> Result<(), ClientError> {
         let (federation, id) = (self.shared.federation(), self.shared.id());
         let staged = self.shared.transaction(move |tx, mls: &Mls| {
-            mls.give_up_seating(tx, channel, &found.unfit)?;
+            mls.defer_seats(tx, channel, &found.late, &found.unfit)?;
             if found.packages.is_empty() {
-                return Ok(Staged::Busy);
+                // Nobody to wait for: what waits may go.
+                let failed = outbox::encrypt_again(tx, mls, &federation, channel)?;
+                debug_assert!(failed.is_empty(), "a member that has just started the group");
+                return Ok(Staged::Done);
             }
             changes::put_commit(tx, channel, id, mls.invite(tx, &federation, channel, &found.packages))
         });
         let is_ready = match staged.await {
+            Ok(Staged::Done) => {
+                if let Some(lane) = self.lanes.get_mut(&channel) {
+                    lane.epoch_changed();
+                    self.ready.insert(channel);
+                }
+                false
+            }
             Ok(staged) => matches!(staged, Staged::Ready),
             Err(ClientError::State(error)) => return Err(error.into()),
             Err(error) => {
@@ -214,7 +226,7 @@ async fn tree(connection: Connection, channel: ChannelId, sequence: Sequence) ->
 
 /// A key package of each, at once; one by one if that fails, so that nobody keeps the others waiting.
 async fn claim(shared: &Shared, connection: &Connection, channel: ChannelId, devices: Vec<DeviceUri>) -> Seats {
-    let mut seats = Seats { packages: Vec::new(), unfit: Vec::new() };
+    let mut seats = Seats { packages: Vec::new(), late: Vec::new(), unfit: Vec::new() };
     if let Ok(packages) = claim_together(shared, connection, channel, &devices).await {
         seats.packages = packages;
         return seats;
@@ -228,6 +240,7 @@ async fn claim(shared: &Shared, connection: &Connection, channel: ChannelId, dev
             }
             Err(error) => {
                 tracing::debug!(?channel, device = device.as_str(), error = %chain(&error), "no key package yet");
+                seats.late.push(device);
             }
         }
     }

@@ -96,7 +96,11 @@ pub(crate) fn encrypt_again(
 const fn passes(error: &MlsError) -> bool {
     matches!(
         error,
-        MlsError::ProposalsPending | MlsError::MemberRevoked { .. } | MlsError::LastResortKeys | MlsError::Broken
+        MlsError::ProposalsPending
+            | MlsError::MemberRevoked { .. }
+            | MlsError::LastResortKeys
+            | MlsError::SeatsPending
+            | MlsError::Broken
     )
 }
 

@@ -25,6 +25,7 @@ use lianxin_types::{ChannelId, Digest, IdempotencyId, Sequence};
 use prost::Message;
 use serde_json::Value;
 
+use crate::forge::Forger;
 use crate::raw::{RawDevice, fresh_id};
 use crate::talk::soon;
 use crate::wire;
@@ -217,6 +218,7 @@ fn accepted(method: &str) -> (&'static str, usize) {
         "lianxin.channels.v1.Channels/Leave" => ("leave-proposed", 1),
         "lianxin.channels.v1.Channels/Report" => ("commit-reported", 1),
         "lianxin.channels.v1.Channels/AllowCommitter" => ("committer-allowed", 1),
+        "lianxin.channels.v1.Channels/StartIncarnation" => ("incarnation-started", 1),
         "lianxin.channels.v1.Channels/GetWelcomeTree" => ("welcome-tree-read", 2),
         "lianxin.channels.v1.Channels/GetGroupInfo" => ("group-info-read", 1),
         "lianxin.channels.v1.Channels/ReplaceGroupInfo" => ("group-info-replaced", 1),
@@ -262,7 +264,12 @@ async fn every_accepted_call_leaves_one_audit_record() {
     let bytes = crate::reports::signed(&zone, ("shenji", "app-1"), &said);
     shenji.report(channel, bytes, fresh_id()).await.expect("accepted");
     second.allow(channel, &jiwei.uri).await.expect("accepted");
-    shenji.leave(channel, shenji.leave_proposal(channel).await).await.expect("accepted");
+    second.leave(channel, second.leave_proposal(channel).await).await.expect("accepted");
+    let app = zone.app("shenji", "app-1");
+    let (forger, head) = (Forger::new(&app.mls_certificate, &app.mls_key), shenji.view(channel).await.head);
+    let (group, home) = ((channel, 1), "cn-zj-1".parse().expect("well formed"));
+    let start = forger.start_behind(&shenji.federation, group, &home, &["jiwei", "shenji"], [8; 32], head);
+    shenji.start_incarnation(channel, &start, fresh_id()).await.expect("who has reported it may go on without it");
     crate::renewals::renewed(&zone, &jiwei.connection, &zone.app("jiwei", "app-1")).await;
     drop((jiwei, shenji, second));
 

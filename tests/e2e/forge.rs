@@ -80,9 +80,22 @@ impl Forger {
         zone: &ZoneId,
         departments: &[&str],
     ) -> StartBundle {
+        self.start_behind(federation, (channel, 0), zone, departments, [7; 32], lianxin_tlog::chain_start(&channel))
+    }
+
+    /// The same as another of the channel's groups, with a slot key and a head of one's own choice.
+    pub(crate) fn start_behind(
+        &self,
+        federation: &Federation,
+        (channel, incarnation): (ChannelId, u32),
+        zone: &ZoneId,
+        departments: &[&str],
+        slot_key: [u8; 32],
+        head: Head,
+    ) -> StartBundle {
         let removal_key = federation.bundle().bundle.zone(zone).expect("in the bundle").removal_key;
         let named = crate::talk::departments(departments).into_iter().map(NamedDepartment::without_policy).collect();
-        let (label, slot_key) = (crate::talk::label(), [7; 32]);
+        let label = crate::talk::label();
         let context = ChannelContext::new(channel, zone.clone(), label, named, Digest::ZERO, slot_key);
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(CIPHERSUITE)
@@ -91,10 +104,10 @@ impl Forger {
             .with_group_context_extensions(group_context_extensions(&context.expect("sound"), &removal_key))
             .build();
         let provider = OpenMlsRustCrypto::default();
-        let id = GroupId::from_slice(&[&channel.0[..], &[0; 4]].concat());
+        let id = GroupId::from_slice(&[&channel.0[..], &incarnation.to_be_bytes()].concat());
         let group = MlsGroup::new_with_group_id(&provider, &Pen(&self.key), &config, id, self.credential());
         let group = group.expect("openmls makes it");
-        let head = head_extension(&lianxin_tlog::chain_start(&channel));
+        let head = head_extension(&head);
         let info =
             group.export_group_info_with_additional_extensions(provider.crypto(), &Pen(&self.key), false, [head]);
         StartBundle {

@@ -1,11 +1,18 @@
 //! A channel that a commit has broken for good goes on in another group: by itself, without whoever made the commit, and with
 //! everybody else.
 
-use lianxin_sdk::{Channel, ChannelId, Client, DeviceUri, Event, Incarnation, Sequence};
-use lianxin_types::{Clock as _, SystemClock};
+use std::sync::Arc;
+
+use lianxin_connection::CallError;
+use lianxin_profile::{parse_group_info, stored_context};
+use lianxin_proto::messages::History;
+use lianxin_sdk::{Channel, ChannelId, Client, DeviceUri, Event, Incarnation, ReasonCode, Sequence};
+use lianxin_tlog::{EventKind, Head};
+use lianxin_types::{Clock as _, Digest, SystemClock};
 
 use crate::forge::{self, Forger};
 use crate::raw::{RawDevice, fresh_id};
+use crate::refusals::assert_refused;
 use crate::talk::{create, event, join, own, receive, send, soon, texts};
 use crate::zone::Zone;
 
@@ -118,7 +125,7 @@ async fn a_channel_that_is_broken_for_good_goes_on_without_the_culprit_and_with_
     // The culprit is out, and what it knows does not bring it back.
     let wrong = villain.device.encrypt(channel, "还在吗").await;
     let answer = villain.device.send(channel, &[(fresh_id(), wrong)]).await.remove(0);
-    assert_eq!(answer.expect_err("out").code, lianxin_sdk::ReasonCode::NotMember);
+    assert_eq!(answer.expect_err("out").code, ReasonCode::NotMember);
     for client in [jiwei, shenji, third] {
         client.close().await.expect("closes");
     }
@@ -133,4 +140,139 @@ async fn a_channel_that_is_broken_for_good_goes_on_without_the_culprit_and_with_
     );
     let reported = bodies.iter().filter(|body| body["event"] == "commit-reported").count();
     assert!((1..=3).contains(&reported), "{reported} reports");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_meanwhile_goes_on_and_who_was_away_reads_everything_and_a_killed_gateway_keeps_nobody() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let third = zone.client("shenji", "app-2").await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
+    let at_shenji = join(&at_jiwei, &shenji).await;
+    let at_third = join(&at_jiwei, &third).await;
+    let villain = Villain::in_channel(&zone, &at_jiwei).await;
+    let channel = at_jiwei.id();
+    let own_uri = third.device().clone();
+    soon("a key package for later", at_third.info()).await.expect("a member");
+    third.close().await.expect("closes");
+    send(&at_jiwei, "离线时").await;
+    assert_eq!(texts(&receive(&at_shenji, 1).await), ["离线时"]);
+
+    villain.breaks(channel).await;
+    event(&jiwei, "the violation", |event| matches!(event, Event::Violation { .. }).then_some(())).await;
+    // It waits for the way back, whatever that will be.
+    let (sender, waiting) = (at_jiwei.clone(), "等着");
+    let sent = tokio::spawn(async move { sender.send(waiting).await });
+    // The gateway goes away in the middle of it.
+    let zone = zone.restart().await;
+    for client in [&jiwei, &shenji] {
+        restored(client).await;
+    }
+    soon("a receipt", sent).await.expect("no panic").expect("accepted");
+    assert_eq!(texts(&receive(&at_shenji, 1).await), [waiting]);
+
+    let third = zone.client("shenji", "app-2").await;
+    let at_third = third.channel(channel);
+    let (_, _, culprit) = restarted(&third).await;
+    assert_eq!(culprit.as_ref(), Some(&villain.device.uri));
+    restored(&third).await;
+    assert_together(&[&at_jiwei, &at_shenji, &at_third], &[jiwei.device(), shenji.device(), &own_uri]).await;
+    // What was said before the break it reads; what was said in a group in which it had no seat yet it cannot.
+    let heard = own(&at_third, 1).await;
+    assert_eq!(heard[0].text(), Some("离线时"));
+    send(&at_third, "我也在").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["我也在"]);
+    for client in [jiwei, shenji, third] {
+        client.close().await.expect("closes");
+    }
+    drop(villain);
+    let closed = zone.close().await;
+    let starts = closed.shared_bodies().iter().filter(|body| body["event"] == "incarnation-started").count();
+    assert_eq!(starts, 1);
+}
+
+/// Only who has reported the commit of the current epoch carries the channel on, and only as the rules say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_group_that_may_not_be_is_refused_and_of_two_one_wins() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji, weijian, stranger] = zone.raws(["jiwei", "shenji", "weijian", "waibu"]).await;
+    let second = RawDevice::open(&zone, "jiwei", "app-2").await;
+    let names = ["jiwei", "shenji", "weijian"];
+    let channel = jiwei.channel(&names).await;
+    for member in [&shenji, &weijian, &second] {
+        jiwei.add(channel, member).await;
+    }
+    let before = shenji.view(channel).await.head;
+    for member in [&shenji, &weijian] {
+        member.read(channel).await;
+    }
+    let head = shenji.view(channel).await.head;
+    let (federation, home): (_, lianxin_sdk::ZoneId) =
+        (Arc::clone(&shenji.federation), "cn-zj-1".parse().expect("well formed"));
+    let forger = |department| {
+        let app = zone.app(department, "app-1");
+        Forger::new(&app.mls_certificate, &app.mls_key)
+    };
+    let (ours, theirs) = (forger("shenji"), forger("weijian"));
+    let by = |forger: &Forger, number, slot_key, head| {
+        forger.start_behind(&federation, (channel, number), &home, &names, [slot_key; 32], head)
+    };
+    let good = by(&ours, 1, 8, head);
+    let unknown = shenji.start_incarnation(channel, &good, fresh_id()).await;
+    assert_refused(&unknown, ReasonCode::UnknownCommit);
+
+    for (member, name) in [(&shenji, "shenji"), (&weijian, "weijian")] {
+        let said = crate::reports::report(member, channel, head.sequence.0).await;
+        let bytes = crate::reports::signed(&zone, (name, "app-1"), &said);
+        member.report(channel, bytes, fresh_id()).await.expect("taken");
+    }
+    let (served, _) = shenji.served(channel).await;
+    let served = parse_group_info(&served).expect("a group info");
+    let slot_key = *stored_context(served.group_context()).expect("ours").slot_key();
+    let false_head = Head { chain_hash: Digest([9; 32]), ..head };
+    let cases = [
+        ("the incarnation after the next", by(&ours, 2, 8, head), ReasonCode::InvalidGroupInfo),
+        ("the same again", by(&ours, 0, 8, head), ReasonCode::InvalidGroupInfo),
+        ("behind an older head", by(&ours, 1, 8, before), ReasonCode::InvalidGroupInfo),
+        ("behind a false head", by(&ours, 1, 8, false_head), ReasonCode::BadHead),
+        ("with another's leaf", by(&theirs, 1, 8, head), ReasonCode::SenderMismatch),
+    ];
+    for (what, start, expect) in cases {
+        let answer = shenji.start_incarnation(channel, &start, fresh_id()).await;
+        assert_eq!(answer.expect_err(what).code, expect, "{what}");
+    }
+    let same_key = ours.start_behind(&federation, (channel, 1), &home, &names, slot_key, head);
+    assert_refused(&shenji.start_incarnation(channel, &same_key, fresh_id()).await, ReasonCode::InvalidContext);
+    let fewer = ours.start_behind(&federation, (channel, 1), &home, &["jiwei", "shenji"], [8; 32], head);
+    assert_refused(&shenji.start_incarnation(channel, &fewer, fresh_id()).await, ReasonCode::InvalidContext);
+    let culprits = by(&forger("jiwei"), 1, 8, head);
+    assert_refused(&jiwei.start_incarnation(channel, &culprits, fresh_id()).await, ReasonCode::CommitterPaused);
+    let outside = by(&forger("waibu"), 1, 8, head);
+    assert_refused(&stranger.start_incarnation(channel, &outside, fresh_id()).await, ReasonCode::ChannelNotAvailable);
+
+    let id = fresh_id();
+    let done = shenji.start_incarnation(channel, &good, id).await.expect("who has reported it may");
+    let again = shenji.start_incarnation(channel, &good, id).await.expect("the same again");
+    assert_eq!((done.sequence, done.leaf_hash), (again.sequence, again.leaf_hash));
+    let late = weijian.start_incarnation(channel, &by(&theirs, 1, 9, head), fresh_id()).await;
+    assert_refused(&late, ReasonCode::NotMember);
+    // Who is awaited reads on, and does nothing else; who came by that commit, or made it, is out.
+    let read = weijian.log(channel, head.sequence).await;
+    assert_eq!(read.last().map(|event| (event.kind, event.sequence)), Some((EventKind::Start, done.sequence)));
+    let word = (fresh_id(), weijian.encrypt(channel, "在吗").await);
+    assert_refused(&weijian.send(channel, &[word]).await.remove(0), ReasonCode::NotMember);
+    for gone in [&jiwei, &second] {
+        let history = History { channel, after: Sequence(0), events_max: 10 };
+        let answer = soon("an answer", gone.connection.history(history)).await;
+        let Err(CallError::Refused(problem)) = answer else { panic!("{answer:?}") };
+        assert_eq!(problem.code, ReasonCode::NotMember);
+    }
+    drop((jiwei, shenji, weijian, stranger, second));
+    let closed = zone.close().await;
+    let bodies = closed.shared_bodies();
+    for code in ["UNKNOWN_COMMIT", "INVALID_GROUP_INFO", "BAD_HEAD", "SENDER_MISMATCH", "INVALID_CONTEXT"] {
+        let found = bodies.iter().any(|body| body["action"] == "start-incarnation" && body["reason"] == code);
+        assert!(found, "{code} has no audit record");
+    }
+    assert_eq!(bodies.iter().filter(|body| body["event"] == "incarnation-started").count(), 1);
 }

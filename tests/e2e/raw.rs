@@ -11,7 +11,7 @@ use lianxin_mls::{
     ChannelView, CommitBundle, Invitation, LogEvent, Mls, MlsError, MlsIdentity, NewChannel, StartBundle,
 };
 use lianxin_proto::channels::{
-    AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, ReplaceGroupInfo, Report,
+    AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, Leave, ReplaceGroupInfo, Report, StartIncarnation,
 };
 use lianxin_proto::key_packages::{Claim, Publish};
 use lianxin_proto::messages::{Event, Frame, History, InboxItem, Receive, Send};
@@ -338,6 +338,12 @@ impl RawDevice {
     pub(crate) async fn allow_as(&self, channel: ChannelId, committer: &DeviceUri, id: IdempotencyId) -> Answer {
         let allow = AllowCommitter { id, channel, committer: committer.clone() };
         answer(soon("an answer", self.connection.allow_committer(allow)).await)
+    }
+
+    pub(crate) async fn start_incarnation(&self, channel: ChannelId, start: &StartBundle, id: IdempotencyId) -> Answer {
+        let (group_info, ratchet_tree) = (start.group_info.clone().into(), start.ratchet_tree.clone().into());
+        let start = StartIncarnation { id, channel, group_info, ratchet_tree };
+        answer(soon("an answer", self.connection.start_incarnation(start)).await)
     }
 
     pub(crate) async fn leave_proposal(&self, channel: ChannelId) -> Bytes {

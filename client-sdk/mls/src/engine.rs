@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use lianxin_profile::{ProfileError, Validity, check_leaf, x509_credential};
 use lianxin_trust::{Federation, Identity};
-use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Epoch, Random};
+use lianxin_types::{ChannelId, Clock, DeviceUri, Digest, Epoch, Incarnation, Random};
 use openmls::prelude::{
     CredentialWithKey, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, SenderRatchetConfiguration,
 };
@@ -23,8 +23,8 @@ pub struct Mls {
     pub(crate) device: DeviceUri,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
-    /// In which epoch, and by which federation, no member of a channel was found revoked.
-    pub(crate) unrevoked: Mutex<HashMap<ChannelId, (Epoch, Digest)>>,
+    /// In which group and epoch, and by which federation, no member of a channel was found revoked.
+    pub(crate) unrevoked: Mutex<HashMap<ChannelId, (Incarnation, Epoch, Digest)>>,
     pub(crate) care: LeafCare,
 }
 

@@ -70,6 +70,10 @@ pub enum MlsError {
     /// The device was invited by its last resort, and has made no keys of its own yet: it commits first (PROTOCOL 5).
     #[error("the own leaf still has the keys of a last resort")]
     LastResortKeys,
+    /// Others who sat in the group before are still to be seated in the one that this device has started: what is sent before they
+    /// are they could never read.
+    #[error("members of the group before are to be seated first")]
+    SeatsPending,
     /// The device has proposed to leave, and may only wait.
     #[error("the device is leaving the channel")]
     Leaving,

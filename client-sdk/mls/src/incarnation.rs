@@ -63,7 +63,7 @@ impl Mls {
     }
 
     /// The devices that sat in the group before and that this device, which has started the one after it, has still to seat,
-    /// ascending by leaf; none in a channel that it has not started.
+    /// ascending by leaf; those who could not be seated so far come last. None in a channel that it has not started.
     ///
     /// # Errors
     /// [`MlsError::Keystore`], [`MlsError::Record`].
@@ -73,22 +73,30 @@ impl Mls {
             return Ok(Vec::new());
         }
         let roster = records.roster()?;
-        Ok(records.unseated()?.into_iter().filter(|device| roster.of(device).is_none()).collect())
+        let all = records.unseated()?.into_iter().chain(records.late()?);
+        Ok(all.filter(|device| roster.of(device).is_none()).collect())
     }
 
-    /// Gives up seating `devices`: they cannot be invited, and it is for the application to do that when they can.
+    /// `late` cannot be seated now, so messages wait for them no longer; `never` cannot be seated at all, and it is for the
+    /// application to invite them when they can.
     ///
     /// # Errors
     /// [`MlsError::Keystore`], [`MlsError::Record`].
-    pub fn give_up_seating(
+    pub fn defer_seats(
         &self,
         tx: &Transaction<'_>,
         channel: ChannelId,
-        devices: &[DeviceUri],
+        late: &[DeviceUri],
+        never: &[DeviceUri],
     ) -> Result<(), MlsError> {
         let records = Records::new(tx, channel);
-        let left: Vec<DeviceUri> = records.unseated()?.into_iter().filter(|device| !devices.contains(device)).collect();
-        records.save_unseated(&left)
+        let (mut waiting, mut deferred) = (records.unseated()?, records.late()?);
+        deferred.extend(waiting.extract_if(.., |device| late.contains(device)));
+        for list in [&mut waiting, &mut deferred] {
+            list.retain(|device| !never.contains(device));
+        }
+        records.save_unseated(&waiting)?;
+        records.save_late(&deferred)
     }
 
     /// Takes an invitation into the group that carries the channel on: verified as in [`Mls::join`], that it is that group or a

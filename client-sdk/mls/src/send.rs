@@ -28,7 +28,7 @@ impl Mls {
     /// # Errors
     /// [`MlsError::Payload`] if the body is too long; [`MlsError::ProposalsPending`] if others wait to leave;
     /// [`MlsError::MemberRevoked`]; [`MlsError::LastResortKeys`] until an own commit ([`Mls::commit_pending`]) has made new
-    /// keys; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
+    /// keys; [`MlsError::SeatsPending`]; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
     /// [`MlsError::Keystore`].
     pub fn encrypt(
         &self,
@@ -50,6 +50,9 @@ impl Mls {
         if open.records.leaf()?.is_some_and(|keys| keys.origin == Origin::LastResort) {
             return Err(MlsError::LastResortKeys);
         }
+        if open.records.unseated()?.iter().any(|device| open.roster.of(device).is_none()) {
+            return Err(MlsError::SeatsPending);
+        }
         open.set_authenticated();
         let epoch = Epoch(open.group.epoch().as_u64());
         let message = open.group.create_message(&open.provider, &self.signer, &payload);
@@ -61,8 +64,9 @@ impl Mls {
     /// Whatever the gateway asks or does not ask: a member whose certificate this device knows to be revoked gets nothing.
     /// Looked at once for each epoch and federation.
     fn check_nobody_is_revoked(&self, open: &OpenChannel<'_>, federation: &Federation) -> Result<(), MlsError> {
-        let (channel, now) = (open.record.group.channel, self.clock.now());
-        let found = (Epoch(open.group.epoch().as_u64()), federation.digest());
+        let (group, now) = (open.record.group, self.clock.now());
+        let channel = group.channel;
+        let found = (group.incarnation, Epoch(open.group.epoch().as_u64()), federation.digest());
         let mut unrevoked = self.unrevoked.lock().unwrap_or_else(PoisonError::into_inner);
         if unrevoked.get(&channel) == Some(&found) {
             return Ok(());

@@ -15,6 +15,8 @@ const STARTS: &str = "mls-next-start";
 const FOLLOWED: &str = "mls-followed";
 const SEATS: &str = "mls-next-seat";
 const TO_SEAT: &str = "mls-to-seat";
+/// Those of them who cannot be seated yet, so that nobody waits for them.
+const LATE: &str = "mls-to-seat-late";
 
 const VERSION: u8 = 1;
 /// A roster of 1,000 members with the longest names.
@@ -209,6 +211,14 @@ impl Records<'_> {
     }
 
     pub(crate) fn unseated(&self) -> Result<Vec<DeviceUri>, MlsError> {
+        self.devices(TO_SEAT)
+    }
+
+    pub(crate) fn late(&self) -> Result<Vec<DeviceUri>, MlsError> {
+        self.devices(LATE)
+    }
+
+    fn devices(&self, kind: &'static str) -> Result<Vec<DeviceUri>, MlsError> {
         let read = |bytes: &[u8]| {
             let mut reader = open(bytes)?;
             let mut devices = Vec::new();
@@ -218,24 +228,32 @@ impl Records<'_> {
             reader.finish()?;
             Ok(devices)
         };
-        Ok(self.between(TO_SEAT, read)?.unwrap_or_default())
+        Ok(self.between(kind, read)?.unwrap_or_default())
+    }
+
+    pub(crate) fn save_unseated(&self, devices: &[DeviceUri]) -> Result<(), MlsError> {
+        self.save_devices(TO_SEAT, devices)
+    }
+
+    pub(crate) fn save_late(&self, devices: &[DeviceUri]) -> Result<(), MlsError> {
+        self.save_devices(LATE, devices)
     }
 
     /// version u8, then each device with a 32-bit length; no row for nobody.
-    pub(crate) fn save_unseated(&self, devices: &[DeviceUri]) -> Result<(), MlsError> {
+    fn save_devices(&self, kind: &'static str, devices: &[DeviceUri]) -> Result<(), MlsError> {
         let mut writer = start();
         devices.iter().for_each(|device| {
             writer.bytes(device.as_str().as_bytes());
         });
         match devices.is_empty() {
-            true => Ok(self.tx.delete(TO_SEAT, &self.channel.0)?),
-            false => Ok(self.tx.put(TO_SEAT, &self.channel.0, &writer.finish())?),
+            true => Ok(self.tx.delete(kind, &self.channel.0)?),
+            false => Ok(self.tx.put(kind, &self.channel.0, &writer.finish())?),
         }
     }
 
     /// Forgets all of it: the channel has a group again, or is gone.
     pub(crate) fn forget_incarnation(&self) -> Result<(), MlsError> {
-        for kind in [BREACHES, STARTS, FOLLOWED, SEATS, TO_SEAT] {
+        for kind in [BREACHES, STARTS, FOLLOWED, SEATS, TO_SEAT, LATE] {
             self.tx.delete(kind, &self.channel.0)?;
         }
         Ok(())

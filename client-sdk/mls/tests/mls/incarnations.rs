@@ -95,8 +95,9 @@ fn a_member_starts_the_next_group_and_the_others_are_seated_where_the_log_says()
     assert_eq!(unseated, [jiwei.uri.clone(), away.uri.clone()], "everybody but the culprit and whom it brought in");
     assert_eq!(gateway.feed(&jiwei), [begun(false)]);
 
-    // Between the start and the seat the log goes on, unread.
-    gateway.say(&shenji, b"alone");
+    // Between the start and the seat the log goes on, unread. What the starter said now, nobody could ever read: it waits.
+    assert!(matches!(shenji.encrypt(channel, b"alone"), Err(MlsError::SeatsPending)));
+    gateway.append(EventKind::Report, &jiwei.uri, b"late".to_vec());
     let (_, invitation) = seats(&shenji, &mut gateway, &[&jiwei, &away]);
     gateway.feed(&shenji);
     gateway.say(&shenji, b"together");
@@ -233,4 +234,24 @@ fn a_seat_is_only_where_the_log_and_the_group_before_say() {
     let sequence = lie.head.sequence;
     assert_eq!((seen.last(), stopped), (Some(&Processed::Hidden(Violation::HeadMismatch { sequence })), false));
     assert!(away.view(gateway.channel).expect("a member").is_awaited, "and it waits on");
+}
+
+#[test]
+fn nobody_waits_for_who_cannot_be_seated_now_and_it_is_tried_again() {
+    let Broken { jiwei, shenji, away, culprit, mut gateway, commit } = broken();
+    let channel = gateway.channel;
+    let start = next(&shenji, &gateway).expect("broken");
+    gateway.restart(&shenji, &start, (&culprit, commit)).expect("acceptable");
+    gateway.feed(&shenji);
+    seats(&shenji, &mut gateway, &[&jiwei]);
+    gateway.feed(&shenji);
+    assert!(matches!(shenji.encrypt(channel, b"x"), Err(MlsError::SeatsPending)), "one is still to be seated");
+    let late = [away.uri.clone()];
+    shenji.run(move |mls, tx, _| mls.defer_seats(tx, channel, &late, &[])).expect("stored");
+    shenji.encrypt(channel, b"x").expect("nobody waits for it");
+    let unseated = || shenji.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
+    assert_eq!(unseated(), [away.uri.clone()]);
+    let never = [away.uri.clone()];
+    shenji.run(move |mls, tx, _| mls.defer_seats(tx, channel, &[], &never)).expect("stored");
+    assert_eq!(unseated(), []);
 }
