@@ -45,6 +45,7 @@ mod removals;
 mod renewals;
 mod reports;
 mod rotation;
+mod sdk_kills;
 mod slow;
 mod spans;
 mod support_bundle;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lianxin_audit::AuditEvent;
 use lianxin_delivery::PublicState;
 use lianxin_identity::Caller;
-use lianxin_store::ChannelHead;
+use lianxin_store::{ChannelHead, StoreError, ZoneStore};
 use lianxin_types::{ChannelId, DeviceUri, Epoch, Incarnation, Sequence};
 
 use crate::gate::Operations;
@@ -42,6 +42,8 @@ pub struct GroupInfoPage {
 
 /// Channels on one page of a list.
 const LIST_PAGE: usize = 200;
+/// Invitations looked through at a time; each can be as large as a commit bundle.
+const INBOX_PAGE: usize = 8;
 
 impl Operations {
     /// The tree that goes with the Welcome made at `sequence`, for whom that commit seated.
@@ -66,8 +68,11 @@ impl Operations {
             .blocking(move || {
                 let head = store.head(&channel)?;
                 let member = head.as_ref().and_then(|head| head.members.get(&device));
-                // Who has been there since, or longer, may know who was.
-                let is_seated_there = member.is_some_and(|member| member.joined <= sequence);
+                let is_seated_there = match member {
+                    // Who was seated by it in the group that carries the channel on has been there for longer.
+                    Some(member) if member.joined < sequence => is_invited(&*store, &device, channel, sequence)?,
+                    member => member.is_some_and(|member| member.joined == sequence),
+                };
                 if is_seated_there { store.welcome_tree(&channel, sequence) } else { Ok(None) }
             })
             .await??;
@@ -130,6 +135,24 @@ impl Operations {
                 Ok((page, has_more))
             })
             .await?
+    }
+}
+
+/// Whether the Welcome that was made at `sequence` waits for the device.
+fn is_invited(
+    store: &dyn ZoneStore,
+    device: &DeviceUri,
+    channel: ChannelId,
+    sequence: Sequence,
+) -> Result<bool, StoreError> {
+    let mut after = 0;
+    loop {
+        let page = store.inbox(device, after, INBOX_PAGE)?;
+        let Some(last) = page.last().map(|entry| entry.id) else { return Ok(false) };
+        if page.iter().any(|entry| entry.channel == channel && entry.head.sequence == sequence) {
+            return Ok(true);
+        }
+        after = last;
     }
 }
 
