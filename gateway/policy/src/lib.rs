@@ -17,5 +17,5 @@ pub use lease::{Generation, Lease, Stale};
 pub use permit::{
     Action, AllowCommitter, ClaimKeyPackages, CommitChange, CreateChannel, Follow, IssueCertificates, Leave,
     ListChannels, OpenReceive, Permit, PublishKeyPackages, ReadHistory, ReadPublicState, ReadTrust, RenewCertificates,
-    ReplaceGroupInfo, ReportCommit, StartIncarnation, SendMessage,
+    ReplaceGroupInfo, ReportCommit, SendMessage, StartIncarnation,
 };

@@ -250,7 +250,7 @@ fn nobody_waits_for_who_cannot_be_seated_now_and_it_is_tried_again() {
     shenji.run(move |mls, tx, _| mls.defer_seats(tx, channel, &late, &[])).expect("stored");
     shenji.encrypt(channel, b"x").expect("nobody waits for it");
     let unseated = || shenji.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
-    assert_eq!(unseated(), [away.uri.clone()]);
+    assert_eq!(unseated(), std::slice::from_ref(&away.uri));
     let never = [away.uri.clone()];
     shenji.run(move |mls, tx, _| mls.defer_seats(tx, channel, &[], &never)).expect("stored");
     assert_eq!(unseated(), []);
