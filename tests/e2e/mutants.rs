@@ -10,14 +10,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use lianxin_certs_dev::AppPaths;
 use lianxin_mutation::{MlsKind, Mutator, Piece, mls, protobuf};
 use lianxin_profile::REPORT_BYTES;
+use lianxin_proto::certificates::{self, RenewalOutcome, RenewalRefusal, v1 as certificates_v1};
 use lianxin_proto::channels::{self, v1 as channels_v1};
 use lianxin_proto::directory::{self, v1 as directory_v1};
 use lianxin_proto::key_packages::{self, v1 as key_packages_v1};
 use lianxin_proto::messages::{self, v1 as messages_v1};
 use lianxin_proto::{Problem, ReasonCode};
-use lianxin_types::{ChannelId, DeviceUri, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, Digest, Sequence};
 use prost::Message as _;
 use tonic::{Request, Status};
 
@@ -57,12 +59,13 @@ async fn mutants_of_every_request_are_refused_by_name_and_harm_nobody() {
     let app = zone.app("jiwei", "app-1");
     let wire = wire::channel(&zone, &app.tls_certificate, &app.tls_key).await.expect("let in");
     let mut client = tonic::client::Grpc::new(wire);
-    let mut calls = calls(&attacker, &invited).await;
+    let mut calls = calls(&attacker, &invited, &app).await;
     let mutated: BTreeSet<_> = calls.iter().map(|call| call.path.trim_start_matches('/')).collect();
     let all = methods_of_the_contract();
     let unmutated: Vec<_> = all.iter().filter(|method| !mutated.contains(method.as_str())).collect();
-    // Its request is empty.
-    assert_eq!(unmutated, ["lianxin.key_packages.v1.KeyPackages/Count"]);
+    // Their requests are empty.
+    let empty = ["lianxin.certificates.v1.Certificates/Pending", "lianxin.key_packages.v1.KeyPackages/Count"];
+    assert_eq!(unmutated, empty);
 
     let (mut tally, mut said) = (Tally::default(), 0);
     for number in 0..share(250, 10_000) {
@@ -72,7 +75,7 @@ async fn mutants_of_every_request_are_refused_by_name_and_harm_nobody() {
         let accepted = tally.count(call, &bytes, answer);
         if accepted && call.path.starts_with("/lianxin.channels.v1.Channels/C") {
             // Valid after all (no gateway can check a membership tag): the next ones are made of another channel.
-            calls = self::calls(&attacker, &invited).await;
+            calls = self::calls(&attacker, &invited, &app).await;
         }
         if number.is_multiple_of(50) {
             say(&b, honest).await;
@@ -233,10 +236,11 @@ impl Live {
 }
 
 /// Every call with a request that would be accepted, for a new channel of `attacker`.
-async fn calls(attacker: &RawDevice, invited: &RawDevice) -> Vec<Call> {
+async fn calls(attacker: &RawDevice, invited: &RawDevice, app: &AppPaths) -> Vec<Call> {
     let live = Live::new(attacker, invited).await;
     let mut calls = calls_of_channels(&live);
     calls.extend(other_calls(&live));
+    calls.extend(calls_of_certificates(crate::renewals::asked(app)));
     calls
 }
 
@@ -315,6 +319,16 @@ fn other_calls(live: &Live) -> Vec<Call> {
         call::<key_packages_v1::ClaimRequest>("/lianxin.key_packages.v1.KeyPackages/Claim", claim, &[]),
         call::<directory_v1::HelloRequest>("/lianxin.directory.v1.Directory/Hello", hello, &[]),
         call::<directory_v1::GetTrustRequest>("/lianxin.directory.v1.Directory/GetTrust", trust, &[]),
+    ]
+}
+
+fn calls_of_certificates(renew: certificates::Renew) -> Vec<Call> {
+    let outcome = RenewalOutcome::Refused(RenewalRefusal::Unsound);
+    let answer = certificates::Answer { name: Digest([7; 32]), outcome };
+    let inside = [renew.tls_request.clone(), renew.mls_certificate.clone()];
+    vec![
+        call::<certificates_v1::RenewRequest>("/lianxin.certificates.v1.Certificates/Renew", renew, &inside.each_ref()),
+        call::<certificates_v1::AnswerRequest>("/lianxin.certificates.v1.Certificates/Answer", answer, &[]),
     ]
 }
 

@@ -23,6 +23,11 @@ fn wire(request: &RenewalRequest) -> Renew {
     }
 }
 
+/// What the device of `app` may ask for.
+pub(crate) fn asked(app: &AppPaths) -> Renew {
+    wire(&renewal_request(app).expect("signed").0)
+}
+
 /// A request as an issuer reads it, checked.
 fn checked(zone: &Zone, pending: &PendingRenewal) -> Renewing {
     let asked = &pending.request;

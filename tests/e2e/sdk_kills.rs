@@ -136,7 +136,7 @@ async fn an_application_that_is_killed_again_and_again_loses_and_repeats_nothing
         }
         let speaker = at_other.clone();
         let word = tokio::spawn(async move { speaker.send("我在").await });
-        SystemClock.sleep(Duration::from_millis(random.random_range(0..600))).await;
+        SystemClock.sleep(Duration::from_millis(random.random_range(0..250))).await;
         victim = victim.die_and_rise().await;
         soon("a receipt", word).await.expect("no panic").expect("the others talk on");
         visits += usize::from(visit(&guest).await);
