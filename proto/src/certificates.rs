@@ -197,14 +197,16 @@ impl TryFrom<v1::AnswerResponse> for Receipt {
     }
 }
 
-/// The word for a refusal in audit records and logs.
-pub const fn word(refusal: RenewalRefusal) -> &'static str {
-    match refusal {
-        RenewalRefusal::Unspecified => "unspecified",
-        RenewalRefusal::Unsound => "unsound",
-        RenewalRefusal::UnknownDevice => "unknown-device",
-        RenewalRefusal::Revoked => "revoked",
-        RenewalRefusal::OtherDepartment => "other-department",
+impl RenewalRefusal {
+    /// The word for it in audit records and logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Unsound => "unsound",
+            Self::UnknownDevice => "unknown-device",
+            Self::Revoked => "revoked",
+            Self::OtherDepartment => "other-department",
+        }
     }
 }
 

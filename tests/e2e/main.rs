@@ -20,6 +20,7 @@ mod handshakes;
 mod heal;
 mod impostor;
 mod invite;
+mod issuer;
 mod key_packages;
 mod leaf_care;
 mod limits;

@@ -14,7 +14,7 @@ use crate::refusals::assert_recorded;
 use crate::talk::soon;
 use crate::zone::Zone;
 
-fn wire(request: &RenewalRequest) -> Renew {
+pub(crate) fn wire(request: &RenewalRequest) -> Renew {
     Renew {
         id: request.id,
         tls_request: request.tls_request.clone().into(),
@@ -121,7 +121,7 @@ async fn a_device_goes_on_with_the_certificates_that_its_issuer_gave_it() {
     assert!(at("certificate-requested") < at("renewals-read"), "recorded before an issuer sees it");
 }
 
-fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")

@@ -126,6 +126,7 @@ impl Operations {
 
     async fn work_for(&self, caller: &Caller, deadline: Monotonic) -> Result<Vec<(Digest, RenewalRequest)>, Refusal> {
         let mut vigil = self.guard.callers.watch_over(caller);
+        let _idle = self.guard.renewals.idle(caller.uri.department());
         loop {
             let mut entered = std::pin::pin!(self.guard.renewals.entered.notified());
             // From here on nothing is missed: what enters after the look wakes.

@@ -12,8 +12,8 @@ use tokio::sync::{Notify, watch};
 use crate::certificates::RenewalAnswer;
 use crate::refusal::Refusal;
 
-/// How long an issuer that asked counts as there: longer than it waits for something to do.
-const ISSUER_THERE: Duration = Duration::from_secs(30);
+/// How long an issuer counts as there that was given something to do, or nothing: it works on it, or asks again.
+const ISSUER_THERE: Duration = Duration::from_secs(5);
 /// What was given out and has no answer is given out again: the issuer may have lost it, or there is another one.
 const GIVEN_OUT_AGAIN: Duration = Duration::from_secs(10);
 /// Most renewals that an issuer gets at once; the contract says so.
@@ -33,6 +33,8 @@ pub(crate) struct Renewals {
 /// One department.
 #[derive(Debug, Default)]
 struct Office {
+    /// Issuers that wait for something to do.
+    idle: usize,
     issuer_asked: Option<Monotonic>,
     /// Oldest first.
     waiting: Vec<Waiting>,
@@ -55,10 +57,17 @@ impl Office {
 }
 
 impl Renewals {
-    /// Whether an issuer of the department asked for work a short while ago.
+    /// Whether an issuer of the department waits for something to do, or did so a short while ago.
     pub(crate) fn has_issuer(&self, department: &DepartmentId, now: Monotonic) -> bool {
-        let asked = self.lock().get(department).and_then(|office| office.issuer_asked);
-        asked.is_some_and(|asked| now < asked.plus(ISSUER_THERE))
+        let offices = self.lock();
+        let Some(office) = offices.get(department) else { return false };
+        office.idle > 0 || office.issuer_asked.is_some_and(|asked| now < asked.plus(ISSUER_THERE))
+    }
+
+    /// An issuer of the department waits, until this is dropped.
+    pub(crate) fn idle<'a>(&'a self, department: &'a DepartmentId) -> Idle<'a> {
+        self.lock().entry(department.clone()).or_default().idle += 1;
+        Idle { renewals: self, department }
     }
 
     /// Lets a sound request wait; copies of one wait together.
@@ -120,6 +129,21 @@ impl Renewals {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DepartmentId, Office>> {
         self.offices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An issuer that waits for something to do; also one whose connection has ended goes by dropping this.
+#[derive(Debug)]
+pub(crate) struct Idle<'a> {
+    renewals: &'a Renewals,
+    department: &'a DepartmentId,
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        if let Some(office) = self.renewals.lock().get_mut(self.department) {
+            office.idle = office.idle.saturating_sub(1);
+        }
     }
 }
 
@@ -216,5 +240,12 @@ mod tests {
         assert!(!office.renewals.has_issuer(&jiwei(), start.plus(ISSUER_THERE)));
         let shenji = "shenji".parse().expect("a name");
         assert!(!office.renewals.has_issuer(&shenji, start));
+        let (late, own) = (start.plus(10 * ISSUER_THERE), jiwei());
+        let (first, second) = (office.renewals.idle(&own), office.renewals.idle(&own));
+        assert!(office.renewals.has_issuer(&own, late), "it waits, however long");
+        drop(first);
+        assert!(office.renewals.has_issuer(&own, late));
+        drop(second);
+        assert!(!office.renewals.has_issuer(&own, late), "the last one has gone");
     }
 }

@@ -52,7 +52,7 @@ impl v1::certificates_server::Certificates for Face {
             Issued(issued) => {
                 RenewalAnswer::Issued(Certificates { tls: issued.tls_certificate, mls: issued.mls_certificate })
             }
-            Refused(reason) => RenewalAnswer::Refused(certificates::word(reason)),
+            Refused(reason) => RenewalAnswer::Refused(reason.word()),
         };
         let done = self.operations().answer_renewal(&caller, answer.name, said).await;
         done.map(|done| Response::new(receipt(done).into())).map_err(|refusal| to_status(&refusal))

@@ -16,7 +16,7 @@ pub struct Binaries {
 /// Said by whoever has just built everything with the same features, so that nobody builds again.
 const READY: &str = "LIANXIN_BINARIES_READY";
 
-/// Builds the gateway and this crate's programs once per process and says where they are. Does nothing if `cargo xtask`
+/// Builds the gateway, the issuer and this crate's programs once per process and says where they are. Does nothing if `cargo xtask`
 /// has done it.
 ///
 /// # Errors
@@ -45,7 +45,8 @@ fn binary_folder(program: &Path) -> Option<&Path> {
 
 fn run_cargo(folder: &Path) -> anyhow::Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--bins", "--package", "lianxin-gateway", "--package", "lianxin-harness"]);
+    cargo.args(["build", "--bins", "--package", "lianxin-gateway", "--package", "lianxin-issuer"]);
+    cargo.args(["--package", "lianxin-harness"]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         cargo.arg("--release");

@@ -248,7 +248,7 @@ impl Drop for Gateway {
 }
 
 /// A path as a TOML string: the escapes of JSON are TOML's, too.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy()).to_string()
 }
 

@@ -22,6 +22,7 @@ mod calls;
 mod deadline;
 mod disk_search;
 mod gateway;
+mod issuer;
 mod stage;
 
 pub use application::{Answering, Application};
@@ -32,4 +33,5 @@ pub use calls::{
 pub use deadline::{before, eventually};
 pub use disk_search::{DiskSearch, Found};
 pub use gateway::Gateway;
+pub use issuer::Issuer;
 pub use stage::Stage;

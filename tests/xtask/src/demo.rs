@@ -14,7 +14,16 @@ use crate::{compiler, program};
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     compiler::ensure()?;
     let mut build = cargo();
-    build.args(["build", "--bins", "--package", "lianxin-gateway", "--package", "lianxin-harness"]);
+    build.args([
+        "build",
+        "--bins",
+        "--package",
+        "lianxin-gateway",
+        "--package",
+        "lianxin-issuer",
+        "--package",
+        "lianxin-harness",
+    ]);
     // One line in any case: minutes of silence look like a hang.
     program::tell("编译中，首次需要几分钟 · building; the first time takes some minutes");
     if !std::io::stderr().is_terminal() {

@@ -88,6 +88,7 @@ const ROOMS: &[Room] = &[
             "lianxin-types",
         ],
     ),
+    room("lianxin-issuer", 6, &["lianxin-connection", "lianxin-trust", "lianxin-types"]),
     room("lianxin-harness", 7, TESTS),
     room("lianxin-e2e", 7, TESTS),
     room("lianxin-sim", 7, TESTS),
