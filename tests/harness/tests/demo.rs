@@ -4,8 +4,20 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const STEPS: [&str; 11] =
-    ["mint", "start", "create", "invite", "talk", "offline", "outsider", "refused", "revoked", "crash", "plaintext"];
+const STEPS: [&str; 12] = [
+    "mint",
+    "start",
+    "create",
+    "invite",
+    "talk",
+    "offline",
+    "outsider",
+    "refused",
+    "revoked",
+    "crash",
+    "sdk-crash",
+    "plaintext",
+];
 
 #[test]
 fn every_step_passes_and_the_last_line_says_so() {
@@ -16,7 +28,7 @@ fn every_step_passes_and_the_last_line_says_so() {
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().expect("every step has a name")).collect();
     assert_eq!(names, STEPS, "{text}");
     assert!(steps.iter().all(|step| step["ok"] == true), "{text}");
-    assert_eq!(*last, serde_json::json!({ "ok": true, "steps": 11 }));
+    assert_eq!(*last, serde_json::json!({ "ok": true, "steps": 12 }));
     assert!(output.status.success());
 }
 

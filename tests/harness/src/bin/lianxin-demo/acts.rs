@@ -1,4 +1,4 @@
-//! The eleven steps in their order, and the first two of them.
+//! The twelve steps in their order, and the first two of them.
 
 use lianxin_certs_dev::FederationPlan;
 use lianxin_harness::Stage;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::narrator::{Narrator, Telling};
 use crate::story::{DEPARTMENTS, Story};
-use crate::{conversation, crash, keep, plaintext, refusals, revocation};
+use crate::{conversation, crash, keep, plaintext, refusals, revocation, sdk_crash};
 
 /// Performs the demo.
 ///
@@ -23,6 +23,7 @@ pub(crate) async fn perform(narrator: &mut Narrator, is_kept: bool) -> anyhow::R
     narrator.step("refused", refusals::not_named(&story)).await?;
     narrator.step("revoked", revocation::revoked(&mut story)).await?;
     narrator.step("crash", crash::crash(&mut story)).await?;
+    narrator.step("sdk-crash", sdk_crash::sdk_crash(&mut story)).await?;
     narrator.step("plaintext", plaintext::search(&story)).await?;
     for department in DEPARTMENTS {
         story.close(department).await?;

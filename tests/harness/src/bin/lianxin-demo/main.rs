@@ -1,4 +1,4 @@
-//! Three departments talk through a real gateway that cannot read them; eleven steps, each of them a check.
+//! Three departments talk through a real gateway that cannot read them; twelve steps, each of them a check.
 //!
 //! For: whoever wants to see Lianxin work (`cargo demo`), and the build server, which reads `--json`.
 
@@ -10,6 +10,7 @@ mod narrator;
 mod plaintext;
 mod refusals;
 mod revocation;
+mod sdk_crash;
 mod story;
 
 use std::process::ExitCode;

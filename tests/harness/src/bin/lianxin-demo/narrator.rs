@@ -8,7 +8,7 @@ use lianxin_types::{Clock as _, Monotonic, SystemClock};
 use serde_json::{Map, Value, json};
 
 /// The steps, in their order, with their Chinese names.
-pub(crate) const STEPS: [(&str, &str); 11] = [
+pub(crate) const STEPS: [(&str, &str); 12] = [
     ("mint", "铸造联邦"),
     ("start", "启动网关"),
     ("create", "建立通道"),
@@ -19,6 +19,7 @@ pub(crate) const STEPS: [(&str, &str); 11] = [
     ("refused", "拒绝未列名"),
     ("revoked", "吊销设备"),
     ("crash", "强杀网关"),
+    ("sdk-crash", "强杀应用"),
     ("plaintext", "搜查明文"),
 ];
 

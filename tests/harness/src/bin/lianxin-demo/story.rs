@@ -64,6 +64,11 @@ impl Story {
         Ok(())
     }
 
+    /// `kill -9` of the process of `department`.
+    pub(crate) async fn kill(&mut self, department: Department) -> anyhow::Result<()> {
+        self.applications[department as usize].take().context("it is open")?.kill().await
+    }
+
     /// Ends the process of `department`.
     pub(crate) async fn close(&mut self, department: Department) -> anyhow::Result<()> {
         self.applications[department as usize].take().context("it is open")?.close().await
