@@ -51,7 +51,8 @@ pub struct ChannelInfo {
     pub epoch_authenticator: Digest,
     /// The last event processed.
     pub head: Sequence,
-    /// Whether a bad commit broke the channel; it can be read no further.
+    /// Whether a bad commit broke the channel: it can be read no further until this device is back, or is seated in the group that
+    /// carries the channel on.
     pub is_broken: bool,
 }
 
@@ -82,7 +83,7 @@ impl Channel {
             epoch: view.epoch,
             epoch_authenticator: view.epoch_authenticator,
             head: view.head.sequence,
-            is_broken: view.is_broken,
+            is_broken: view.is_broken || view.is_awaited,
         })
     }
 

@@ -177,21 +177,23 @@ impl Drive {
             mls.defer_seats(tx, channel, &found.late, &found.unfit)?;
             if found.packages.is_empty() {
                 // Nobody to wait for: what waits may go.
-                let failed = outbox::encrypt_again(tx, mls, &federation, channel)?;
-                debug_assert!(failed.is_empty(), "a member that has just started the group");
-                return Ok(Staged::Done);
+                return Ok((Staged::Done, outbox::encrypt_again(tx, mls, &federation, channel)?));
             }
-            changes::put_commit(tx, channel, id, mls.invite(tx, &federation, channel, &found.packages))
+            let seats = mls.invite(tx, &federation, channel, &found.packages);
+            Ok((changes::put_commit(tx, channel, id, seats)?, outbox::Failures::new()))
         });
         let is_ready = match staged.await {
-            Ok(Staged::Done) => {
+            Ok((Staged::Done, failed)) => {
+                for (id, failure) in failed {
+                    self.shared.waiters.settle(id, Err(failure));
+                }
                 if let Some(lane) = self.lanes.get_mut(&channel) {
                     lane.epoch_changed();
                     self.ready.insert(channel);
                 }
                 false
             }
-            Ok(staged) => matches!(staged, Staged::Ready),
+            Ok((staged, _)) => matches!(staged, Staged::Ready),
             Err(ClientError::State(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(?channel, error = %chain(&error), "members cannot be seated in the next group");

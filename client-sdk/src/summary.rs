@@ -25,7 +25,8 @@ pub struct ChannelSummary {
     pub read_mark: Sequence,
     /// The last message, of whomever.
     pub latest: Option<Message>,
-    /// Whether a bad commit broke the channel; it can be read no further.
+    /// Whether a bad commit broke the channel: it can be read no further until this device is back, or is seated in the group that
+    /// carries the channel on.
     pub is_broken: bool,
 }
 
@@ -72,7 +73,7 @@ fn summary(
         unread,
         read_mark: Sequence(read_mark),
         latest: latest.transpose()?,
-        is_broken: view.is_broken,
+        is_broken: view.is_broken || view.is_awaited,
     }))
 }
 

@@ -86,6 +86,10 @@ impl Mls {
             let (shelf, standing, epoch_start) = (Shelf::First, Standing::Lost, head.sequence);
             return Ok(ChannelRecord { group, shelf, standing, head, epoch_start, intents: 0 });
         };
+        if record.standing == Standing::Awaited {
+            // The group has been left behind: a seat comes in the next one.
+            return Err(MlsError::NotBroken);
+        }
         if record.standing == Standing::Active {
             let kept = Provider::on(&self.crypto, tx, record.shelf);
             if matches!(MlsGroup::load(kept.storage(), &mls_group_id(record.group)), Ok(Some(_))) {

@@ -83,6 +83,7 @@ fn a_member_starts_the_next_group_and_the_others_are_seated_where_the_log_says()
     let start = next(&shenji, &gateway).expect("broken");
     assert!(matches!(next(&shenji, &gateway), Err(MlsError::CommitPending)), "one at a time");
     assert!(shenji.view(channel).expect("a member").has_pending_commit);
+    let (group_info, tree) = gateway.served();
     gateway.restart(&shenji, &start, (&culprit, commit)).expect("acceptable");
     let begun = |own_start| Processed::Incarnation {
         incarnation: Incarnation(1),
@@ -94,6 +95,9 @@ fn a_member_starts_the_next_group_and_the_others_are_seated_where_the_log_says()
     let unseated = shenji.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
     assert_eq!(unseated, [jiwei.uri.clone(), away.uri.clone()], "everybody but the culprit and whom it brought in");
     assert_eq!(gateway.feed(&jiwei), [begun(false)]);
+    // An answer that comes late offers the way back into the group that has been left behind.
+    let back = jiwei.run(move |mls, tx, federation| mls.rejoin(tx, federation, channel, &group_info, &tree));
+    assert!(matches!(back, Err(MlsError::NotBroken)), "{back:?}");
 
     // Between the start and the seat the log goes on, unread. What the starter said now, nobody could ever read: it waits.
     assert!(matches!(shenji.encrypt(channel, b"alone"), Err(MlsError::SeatsPending)));
