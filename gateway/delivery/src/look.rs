@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use lianxin_profile::ChannelContext;
+use lianxin_profile::{ChannelContext, open_group_info};
 use lianxin_store::ChannelHead;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, Digest, Sequence, Timestamp};
@@ -77,8 +77,10 @@ impl Channels {
             let (_, state) = self.current(federation, channel)?;
             let group_info = self.store().group_info(channel)?.ok_or(DeliveryError::NoChannel)?;
             let head = self.store().head(channel)?.ok_or(DeliveryError::NoChannel)?;
-            // A commit that came in between has replaced both; it comes again, for commits are validated one by one.
-            if head.epoch == state.epoch() && head.incarnation == state.incarnation()? {
+            // A commit that came in between has replaced both, and the rows of the store are new a moment before its head is: so
+            // what is served is compared itself. It comes again, for commits are validated one by one.
+            let is_of_state = open_group_info(&group_info)?.0.group_context() == state.group_context();
+            if is_of_state && head.epoch == state.epoch() && head.incarnation == state.incarnation()? {
                 return Ok(PublicState { head, group_info, tree: state.tree()? });
             }
         }
