@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lianxin_harness::{Answering, Application, Call, DeviceInfo, Joined, Listed, MessageInfo, Opened, SentInfo, Stage};
+use lianxin_harness::{
+    Answering, Application, Call, ChannelInfo, Joined, Listed, MessageInfo, Opened, SentInfo, Stage,
+};
 use lianxin_sdk::{Channel, Client, ClientError, ReasonCode};
 use lianxin_types::{Clock as _, SystemClock};
 use rand::rngs::StdRng;
@@ -160,13 +162,12 @@ async fn an_application_that_is_killed_again_and_again_loses_and_repeats_nothing
     let own: Vec<(u64, String)> =
         victim.history().await.into_iter().map(|message| (message.sequence, message.text)).collect();
     assert_eq!(own, seen, "what the victim has, and what the others have");
-    let members = Call::Members { channel: victim.channel.clone() };
+    let members = Call::Info { channel: victim.channel.clone() };
     let same = soon("the same members", async {
         loop {
-            let DeviceInfo { members: mut mine } = victim.application.call(members.clone()).await.expect("a member");
+            let ChannelInfo { members: mine, .. } = victim.application.call(members.clone()).await.expect("a member");
             let info = at_other.info().await.expect("a member");
             let mut theirs: Vec<String> = info.members.iter().map(|uri| uri.as_str().to_owned()).collect();
-            mine.sort();
             theirs.sort();
             if mine == theirs && !info.is_broken {
                 return mine.len();

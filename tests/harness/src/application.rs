@@ -1,4 +1,4 @@
-//! An application of a department as a process of its own (`lianxin-app`).
+//! An application of a department as a process of its own (`lianxin-app`), or one that means no good (`lianxin-culprit`).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -39,12 +39,12 @@ type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
 pub struct Answering(oneshot::Receiver<Answer>);
 
 impl Application {
-    /// Starts the program; `log` takes what it says besides answers.
+    /// Starts a program that speaks the lines of [`Call`]; `log` takes what it says besides answers.
     ///
     /// # Errors
     /// If it is missing or does not start.
-    pub fn start(binaries: &Binaries, log: &Path) -> anyhow::Result<Self> {
-        let program = binaries.path("lianxin-app")?;
+    pub fn start(binaries: &Binaries, program: &str, log: &Path) -> anyhow::Result<Self> {
+        let program = binaries.path(program)?;
         let log = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(&program);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);

@@ -4,6 +4,7 @@
 //! `{"id":1,"ok":false,"reason":"NOT_MEMBER","error":"…"}`. Calls run beside each other; answers come when they are ready.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lianxin_sdk::{DepartmentId, DeviceUri};
@@ -37,6 +38,9 @@ pub enum Call {
         /// Other certificates than the application's own.
         #[serde(default)]
         credentials: Option<Credentials>,
+        /// Another address of the gateway than the trust bundle's, e.g. a [`crate::Line`]'s.
+        #[serde(default)]
+        gateway: Option<SocketAddr>,
     },
     /// Waits until there is a connection, or the gateway refuses one. Answered by `{}`.
     Connected,
@@ -81,8 +85,26 @@ pub enum Call {
         /// At most so many.
         limit: usize,
     },
-    /// The members as this device has verified them. Answered by [`DeviceInfo`].
-    Members {
+    /// Removes devices by their identities. Answered by [`SentInfo`].
+    Remove {
+        /// The channel's id in hexadecimal.
+        channel: String,
+        /// Identities.
+        devices: Vec<String>,
+    },
+    /// The channel as this device has verified it. Answered by [`ChannelInfo`].
+    Info {
+        /// The channel's id in hexadecimal.
+        channel: String,
+    },
+    /// Waits for the next event of this kind and passes over others. Answered by [`EventInfo`].
+    Event {
+        /// The name of a variant of the SDK's `Event`, e.g. `ChannelRestored`.
+        name: String,
+    },
+    /// Commits what no member can process, with a public state by which nobody can come back. Only `lianxin-culprit` does.
+    /// Answered by [`SentInfo`]: the gateway can see neither.
+    Break {
         /// The channel's id in hexadecimal.
         channel: String,
     },
@@ -181,24 +203,60 @@ pub struct MessageInfo {
     pub text: String,
 }
 
-/// Members of a channel.
+/// A channel as one member knows it. Two members with equal values are in the same state of the same group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceInfo {
-    /// Identities.
+pub struct ChannelInfo {
+    /// What it is for.
+    pub purpose: String,
+    /// Identities, ascending.
     pub members: Vec<String>,
+    /// The group's epoch.
+    pub epoch: u64,
+    /// The epoch authenticator (RFC 9420 section 8.7) in hexadecimal.
+    pub epoch_authenticator: String,
+}
+
+/// An event of the SDK. What is not there does not belong to this kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventInfo {
+    /// Its kind.
+    pub name: String,
+    /// The place in the log that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// Whom it is about: the sender, the culprit, who came or went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Who did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Which of the channel's groups carries it on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u32>,
 }
 
 impl Call {
     /// A call to open an application.
     pub fn open(federation: &std::path::Path, department: &str, app: &str, state: PathBuf) -> Self {
         let (department, app) = (department.to_owned(), app.to_owned());
-        Self::Open { federation: federation.to_owned(), department, app, state, credentials: None }
+        Self::Open { federation: federation.to_owned(), department, app, state, credentials: None, gateway: None }
     }
 
     /// A call to invite devices.
     pub fn invite(channel: &str, devices: &[&DeviceUri]) -> Self {
         let devices = devices.iter().map(|device| device.as_str().to_owned()).collect();
         Self::Invite { channel: channel.to_owned(), devices }
+    }
+
+    /// A call to remove a device.
+    pub fn remove(channel: &str, device: &DeviceUri) -> Self {
+        Self::Remove { channel: channel.to_owned(), devices: vec![device.as_str().to_owned()] }
+    }
+
+    /// A call to wait for an event.
+    pub fn event(name: &str) -> Self {
+        Self::Event { name: name.to_owned() }
     }
 
     /// A call to create a channel.

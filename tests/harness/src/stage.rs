@@ -103,9 +103,22 @@ impl Stage {
     /// # Errors
     /// If the program is missing or does not start.
     pub fn application(&self, name: &str) -> anyhow::Result<Application> {
+        self.run(name, "lianxin-app")
+    }
+
+    /// A process that joins like an application and then breaks the channel ([`crate::Call::Break`]); not opened yet. Its log is in
+    /// `logs/`.
+    ///
+    /// # Errors
+    /// If the program is missing or does not start.
+    pub fn culprit(&self, name: &str) -> anyhow::Result<Application> {
+        self.run(name, "lianxin-culprit")
+    }
+
+    fn run(&self, name: &str, program: &str) -> anyhow::Result<Application> {
         let logs = self.folder().join("logs");
         std::fs::create_dir_all(&logs)?;
-        Application::start(&self.binaries, &logs.join(format!("{name}.log")))
+        Application::start(&self.binaries, program, &logs.join(format!("{name}.log")))
     }
 
     /// Where the state of that application's client lies.

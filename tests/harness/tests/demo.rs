@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 14] = [
     "mint",
     "start",
     "create",
@@ -16,6 +16,8 @@ const STEPS: [&str; 12] = [
     "revoked",
     "crash",
     "sdk-crash",
+    "lost-reply",
+    "heal",
     "plaintext",
 ];
 
@@ -28,7 +30,7 @@ fn every_step_passes_and_the_last_line_says_so() {
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().expect("every step has a name")).collect();
     assert_eq!(names, STEPS, "{text}");
     assert!(steps.iter().all(|step| step["ok"] == true), "{text}");
-    assert_eq!(*last, serde_json::json!({ "ok": true, "steps": 12 }));
+    assert_eq!(*last, serde_json::json!({ "ok": true, "steps": 14 }));
     assert!(output.status.success());
 }
 

@@ -50,7 +50,7 @@ fn reason(error: &ClientError) -> String {
 }
 
 /// The name of an enum's variant: the start of its Debug text.
-fn variant(value: &dyn std::fmt::Debug) -> String {
+pub(crate) fn variant(value: &dyn std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     text.chars().take_while(|character| character.is_alphanumeric()).collect()
 }

@@ -1,14 +1,17 @@
 //! Does the calls: each in a task of its own over one SDK client.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::Context as _;
-use lianxin_harness::{Call, Credentials, DeviceInfo, Joined, Listed, MessageInfo, Opened, Request, SentInfo};
+use lianxin_harness::{
+    Call, ChannelInfo, Credentials, EventInfo, Joined, Listed, MessageInfo, Opened, Request, SentInfo,
+};
 use lianxin_sdk::{
-    Channel, ChannelId, Classification, Client, ClientError, Config, Invitations, Label, Message, Messages, Receipt,
-    Sequence,
+    Channel, ChannelId, Classification, Client, ClientError, Config, ConfigError, DeviceUri, Event, Events,
+    Invitations, Label, Message, Messages, Receipt, Sequence,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +19,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::Mutex;
 use tokio::task::LocalSet;
 
-use crate::answers::{Fault, answer, write};
+use crate::answers::{Fault, answer, variant, write};
 
 type Outcome = Result<Value, Fault>;
 
@@ -38,8 +41,9 @@ async fn read_calls(desk: Rc<Desk>) -> anyhow::Result<()> {
         };
         match call {
             // Others wait until it is open, and nothing comes after it was closed.
-            Call::Open { federation, department, app, state, credentials } => {
-                let opened = desk.open(&federation, &department, &app, &state, credentials).await;
+            Call::Open { federation, department, app, state, credentials, gateway } => {
+                let config = configured(&federation, &department, &app, &state, credentials, gateway);
+                let opened = desk.open(config).await;
                 write(&answer(id, opened))?;
             }
             Call::Close => return write(&answer(id, desk.close().await)),
@@ -62,29 +66,16 @@ struct Desk {
 struct Open {
     client: Client,
     invitations: Mutex<Invitations>,
+    events: Mutex<Events>,
     messages: Mutex<HashMap<ChannelId, Rc<Mutex<Messages>>>>,
 }
 
 impl Desk {
-    async fn open(
-        &self,
-        federation: &Path,
-        department: &str,
-        app: &str,
-        state: &Path,
-        credentials: Option<Credentials>,
-    ) -> Outcome {
-        let mut config = Config::from_certs_dev(federation, department, app, state).map_err(ClientError::from)?;
-        if let Some(other) = credentials {
-            config.tls_certificate = other.tls_certificate;
-            config.tls_key = other.tls_key;
-            config.mls_certificate = other.mls_certificate;
-            config.mls_key = other.mls_key;
-        }
-        let client = Client::open(config).await?;
+    async fn open(&self, config: Result<Config, ConfigError>) -> Outcome {
+        let client = Client::open(config.map_err(ClientError::from)?).await?;
         let device = client.device().as_str().to_owned();
-        let invitations = Mutex::new(client.invitations());
-        *self.open.lock().await = Some(Rc::new(Open { client, invitations, messages: Mutex::default() }));
+        let (invitations, events) = (Mutex::new(client.invitations()), Mutex::new(client.events()));
+        *self.open.lock().await = Some(Rc::new(Open { client, invitations, events, messages: Mutex::default() }));
         result(Opened { device })
     }
 
@@ -107,6 +98,7 @@ impl Open {
     async fn answer(&self, call: Call) -> Outcome {
         match call {
             Call::Open { .. } | Call::Close => Err(Fault::Call("not while calls run".into())),
+            Call::Break { .. } => Err(Fault::Call("an honest application does not".into())),
             Call::Connected => {
                 self.client.connected().await?;
                 Ok(empty())
@@ -123,10 +115,12 @@ impl Open {
                 let messages = self.channel(&channel)?.history(Sequence(after), limit).await?;
                 result(Listed { messages: messages.iter().map(told).collect() })
             }
-            Call::Members { channel } => {
-                let members = self.channel(&channel)?.info().await?.members;
-                result(DeviceInfo { members: members.iter().map(|member| member.as_str().to_owned()).collect() })
+            Call::Remove { channel, devices } => {
+                let devices = parsed(&devices)?;
+                sent(self.channel(&channel)?.remove(&devices).await?)
             }
+            Call::Info { channel } => result(info(self.channel(&channel)?.info().await?)),
+            Call::Event { name } => self.event(&name).await,
             Call::Leave { channel } => {
                 self.channel(&channel)?.leave().await?;
                 Ok(empty())
@@ -143,6 +137,16 @@ impl Open {
     async fn accept(&self) -> Outcome {
         let invitation = self.invitations.lock().await.next().await.ok_or(ClientError::Closed)??;
         joined(&self.client.accept(invitation).await?)
+    }
+
+    async fn event(&self, name: &str) -> Outcome {
+        let mut events = self.events.lock().await;
+        loop {
+            let event = happened(&events.next().await.ok_or(ClientError::Closed)??);
+            if event.name == name {
+                return result(event);
+            }
+        }
     }
 
     async fn receive(&self, channel: &str, count: usize) -> Outcome {
@@ -164,6 +168,27 @@ impl Open {
     }
 }
 
+fn configured(
+    federation: &Path,
+    department: &str,
+    app: &str,
+    state: &Path,
+    credentials: Option<Credentials>,
+    gateway: Option<SocketAddr>,
+) -> Result<Config, ConfigError> {
+    let mut config = Config::from_certs_dev(federation, department, app, state)?;
+    if let Some(other) = credentials {
+        config.tls_certificate = other.tls_certificate;
+        config.tls_key = other.tls_key;
+        config.mls_certificate = other.mls_certificate;
+        config.mls_key = other.mls_key;
+    }
+    Ok(match gateway {
+        Some(address) => config.with_endpoint(address.ip().to_string(), address.port()),
+        None => config,
+    })
+}
+
 /// 32 hexadecimal digits.
 fn channel_id(text: &str) -> Option<ChannelId> {
     let bytes = u128::from_str_radix(text, 16).ok()?.to_be_bytes();
@@ -183,6 +208,42 @@ fn told(message: &Message) -> MessageInfo {
         sequence: message.sequence.0,
         sender: message.sender.as_str().to_owned(),
         text: String::from_utf8_lossy(&message.body).into_owned(),
+    }
+}
+
+fn info(info: lianxin_sdk::ChannelInfo) -> ChannelInfo {
+    let mut members: Vec<_> = info.members.iter().map(|member| member.as_str().to_owned()).collect();
+    members.sort();
+    ChannelInfo {
+        purpose: info.label.purpose().to_owned(),
+        members,
+        epoch: info.epoch.0,
+        epoch_authenticator: info.epoch_authenticator.to_hex(),
+    }
+}
+
+fn happened(event: &Event) -> EventInfo {
+    let name = variant(event);
+    let text = |device: &DeviceUri| Some(device.as_str().to_owned());
+    match event {
+        Event::MemberJoined { device, by, .. } | Event::MemberLeft { device, by, .. } => {
+            EventInfo { name, device: text(device), by: text(by), ..EventInfo::default() }
+        }
+        Event::Violation { sequence, sender, .. } => {
+            EventInfo { name, sequence: Some(sequence.0), device: text(sender), ..EventInfo::default() }
+        }
+        Event::Removed { by, .. } => EventInfo { name, by: text(by), ..EventInfo::default() },
+        Event::CommitReported { reporter, commit, .. } => {
+            EventInfo { name, sequence: Some(commit.0), by: text(reporter), ..EventInfo::default() }
+        }
+        Event::ChannelRestarted { incarnation, by, culprit, .. } => EventInfo {
+            name,
+            device: culprit.as_ref().and_then(text),
+            by: text(by),
+            incarnation: Some(incarnation.0),
+            ..EventInfo::default()
+        },
+        _ => EventInfo { name, ..EventInfo::default() },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The twelve steps in their order, and the first two of them.
+//! The fourteen steps in their order, and the first two of them.
 
 use lianxin_certs_dev::FederationPlan;
 use lianxin_harness::Stage;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::narrator::{Narrator, Telling};
 use crate::story::{DEPARTMENTS, Story};
-use crate::{conversation, crash, keep, plaintext, refusals, revocation, sdk_crash};
+use crate::{conversation, crash, heal, keep, lost_reply, plaintext, refusals, revocation, sdk_crash};
 
 /// Performs the demo.
 ///
@@ -24,6 +24,8 @@ pub(crate) async fn perform(narrator: &mut Narrator, is_kept: bool) -> anyhow::R
     narrator.step("revoked", revocation::revoked(&mut story)).await?;
     narrator.step("crash", crash::crash(&mut story)).await?;
     narrator.step("sdk-crash", sdk_crash::sdk_crash(&mut story)).await?;
+    narrator.step("lost-reply", lost_reply::lost_reply(&mut story)).await?;
+    narrator.step("heal", heal::heal(&mut story)).await?;
     narrator.step("plaintext", plaintext::search(&story)).await?;
     for department in DEPARTMENTS {
         story.close(department).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use lianxin_harness::{Call, Joined, Refusal, before};
+use lianxin_harness::{Application, Call, Joined, Opened, Refusal, before};
 use lianxin_types::{Clock as _, DepartmentId, SystemClock};
 use serde_json::Value;
 
@@ -56,6 +56,19 @@ pub(crate) async fn invite_once_possible(story: &Story, call: Call) -> anyhow::R
             },
         }
     }
+}
+
+/// A further device of `department` comes into the channel.
+pub(crate) async fn enter(story: &Story, department: &str, app: &str) -> anyhow::Result<Application> {
+    let application = story.stage.application(&format!("{department}-{app}"))?;
+    let state = story.stage.state_folder(department, app);
+    application.call::<Opened>(Call::open(story.stage.minted.folder(), department, app, state)).await?;
+    application.call::<Value>(Call::Connected).await?;
+    let device = story.stage.device(department, app)?;
+    invite_once_possible(story, Call::invite(&story.channel, &[&device])).await?;
+    let Joined { channel } = application.call(Call::Accept).await?;
+    ensure!(channel == story.channel, "the device was invited elsewhere");
+    Ok(application)
 }
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);

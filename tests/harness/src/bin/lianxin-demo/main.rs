@@ -1,11 +1,13 @@
-//! Three departments talk through a real gateway that cannot read them; twelve steps, each of them a check.
+//! Three departments talk through a real gateway that cannot read them; fourteen steps, each of them a check.
 //!
 //! For: whoever wants to see Lianxin work (`cargo demo`), and the build server, which reads `--json`.
 
 mod acts;
 mod conversation;
 mod crash;
+mod heal;
 mod keep;
+mod lost_reply;
 mod narrator;
 mod plaintext;
 mod refusals;

@@ -8,7 +8,7 @@ use lianxin_types::{Clock as _, Monotonic, SystemClock};
 use serde_json::{Map, Value, json};
 
 /// The steps, in their order, with their Chinese names.
-pub(crate) const STEPS: [(&str, &str); 12] = [
+pub(crate) const STEPS: [(&str, &str); 14] = [
     ("mint", "铸造联邦"),
     ("start", "启动网关"),
     ("create", "建立通道"),
@@ -20,6 +20,8 @@ pub(crate) const STEPS: [(&str, &str); 12] = [
     ("revoked", "吊销设备"),
     ("crash", "强杀网关"),
     ("sdk-crash", "强杀应用"),
+    ("lost-reply", "回执丢失"),
+    ("heal", "坏提交自愈"),
     ("plaintext", "搜查明文"),
 ];
 
@@ -108,7 +110,7 @@ impl Narrator {
         } else {
             let overwrite = if self.voice == Voice::Terminal { "\r\x1b[2K" } else { "" };
             let Telling { chinese: told, english, lines, .. } = telling;
-            print_line(&format!("{overwrite}  ✓ {:>2}/{} {name:<9} {chinese}：{told}", self.done, STEPS.len()));
+            print_line(&format!("{overwrite}  ✓ {:>2}/{} {name:<10} {chinese}：{told}", self.done, STEPS.len()));
             print_line(&format!("          {english} ({seconds:.1} s)"));
             lines.iter().for_each(|line| print_line(&format!("            {line}")));
         }

@@ -23,6 +23,7 @@ pub(crate) async fn outsider(story: &Story) -> anyhow::Result<((), Telling)> {
             mls_certificate: forged.mls_certificate,
             mls_key: forged.mls_key,
         }),
+        gateway: None,
     };
     impostor.call::<Opened>(call).await?;
     let refusal = impostor.refused(Call::Connected).await?;

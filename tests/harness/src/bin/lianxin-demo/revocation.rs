@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use lianxin_harness::{Application, Call, Joined, Listed, Opened, eventually};
-use serde_json::Value;
+use lianxin_harness::{Call, Listed, eventually};
 
-use crate::conversation::invite_once_possible;
+use crate::conversation::enter;
 use crate::narrator::Telling;
 use crate::refusals::{expect, told};
 use crate::story::{DEPARTMENTS, Department, Story};
@@ -19,7 +18,7 @@ const TAKES_AT_MOST: Duration = Duration::from_secs(60);
 
 pub(crate) async fn revoked(story: &mut Story) -> anyhow::Result<((), Telling)> {
     let department = Department::Weijian.id();
-    let lost = join(story, department).await?;
+    let lost = enter(story, department, LOST).await?;
     story.say(Department::Jiwei, BEFORE).await?;
     lost.call::<Listed>(Call::receive(&story.channel, 1)).await.context("the device hears while it may")?;
 
@@ -49,17 +48,4 @@ pub(crate) async fn revoked(story: &mut Story) -> anyhow::Result<((), Telling)> 
          verified and committed by the members",
     );
     Ok(((), told(telling, &refusal).fact("members", members.len())))
-}
-
-/// The device comes into the channel.
-async fn join(story: &Story, department: &str) -> anyhow::Result<Application> {
-    let application = story.stage.application("weijian-app-2")?;
-    let state = story.stage.state_folder(department, LOST);
-    application.call::<Opened>(Call::open(story.stage.minted.folder(), department, LOST, state)).await?;
-    application.call::<Value>(Call::Connected).await?;
-    let device = story.stage.device(department, LOST)?;
-    invite_once_possible(story, Call::invite(&story.channel, &[&device])).await?;
-    let Joined { channel } = application.call(Call::Accept).await?;
-    ensure!(channel == story.channel, "the device was invited elsewhere");
-    Ok(application)
 }

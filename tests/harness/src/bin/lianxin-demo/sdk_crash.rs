@@ -17,9 +17,16 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 const VICTIM: Department = Department::Shenji;
 /// In each of the messages, so that the search for plaintext can find them.
 const PHRASE: &str = "应用重启前后各一份";
+const UNREAD: &str = "纪委监委：审计局收到后请回复。";
 const LAST: &str = "审计局应用已重启，以上如有缺漏请指出。";
 
 pub(crate) async fn sdk_crash(story: &mut Story) -> anyhow::Result<((), Telling)> {
+    story.say(Department::Jiwei, UNREAD).await?;
+    ensure!(story.hear(Department::Weijian, 1).await?[0].text == UNREAD, "weijian heard something else");
+    let is_there = || async {
+        story.history(VICTIM).await.is_ok_and(|own| own.last().is_some_and(|message| message.text == UNREAD))
+    };
+    eventually(BACK_WITHIN, "the victim has it", is_there).await?;
     let before = story.common_history().await?.len();
     story.said.push(PHRASE.to_owned());
     let mut sends = Vec::new();
@@ -45,6 +52,8 @@ pub(crate) async fn sdk_crash(story: &mut Story) -> anyhow::Result<((), Telling)
         story.history(VICTIM).await.is_ok_and(|own| own.last().is_some_and(|message| message.text == LAST))
     };
     eventually(BACK_WITHIN, "its own last message comes back", last_is_back).await?;
+    // What it had not read when it died it is given now, and what it had read but not yet noted once more.
+    while story.hear(VICTIM, 1).await?[0].text != UNREAD {}
     let own = story.common_history().await?;
     let new = own.get(before..).context("the history has become shorter")?;
     let texts: Vec<&str> = new.iter().map(|message| message.text.as_str()).collect();

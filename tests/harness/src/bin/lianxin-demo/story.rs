@@ -1,7 +1,9 @@
 //! Who takes part, and what they share.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, ensure};
-use lianxin_harness::{Application, Call, DeviceInfo, Listed, MessageInfo, Opened, Stage};
+use lianxin_harness::{Application, Call, ChannelInfo, EventInfo, Listed, MessageInfo, Opened, Stage};
 use serde_json::Value;
 
 /// A department of the demo with its application.
@@ -53,10 +55,18 @@ impl Story {
 
     /// Starts the application of `department` in a process of its own and waits until it is connected.
     pub(crate) async fn open(&mut self, department: Department) -> anyhow::Result<()> {
+        self.open_at(department, None).await
+    }
+
+    /// The same over another address of the gateway than its own.
+    pub(crate) async fn open_at(&mut self, department: Department, address: Option<SocketAddr>) -> anyhow::Result<()> {
         let name = format!("{}-{APP}", department.id());
         let application = self.stage.application(&name)?;
         let state = self.stage.state_folder(department.id(), APP);
-        let opened = Call::open(self.stage.minted.folder(), department.id(), APP, state);
+        let mut opened = Call::open(self.stage.minted.folder(), department.id(), APP, state);
+        if let Call::Open { gateway, .. } = &mut opened {
+            *gateway = address;
+        }
         let Opened { device } = application.call(opened).await?;
         ensure!(device == self.stage.device(department.id(), APP)?.as_str(), "{name} is somebody else");
         application.call::<Value>(Call::Connected).await?;
@@ -110,14 +120,31 @@ impl Story {
         Ok(first)
     }
 
+    /// The next event of this kind that `department` is told.
+    pub(crate) async fn told(&self, department: Department, event: &str) -> anyhow::Result<EventInfo> {
+        let told = self.application(department)?.call(Call::event(event)).await;
+        told.with_context(|| format!("{} is told {event}", department.name()))
+    }
+
+    /// The channel as `department` knows it.
+    pub(crate) async fn info(&self, department: Department) -> anyhow::Result<ChannelInfo> {
+        self.application(department)?.call(Call::Info { channel: self.channel.clone() }).await
+    }
+
+    /// The channel, on whose state all three must agree.
+    pub(crate) async fn agreed(&self) -> anyhow::Result<ChannelInfo> {
+        let first = self.info(Department::Jiwei).await?;
+        for department in [Department::Shenji, Department::Weijian] {
+            ensure!(self.info(department).await? == first, "{} is in another state", department.name());
+        }
+        Ok(first)
+    }
+
     /// The members, on whom all three must agree.
     pub(crate) async fn members(&self) -> anyhow::Result<Vec<String>> {
         let mut seen = Vec::new();
         for department in DEPARTMENTS {
-            let call = Call::Members { channel: self.channel.clone() };
-            let DeviceInfo { mut members } = self.application(department)?.call(call).await?;
-            members.sort();
-            seen.push(members);
+            seen.push(self.info(department).await?.members);
         }
         ensure!(seen.iter().all(|members| *members == seen[0]), "they do not agree on the members");
         seen.pop().context("there are three")
