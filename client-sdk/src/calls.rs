@@ -1,5 +1,6 @@
 //! Calls in flight: changes of channels, and key packages.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -76,6 +77,7 @@ pub(crate) enum CallDone {
     PublicState { channel: ChannelId, result: Result<GroupInfo, CallError> },
     SeatTree { channel: ChannelId, sequence: Sequence, result: Result<WelcomeTree, CallError> },
     Seats { channel: ChannelId, found: Seats },
+    Memberships(Result<BTreeSet<ChannelId>, CallError>),
 }
 
 impl Drive {
@@ -129,6 +131,7 @@ impl Drive {
             CallDone::PublicState { channel, result } => self.go_back(channel, result).await,
             CallDone::SeatTree { channel, sequence, result } => self.take_seat(channel, sequence, result).await,
             CallDone::Seats { channel, found } => self.seat(channel, found).await,
+            CallDone::Memberships(found) => self.memberships(found).await,
             CallDone::KeyPackages(result) => {
                 self.replenishing = false;
                 if let Err(error) = result {

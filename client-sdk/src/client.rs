@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use lianxin_connection::GetWelcomeTree;
 use lianxin_keystore::{Keystore, StateKey};
-use lianxin_mls::{Mls, NewChannel};
+use lianxin_mls::{Mls, MlsError, NewChannel};
 use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Label, Sequence, Timestamp, ZoneId, elsewhere};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -148,7 +148,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::InvitationGone`] if it was accepted already; [`ClientError::Mls`] if it is not what it says, or a
-    /// member does not verify; [`ClientError::Refused`], [`ClientError::Connect`], [`ClientError::Offline`],
+    /// member does not verify, or ([`lianxin_mls::MlsError::KeyPackageGone`]) if the state folder was put back from a copy that is
+    /// older than the key package which the invitation was made for: then the device comes in by itself within minutes, as
+    /// [`crate::Event::StateRestored`] says; [`ClientError::Refused`], [`ClientError::Connect`], [`ClientError::Offline`],
     /// [`ClientError::TrustExpired`], [`ClientError::Closed`].
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %invitation.channel.to_hex()))]
     pub async fn accept(&self, invitation: Invitation) -> Result<Channel, ClientError> {
@@ -161,7 +163,18 @@ impl Client {
         let follow = shared.ask_later(Task::Follow(channel));
         let joined =
             shared.transaction(move |tx, mls| sync::accept(tx, mls, &federation, channel, sequence, tree.to_vec()));
-        let Accepted { inbox_ids, failed } = joined.await?;
+        let Accepted { inbox_ids, failed } = match joined.await {
+            Ok(accepted) => accepted,
+            Err(error @ ClientError::Mls(MlsError::KeyPackageGone)) => {
+                let given_up = shared.transaction(move |tx, mls| sync::give_up_invitation(tx, mls, channel, sequence));
+                for inbox_id in given_up.await? {
+                    shared.ask(Task::Confirm(inbox_id));
+                }
+                shared.ask(Task::LookForChannels);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         drop(follow);
         for (id, failure) in failed {
             shared.waiters.settle(id, Err(failure));

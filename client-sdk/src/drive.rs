@@ -20,7 +20,8 @@ use crate::lane::Lane;
 use crate::next::{First, Next, ended};
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
-use crate::sync::{self, Applied, Asked, GapStep, Invited, TrustAge};
+use crate::sync::{self, Applied, Asked, Coming, GapStep, Invited, Reader, TrustAge};
+use crate::unknown::Unknown;
 use crate::way_back::WayBack;
 use crate::{ClientError, Event, changes, trust};
 
@@ -59,6 +60,8 @@ pub(crate) struct Drive {
     pub(crate) ways_back: BTreeMap<ChannelId, WayBack>,
     /// Channels that go on in another group, or are to.
     pub(crate) healings: BTreeMap<ChannelId, Healing>,
+    /// Channels of which the state may know nothing.
+    pub(crate) unknown: Unknown,
     /// Channels followed again because events were missing.
     gaps: HashMap<ChannelId, Asked>,
     /// For the Receive stream, in order.
@@ -88,6 +91,7 @@ impl Drive {
             refusals: HashMap::new(),
             ways_back: BTreeMap::new(),
             healings: BTreeMap::new(),
+            unknown: Unknown::new(now),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
             cursors: BTreeMap::new(),
@@ -172,6 +176,7 @@ impl Drive {
                 Task::Confirm(inbox_id) => {
                     self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] });
                 }
+                Task::LookForChannels => self.unknown.look_soon(self.shared.clock.monotonic()),
             }
         }
         Ok(())
@@ -266,7 +271,13 @@ impl Drive {
 
     async fn apply(&mut self, events: Arc<Vec<LogEntry>>, trust: TrustAge) -> Result<Applied, ClientError> {
         let (federation, device) = (self.shared.federation(), self.shared.device.clone());
-        self.shared.transaction(move |tx, mls| sync::apply(tx, mls, &federation, trust, &device, &events)).await
+        let lane = events.first().and_then(|event| self.lanes.get(&event.channel));
+        let coming = if lane.is_some_and(Lane::has_caught_up) { Coming::Live } else { Coming::Stored };
+        let applied = self.shared.transaction(move |tx, mls| {
+            let reader = Reader { device: &device, federation: &federation, trust, coming };
+            sync::apply(tx, mls, reader, &events)
+        });
+        applied.await
     }
 
     /// Events are missing behind `head`: they are asked for once.
@@ -287,6 +298,12 @@ impl Drive {
 
     /// Memory follows what is stored.
     fn applied(&mut self, channel: ChannelId, applied: Applied) {
+        if applied.is_state_older
+            && let Some(lane) = self.lanes.get_mut(&channel)
+        {
+            // What is stored has no ciphertext any more.
+            lane.start_over();
+        }
         if applied.epoch_changed {
             self.turns.remove(&channel);
             self.urgent.remove(&channel);
@@ -300,6 +317,7 @@ impl Drive {
         if applied.removed {
             self.forget(channel);
             self.requests.push_back(Receive::Unfollow { channel });
+            self.unknown.look_soon(self.shared.clock.monotonic());
         } else if applied.is_awaited {
             // What comes is for whoever has a seat already.
             self.forget(channel);
@@ -396,6 +414,7 @@ impl Drive {
             .chain(self.retries.values().copied())
             .chain(self.ways_back.values().filter_map(|way_back| way_back.moment))
             .chain(self.healings.values().filter_map(|healing| healing.moment))
+            .chain(self.unknown.moment)
             .fold(self.tick, Monotonic::min)
     }
 
@@ -424,6 +443,9 @@ impl Drive {
             self.healings.iter().filter(|(_, healing)| is_due(healing)).map(|(channel, _)| *channel).collect();
         for channel in due {
             self.heal(channel).await?;
+        }
+        if self.unknown.moment.is_some_and(|moment| moment <= now) {
+            self.look_for_unknown();
         }
         if self.tick <= now {
             self.tick = now.plus(TICK);

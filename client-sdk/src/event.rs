@@ -131,6 +131,17 @@ pub enum Event {
         /// The place of the change in its log.
         sequence: Sequence,
     },
+    /// The stored log has something that this device sent and its state does not know of: the state folder was put back from an older
+    /// copy. (Or a message was altered or made in this device's name while it was away: [`crate::Client::evidence`] has it then.)
+    /// The device makes new keys before it sends anything, by a commit of its own or, where it cannot follow, by coming back as
+    /// [`Event::MemberRejoined`] says then. What it sent and received since the copy was made may be missing in its history, and a
+    /// message that waited in the copy may have been sent already ([`crate::ClientError::Unanswered`]).
+    StateRestored {
+        /// In which channel.
+        channel: ChannelId,
+        /// The place in the log of what it does not know of; 0 if it knows nothing of the channel.
+        sequence: Sequence,
+    },
     /// The gateway does not serve the channel to this device any more, or not from where its group stands: events in
     /// between are kept no longer, or the device was removed and invited again while it was offline. A newer invitation
     /// can be accepted. Told again on later connections as long as it is so.
@@ -243,6 +254,10 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 12, channel);
             writer.u64(sequence.0);
         }
+        Event::StateRestored { channel, sequence } => {
+            number(&mut writer, 17, channel);
+            writer.u64(sequence.0);
+        }
         Event::ChannelGone { channel, reason } => {
             number(&mut writer, 7, channel);
             writer.bytes(cut(reason).as_bytes());
@@ -331,6 +346,7 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             Event::ChannelRestarted { channel, incarnation, by, culprit }
         }
         16 => Event::ChannelRestored { channel, epoch: Epoch(reader.u64("epoch")?) },
+        17 => Event::StateRestored { channel, sequence: Sequence(reader.u64("sequence")?) },
         12 => Event::AwayTooLong { channel, sequence: Sequence(reader.u64("sequence")?) },
         11 => {
             let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));
@@ -385,6 +401,7 @@ mod tests {
                 detail,
             },
             Event::AwayTooLong { channel, sequence: Sequence(9) },
+            Event::StateRestored { channel, sequence: Sequence(10) },
             Event::ChannelGone { channel, reason: "原因".to_owned() },
             Event::GatewayBehind { channel },
             Event::MemberRejoined { channel, device: device("a"), epoch },

@@ -90,7 +90,7 @@ impl ViolationKind {
             Violation::UnsignedReport => Self::UnsignedReport,
             Violation::UnexpectedKind => Self::UnexpectedKind,
             Violation::InvalidStart(_) => Self::InvalidStart,
-            Violation::AwayTooLong | Violation::ChannelBroken => return None,
+            Violation::AwayTooLong | Violation::OlderState | Violation::ChannelBroken => return None,
         })
     }
 }

@@ -123,6 +123,11 @@ impl Lane {
         self.caught_up
     }
 
+    /// What is stored is to be looked at again from the first on, once everything is answered.
+    pub(crate) fn start_over(&mut self) {
+        self.start_over = true;
+    }
+
     /// The epoch changed: what is stored has been encrypted again.
     pub(crate) fn epoch_changed(&mut self) {
         self.generation += 1;

@@ -49,6 +49,7 @@ mod summary;
 mod sync;
 mod trust;
 mod turns;
+mod unknown;
 mod waiters;
 mod way_back;
 

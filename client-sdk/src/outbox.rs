@@ -99,6 +99,7 @@ const fn passes(error: &MlsError) -> bool {
         MlsError::ProposalsPending
             | MlsError::MemberRevoked { .. }
             | MlsError::LastResortKeys
+            | MlsError::OlderState
             | MlsError::SeatsPending
             | MlsError::Broken
     )
@@ -157,6 +158,14 @@ pub(crate) fn drop_row(tx: &Transaction<'_>, channel: ChannelId, id: Idempotency
         tx.log_delete(OUTBOX, &channel.0, position)?;
     }
     Ok(())
+}
+
+/// The log has something under the id of a message that waits, in other bytes: whether that was the message cannot be told. It is
+/// sent no more.
+pub(crate) fn give_up(tx: &Transaction<'_>, event: &LogEntry) -> Result<Failures, ClientError> {
+    let Some((position, row)) = find(tx, event.channel, event.idempotency_id)? else { return Ok(Failures::new()) };
+    tx.log_delete(OUTBOX, &event.channel.0, position)?;
+    Ok(vec![(row.id, Failure::GivenUp)])
 }
 
 /// How far the log of a group was read that has ended for this device.

@@ -55,6 +55,8 @@ pub(crate) enum Task {
     Follow(ChannelId),
     /// An inbox item was used.
     Confirm(u64),
+    /// The state may know less than there is: the gateway is asked of which channels this device is a member.
+    LookForChannels,
 }
 
 pub(crate) struct Shared {

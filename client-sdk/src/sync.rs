@@ -31,6 +31,8 @@ pub(crate) struct Applied {
     pub(crate) gap: Option<Sequence>,
     /// A change was stored that is to be sent.
     pub(crate) change_staged: bool,
+    /// The log has something of this device that its state does not know.
+    pub(crate) is_state_older: bool,
     /// An event cannot be judged before the trust bundle and the revocation lists have been fetched.
     pub(crate) is_trust_behind: bool,
     /// Where the group stands behind all of it.
@@ -101,15 +103,32 @@ pub(crate) enum TrustAge {
     JustFetched,
 }
 
+/// Whether events come in their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coming {
+    /// They were stored before this device followed.
+    Stored,
+    /// They happen now.
+    Live,
+}
+
+/// Who reads, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) device: &'a DeviceUri,
+    pub(crate) federation: &'a Federation,
+    pub(crate) trust: TrustAge,
+    pub(crate) coming: Coming,
+}
+
 /// Processes events of one channel, ascending; those that were processed before change nothing.
 pub(crate) fn apply(
     tx: &Transaction<'_>,
     mls: &Mls,
-    federation: &Federation,
-    trust: TrustAge,
-    device: &DeviceUri,
+    reader: Reader<'_>,
     events: &[LogEntry],
 ) -> Result<Applied, ClientError> {
+    let Reader { device, federation, trust, .. } = reader;
     let mut applied = Applied::default();
     for event in events {
         let log_event = LogEvent {
@@ -129,7 +148,7 @@ pub(crate) fn apply(
         match processed {
             Ok(processed) => {
                 report(tx, mls, &log_event, event, &processed, &mut applied)?;
-                effect(tx, mls, federation, device, event, processed, &mut applied)?;
+                effect(tx, mls, reader, event, processed, &mut applied)?;
             }
             Err(MlsError::Gap { found, .. }) => {
                 applied.gap = Some(found);
@@ -165,8 +184,7 @@ pub(crate) fn apply(
 fn effect(
     tx: &Transaction<'_>,
     mls: &Mls,
-    federation: &Federation,
-    device: &DeviceUri,
+    Reader { device, federation, coming, .. }: Reader<'_>,
     event: &LogEntry,
     processed: Processed,
     applied: &mut Applied,
@@ -189,6 +207,24 @@ fn effect(
         Processed::OwnMessage => {
             outbox::settle(tx, event)?;
             applied.settled.push((event.idempotency_id, Ok(receipt(event))));
+        }
+        Processed::NotRemembered { is_first } => {
+            if is_first {
+                // The state is an older copy, or this is the work of others. What happens now is not this device's.
+                let (sequence, sender, kind) = (event.sequence, event.sender.clone(), ViolationKind::NotSent);
+                let detail = chain(&Violation::NotSent);
+                let head = mls.head(tx, channel)?.ok_or(ClientError::NotMember)?;
+                evidence::keep(tx, device, event, (kind, &detail), head)?;
+                let told = match coming {
+                    Coming::Stored => Event::StateRestored { channel, sequence },
+                    Coming::Live => Event::Violation { channel, sequence, sender, kind, detail },
+                };
+                keep(tx, &told)?;
+                applied.is_state_older = true;
+            }
+            fail(applied, outbox::give_up(tx, event)?);
+            // What was encrypted goes: its keys may have been used.
+            fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
         }
         Processed::Membership { epoch, by, added, removed, own_commit, removed_self, discarded_own_commit } => {
             let (committed, left) = changes::epoch_ended(tx, channel)?;
@@ -250,6 +286,13 @@ fn effect(
         Processed::Start | Processed::AlreadyProcessed | Processed::RepeatedMessage => {}
         // One event per broken channel is enough; what follows it cannot be judged.
         Processed::Hidden(Violation::ChannelBroken) => {}
+        Processed::Hidden(Violation::OlderState) if event.kind == EventKind::Start => {
+            let (committed, left) = changes::epoch_ended(tx, channel)?;
+            fail(applied, outbox::drop_all(tx, channel, outbox::Read::InPart)?);
+            fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)).collect());
+            applied.removed = true;
+            keep(tx, &Event::StateRestored { channel, sequence: event.sequence })?;
+        }
         Processed::Hidden(violation) => {
             if event.kind == EventKind::Commit {
                 // The group is broken: no change that waits for it will happen. Messages wait for the way back.
@@ -259,6 +302,7 @@ fn effect(
             }
             let (sequence, sender) = (event.sequence, event.sender.clone());
             let told = match ViolationKind::from_violation(&violation) {
+                None if violation == Violation::OlderState => Event::StateRestored { channel, sequence },
                 None => Event::AwayTooLong { channel, sequence },
                 Some(kind) => {
                     let detail = chain(&violation);
@@ -419,17 +463,37 @@ pub(crate) fn accept(
     let row = tx.get(INVITATION, &key)?.ok_or(ClientError::InvitationGone)?;
     let InvitationRow { head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
     mls.join(tx, federation, &lianxin_mls::Invitation { channel, head, welcome, tree, inviter })?;
-    let mut inbox_ids = Vec::new();
-    for (other, row) in tx.list(INVITATION)? {
-        if other.starts_with(&channel.0) && other <= key {
-            inbox_ids.push(InvitationRow::from_bytes(&row)?.inbox_id);
-            tx.delete(INVITATION, &other)?;
-        }
-    }
+    let inbox_ids = drop_invitations(tx, channel, &key)?;
     let (committed, left) = changes::epoch_ended(tx, channel)?;
     let mut failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
     failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)));
     Ok(Accepted { inbox_ids, failed })
+}
+
+/// Deletes an invitation that cannot be opened, because the state is older than the key package that it was made for, and the older
+/// ones of the channel; and a group that was to be followed there. Gives their inbox items.
+pub(crate) fn give_up_invitation(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    channel: ChannelId,
+    sequence: Sequence,
+) -> Result<Vec<u64>, ClientError> {
+    if mls.is_awaited(tx, channel)? {
+        mls.discard(tx, channel)?;
+    }
+    drop_invitations(tx, channel, &invitation_key(channel, sequence))
+}
+
+/// Deletes the invitation with this key and older ones of the channel; gives their inbox items.
+fn drop_invitations(tx: &Transaction<'_>, channel: ChannelId, last: &[u8]) -> Result<Vec<u64>, ClientError> {
+    let mut inbox_ids = Vec::new();
+    for (key, row) in tx.list(INVITATION)? {
+        if key.starts_with(&channel.0) && *key <= *last {
+            inbox_ids.push(InvitationRow::from_bytes(&row)?.inbox_id);
+            tx.delete(INVITATION, &key)?;
+        }
+    }
+    Ok(inbox_ids)
 }
 
 pub(crate) fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {

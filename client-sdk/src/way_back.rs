@@ -1,5 +1,5 @@
 //! The way back into a channel whose group a commit has broken for this device, or which it cannot follow because retention has
-//! taken the events behind its head: by an external commit, with the own key (PROTOCOL 5), and by itself. Only once the log has
+//! taken the events behind its head, or of which its state, an older copy, knows nothing: by an external commit, with the own key (PROTOCOL 5), and by itself. Only once the log has
 //! been read as far as it goes: what came before the way back is never read.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::error::chain;
 use crate::event::keep;
 use crate::shared::News;
 use crate::waiters::Failure;
-use crate::{ClientError, Event, outbox, sync, turns};
+use crate::{ClientError, Event, outbox, sync, turns, unknown};
 
 /// Everybody whom one commit has broken comes back, one epoch each: they begin at different moments of so long.
 const SPREAD: Duration = Duration::from_millis(500);
@@ -31,9 +31,18 @@ pub(crate) struct WayBack {
     attempts: u32,
     /// How often the public state that is served did not make a way back.
     unusable: u32,
+    /// Why the device begins anew, if it does.
+    anew: Option<Anew>,
+}
+
+/// Why a device comes back that has no broken group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anew {
     /// The own group is in order and can go no further, for there are no events before this one: it is forgotten with the way
     /// back.
-    cut_off_before: Option<Sequence>,
+    CutOff(Sequence),
+    /// The state knows nothing of the channel.
+    Unknown,
 }
 
 impl Drive {
@@ -73,7 +82,14 @@ impl Drive {
         self.stop_following(channel);
         let moment = self.shared.clock.monotonic().plus(SPREAD + self.way_back_jitter());
         self.ways_back
-            .insert(channel, WayBack { moment: Some(moment), cut_off_before: Some(first), ..WayBack::default() });
+            .insert(channel, WayBack { moment: Some(moment), anew: Some(Anew::CutOff(first)), ..WayBack::default() });
+    }
+
+    /// This device is a member of a channel of which its state knows nothing.
+    pub(crate) fn come_back_into_unknown(&mut self, channel: ChannelId) {
+        let moment = self.shared.clock.monotonic().plus(self.way_back_jitter());
+        let new = WayBack { moment: Some(moment), anew: Some(Anew::Unknown), ..WayBack::default() };
+        self.ways_back.entry(channel).or_insert(new);
     }
 
     /// Tells the application; says whether the device goes back by itself, not by an invitation.
@@ -101,8 +117,8 @@ impl Drive {
     pub(crate) async fn begin_way_back(&mut self, channel: ChannelId) -> Result<(), ClientError> {
         let Some(way_back) = self.ways_back.get_mut(&channel) else { return Ok(()) };
         way_back.moment = None;
-        let (cut_off, is_first) = (way_back.cut_off_before, way_back.attempts == 0);
-        if let Some(first) = cut_off.filter(|_| is_first)
+        let is_first = way_back.attempts == 0;
+        if let Some(Anew::CutOff(first)) = way_back.anew.filter(|_| is_first)
             && !self.tell_cut_off(channel, first).await?
         {
             self.ways_back.remove(&channel);
@@ -133,10 +149,14 @@ impl Drive {
             }
         };
         let (federation, id) = (self.shared.federation(), self.shared.id());
-        let is_cut_off = self.ways_back.get(&channel).is_some_and(|way_back| way_back.cut_off_before.is_some());
+        let anew = self.ways_back.get(&channel).and_then(|way_back| way_back.anew);
         let staged = self.shared.transaction(move |tx, mls| {
             let mut failed = Vec::new();
-            if is_cut_off {
+            if anew == Some(Anew::Unknown) && !unknown::is_unknown(tx, mls, channel)? {
+                // An invitation came after all.
+                return Ok((Staged::Done, failed));
+            }
+            if anew.is_some() {
                 // What waits was for a group that is forgotten here.
                 let (committed, left) = changes::epoch_ended(tx, channel)?;
                 failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
@@ -147,7 +167,13 @@ impl Drive {
             match changes::put_commit(tx, channel, id, bundle) {
                 // Somebody else's commit, or an own one, has done it.
                 Err(ClientError::Mls(MlsError::NotBroken)) => Ok((Staged::Done, failed)),
-                staged => Ok((staged?, failed)),
+                staged => {
+                    let staged = staged?;
+                    if anew == Some(Anew::Unknown) && matches!(staged, Staged::Ready) {
+                        keep(tx, &Event::StateRestored { channel, sequence: Sequence(0) })?;
+                    }
+                    Ok((staged, failed))
+                }
             }
         });
         match staged.await {
@@ -155,7 +181,8 @@ impl Drive {
                 for (id, failure) in failed {
                     self.shared.waiters.settle(id, Err(failure));
                 }
-                if is_cut_off {
+                if anew.is_some() {
+                    self.shared.bells.ring(&News::Events);
                     self.follow(channel).await?;
                     self.ways_back.insert(channel, WayBack::default());
                 }
@@ -174,7 +201,7 @@ impl Drive {
                 let way_back = self.ways_back.entry(channel).or_default();
                 way_back.unusable += 1;
                 // Whoever can see that it is wrong has had the time to replace it.
-                match way_back.unusable >= UNUSABLE_MAX && !is_cut_off {
+                match way_back.unusable >= UNUSABLE_MAX && anew.is_none() {
                     true => self.plan_next_incarnation(channel).await,
                     false => Ok(()),
                 }

@@ -70,6 +70,13 @@ pub enum MlsError {
     /// The device was invited by its last resort, and has made no keys of its own yet: it commits first (PROTOCOL 5).
     #[error("the own leaf still has the keys of a last resort")]
     LastResortKeys,
+    /// The log has something that this device sent and does not know of: its state was put back from an older copy. The keys for its
+    /// messages may have been used already, so it commits first and sends with new ones.
+    #[error("the device's state is an older copy: it makes new keys first")]
+    OlderState,
+    /// The key package that an invitation was made for is not in the local state.
+    #[error("the invitation is for a key package that this device does not have")]
+    KeyPackageGone,
     /// Others who sat in the group before are still to be seated in the one that this device has started: what is sent before they
     /// are they could never read.
     #[error("members of the group before are to be seated first")]
@@ -141,6 +148,13 @@ pub(crate) const fn is_about_keys(error: &ProfileError) -> bool {
     )
 }
 
+impl Violation {
+    /// Whether whoever made the commit did wrong, not this device, which cannot follow it for a reason of its own.
+    pub(crate) const fn is_the_commits_fault(&self) -> bool {
+        !matches!(self, Self::AwayTooLong | Self::OlderState)
+    }
+}
+
 impl From<ContextError> for MlsError {
     fn from(error: ContextError) -> Self {
         Self::Profile(error.into())
@@ -177,6 +191,10 @@ pub enum Violation {
     /// The gateway says that this device sent something that it never did.
     #[error("this device did not send that")]
     NotSent,
+    /// A commit or a start that is signed with this device's key, and that it does not remember: its state is an older copy. It
+    /// cannot follow, and that is nobody's fault.
+    #[error("this device sent that and does not remember it: its state is an older copy")]
+    OlderState,
     /// The commit does not keep the profile; the channel is broken.
     #[error("the commit does not keep the profile")]
     InvalidCommit(#[source] ProfileError),

@@ -52,6 +52,13 @@ pub enum Processed {
     },
     /// A message of this device; its content is in the outbox.
     OwnMessage,
+    /// A message under this device's leaf that it has neither sent nor had in the log, as far as it knows. Its state is an older copy,
+    /// put back; or the gateway altered one, or made it with a member, which cannot be told apart here: the content of an own message
+    /// does not open. Until its next own commit the device encrypts nothing ([`crate::MlsError::OlderState`]).
+    NotRemembered {
+        /// Whether this is the first of them since its last own commit.
+        is_first: bool,
+    },
     /// A message whose intent this device has had from the same sender; to be dropped.
     RepeatedMessage,
     /// The group changed.
@@ -140,6 +147,7 @@ impl std::fmt::Debug for Processed {
                 shown.field("body_bytes", &body.len()).finish()
             }
             Self::OwnMessage => f.write_str("OwnMessage"),
+            Self::NotRemembered { is_first } => f.debug_struct("NotRemembered").field("is_first", is_first).finish(),
             Self::RepeatedMessage => f.write_str("RepeatedMessage"),
             Self::Membership { epoch, by, added, removed, own_commit, removed_self, discarded_own_commit } => f
                 .debug_struct("Membership")

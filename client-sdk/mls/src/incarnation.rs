@@ -177,6 +177,15 @@ impl Mls {
         let broken = Broken { group: &before, context: &context, roster: &roster, culprit: culprit.as_ref(), commit };
         let found = read_next_start(federation, &self.crypto, &event.mls, &event.sender, broken);
         let violation = match found {
+            Ok(_) if event.sender == self.device => {
+                // The channel goes on in a group that an older copy of this state knows nothing of, and this one is at its end.
+                self.drop_rejoin(tx, records, record)?;
+                self.drop_next_group(tx, records)?;
+                delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
+                records.clear()?;
+                records.save(&ChannelRecord { head, standing: Standing::Ended, ..record.clone() })?;
+                return Ok(Some(Processed::Hidden(Violation::OlderState)));
+            }
             Ok(found) if records.chain_hash(found.head.sequence)? == Some(found.head.chain_hash) => {
                 self.drop_rejoin(tx, records, record)?;
                 self.drop_next_start(tx, records)?;

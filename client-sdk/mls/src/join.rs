@@ -5,7 +5,7 @@ use lianxin_profile::{ChannelContext, Roster, Validity, parse_tree, parse_welcom
 use lianxin_tlog::Head;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, GroupId};
-use openmls::prelude::StagedWelcome;
+use openmls::prelude::{StagedWelcome, WelcomeError};
 
 use crate::channel::delete_group;
 use crate::engine::{join_config, library};
@@ -52,7 +52,8 @@ impl Mls {
     /// is still there.
     ///
     /// # Errors
-    /// [`MlsError::AlreadyMember`] for an invitation that is not newer than the group at hand; [`MlsError::Invitation`],
+    /// [`MlsError::AlreadyMember`] for an invitation that is not newer than the group at hand; [`MlsError::KeyPackageGone`] for one
+    /// that cannot be opened: if the device has a leaf all the same, [`Mls::rejoin`] brings it in; [`MlsError::Invitation`],
     /// [`MlsError::Profile`], [`MlsError::Library`] for what does not verify or is for nobody here;
     /// [`MlsError::Keystore`].
     pub fn join(
@@ -121,7 +122,11 @@ impl Mls {
         let welcome = parse_welcome(&invitation.welcome)?;
         let tree = parse_tree(&invitation.tree)?;
         let action = "open a welcome";
-        let builder = StagedWelcome::build_from_welcome(provider, &join_config(), welcome).map_err(library(action))?;
+        let builder = StagedWelcome::build_from_welcome(provider, &join_config(), welcome);
+        let builder = builder.map_err(|error| match error {
+            WelcomeError::NoMatchingKeyPackage => MlsError::KeyPackageGone,
+            error => library(action)(error),
+        })?;
         let processed = builder.processed_welcome();
         if !processed.psks().is_empty() {
             return Err(fault("it asks for a pre-shared key"));

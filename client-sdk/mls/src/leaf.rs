@@ -1,6 +1,6 @@
 //! Care for the own leaf's keys: how the device came by them, how old they are, and when a commit of its own is due that makes
 //! new ones (RFC 9420 section 16.6: who does not update heals no compromise). Who came by a last resort makes new ones before it
-//! sends anything, because others may have been invited with the same (PROTOCOL 5).
+//! sends anything, because others may have been invited with the same (PROTOCOL 5); so does who finds that its state is an older copy.
 
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(crate) enum Origin {
     OneTime = 2,
     /// By a last resort.
     LastResort = 3,
+    /// Out of an older copy of this device's state: it has used them further than it knows.
+    OlderState = 4,
 }
 
 impl Origin {
@@ -46,6 +48,7 @@ impl Origin {
             1 => Some(Self::OwnPath),
             2 => Some(Self::OneTime),
             3 => Some(Self::LastResort),
+            4 => Some(Self::OlderState),
             _ => None,
         }
     }
@@ -97,7 +100,7 @@ impl Mls {
     pub(crate) fn is_due(&self, channel: &ChannelId, keys: Option<LeafKeys>) -> bool {
         let Some(LeafKeys { origin, since }) = keys else { return true };
         let age = match origin {
-            Origin::LastResort => return true,
+            Origin::LastResort | Origin::OlderState => return true,
             Origin::OneTime => self.care.after_joining,
             Origin::OwnPath => self.care.every,
         };
@@ -117,6 +120,6 @@ mod tests {
         let bytes = keys.to_bytes();
         assert_eq!(bytes, [1, 3, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(LeafKeys::from_bytes(&bytes), Ok(keys));
-        assert!(LeafKeys::from_bytes(&bytes[1..]).is_err() && LeafKeys::from_bytes(&[1, 4, 0]).is_err());
+        assert!(LeafKeys::from_bytes(&bytes[1..]).is_err() && LeafKeys::from_bytes(&[1, 5, 0]).is_err());
     }
 }

@@ -8,7 +8,7 @@ use lianxin_profile::{
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_trust::Federation;
 use lianxin_types::{DeviceUri, Digest, Epoch, Kind, Sequence};
-use openmls::group::ValidationError;
+use openmls::group::{StageCommitError, ValidationError};
 use openmls::prelude::{
     KeyPackageVerifyError, ProcessMessageError, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender,
     StagedCommit,
@@ -21,7 +21,7 @@ use crate::engine::library;
 use crate::error::is_about_keys;
 use crate::incarnation::Breach;
 use crate::leaf::Origin;
-use crate::record::{ChannelRecord, Records, Standing};
+use crate::record::{ChannelRecord, Records, Sent, Standing};
 use crate::{LogEvent, Mls, MlsError, Processed, Violation};
 
 /// Why an event gives no result: others did wrong, or we could not.
@@ -134,7 +134,7 @@ impl Mls {
                 if event.kind == EventKind::Commit {
                     open.record.standing = Standing::Broken;
                 }
-                if event.kind == EventKind::Commit && violation != Violation::AwayTooLong {
+                if event.kind == EventKind::Commit && violation.is_the_commits_fault() {
                     open.records.save_breach(&Breach { commit: event.sequence, committer: event.sender.clone() })?;
                 }
                 Processed::Hidden(violation)
@@ -191,15 +191,20 @@ impl Mls {
     }
 
     /// A message whose encrypted sender is this device. Any member could have written that, so it must be one that we
-    /// remember.
+    /// remember, and have not had yet.
     fn own_message(&self, open: &OpenChannel<'_>, event: &LogEvent) -> Result<Processed, Stop> {
         if event.sender != self.device {
             let (named, found) = (event.sender.clone(), self.device.clone());
             return Err(Violation::SenderMismatch { named, found }.into());
         }
         match open.records.take_sent(&Digest::sha256(&event.mls))? {
-            true => Ok(Processed::OwnMessage),
-            false => Err(Violation::NotSent.into()),
+            Some(Sent::OnItsWay) => Ok(Processed::OwnMessage),
+            Some(Sent::Logged) => Err(Violation::NotSent.into()),
+            None => {
+                let is_first = open.records.leaf()?.is_none_or(|keys| keys.origin != Origin::OlderState);
+                open.records.save_leaf(Origin::OlderState, event.gateway_time)?;
+                Ok(Processed::NotRemembered { is_first })
+            }
         }
     }
 
@@ -232,7 +237,7 @@ impl Mls {
         let mut void = Void { commit: open.group.pending_commit().is_some(), leave: open.is_leaving() };
         open.check_named(&sender, event)?;
         if sender == Sender::NewMemberCommit {
-            self.check_rejoin(open, &authenticated, event)?;
+            self.check_rejoin(open, &message, event)?;
         } else {
             open.check_head(&authenticated, event)?;
         }
@@ -256,15 +261,22 @@ impl Mls {
 
     /// What [`check_commit`] cannot know of a member who comes back: that it is another than this device, whose own way back
     /// is never judged by the group that it replaces; that it may still act; and that its head is one of this log.
-    fn check_rejoin(&self, open: &OpenChannel<'_>, authenticated: &[u8], event: &LogEvent) -> Result<(), Stop> {
+    fn check_rejoin(&self, open: &OpenChannel<'_>, message: &ProcessedMessage, event: &LogEvent) -> Result<(), Stop> {
         if event.sender == self.device {
-            return Err(Violation::NotSent.into());
+            return Err(if self.is_signed_here(message) { Violation::OlderState } else { Violation::NotSent }.into());
         }
         if open.leaving().any(|device| *device == event.sender) {
             let fault = "who is leaving does not come back";
             return Err(Violation::InvalidCommit(ProfileError::InvalidCommit { fault }).into());
         }
-        open.check_rejoin_head(authenticated, event)
+        open.check_rejoin_head(message.aad(), event)
+    }
+
+    /// Whether an external commit, which openmls has verified by the leaf in it, is signed with this device's key.
+    fn is_signed_here(&self, message: &ProcessedMessage) -> bool {
+        let ProcessedMessageContent::StagedCommitMessage(staged) = message.content() else { return false };
+        let leaf = staged.update_path_leaf_node();
+        leaf.is_some_and(|leaf| leaf.signature_key().as_slice() == self.signer.public_key())
     }
 
     /// It is judged as of the gateway's time: a leaf must have been valid when it entered.
@@ -334,9 +346,11 @@ impl OpenChannel<'_> {
         if frame.kind != kind || frame.group != self.record.group {
             return Err(Violation::Malformed.into());
         }
-        self.verify(frame.message, |error| match has_outlived_a_leaf(error) {
-            true => Violation::AwayTooLong,
-            false => Violation::CannotProcess { detail: error.to_string() },
+        self.verify(frame.message, |error| match error {
+            // Verified by the own leaf's key, and not what waits.
+            ProcessMessageError::InvalidCommit(StageCommitError::OwnCommitMismatch) => Violation::OlderState,
+            error if has_outlived_a_leaf(error) => Violation::AwayTooLong,
+            error => Violation::CannotProcess { detail: error.to_string() },
         })
     }
 

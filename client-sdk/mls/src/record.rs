@@ -19,9 +19,12 @@ const SENT: &str = "mls-sent";
 const INTENTS: &str = "mls-intent";
 const REJOINS: &str = "mls-rejoin";
 const LEAVES: &str = "mls-leaf";
-/// Logs, by channel and sequence: chain hashes, and the order in which intents were seen.
+/// Logs by channel: chain hashes by sequence, and in which order intents were seen and messages made.
 const CHAIN: &str = "mls-chain";
 const INTENT_ORDER: &str = "mls-intent-order";
+const SENT_ORDER: &str = "mls-sent-order";
+/// Value of an own message's row once it is in the log.
+const LOGGED: &[u8] = &[1];
 
 /// Intents remembered per channel; the oldest are forgotten first. A repeat comes from a retry, so it comes soon.
 const INTENTS_MAX: u64 = 10_000;
@@ -81,6 +84,15 @@ impl Rejoin {
         reader.finish()?;
         Ok(Self { commit_hash, epoch, roster })
     }
+}
+
+/// What is known of an own message of the current epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sent {
+    /// It has not come back in the log.
+    OnItsWay,
+    /// It has.
+    Logged,
 }
 
 /// One channel's record.
@@ -235,15 +247,20 @@ impl<'a> Records<'a> {
 
     /// Remembers the hash of an own message, so that nobody can say that this device sent what it did not.
     pub(crate) fn save_sent(&self, hash: &Digest) -> Result<(), MlsError> {
+        let position = self.tx.log_last(SENT_ORDER, &self.channel.0)?.unwrap_or(0) + 1;
+        self.tx.log_put(SENT_ORDER, &self.channel.0, position, &hash.0)?;
         Ok(self.tx.put(SENT, &self.sent_key(hash), &[])?)
     }
 
-    /// Whether this device sent the bytes with this hash, once.
-    pub(crate) fn take_sent(&self, hash: &Digest) -> Result<bool, MlsError> {
+    /// What was known of an own message that is in the log now; `None` if this device did not send it in this epoch.
+    pub(crate) fn take_sent(&self, hash: &Digest) -> Result<Option<Sent>, MlsError> {
         let key = self.sent_key(hash);
-        let known = self.tx.get(SENT, &key)?.is_some();
-        self.tx.delete(SENT, &key)?;
-        Ok(known)
+        let Some(value) = self.tx.get(SENT, &key)? else { return Ok(None) };
+        if value == LOGGED {
+            return Ok(Some(Sent::Logged));
+        }
+        self.tx.put(SENT, &key, LOGGED)?;
+        Ok(Some(Sent::OnItsWay))
     }
 
     fn sent_key(&self, hash: &Digest) -> Vec<u8> {
@@ -252,12 +269,7 @@ impl<'a> Records<'a> {
 
     /// Forgets own messages of an epoch that is over: they cannot be accepted any more.
     pub(crate) fn forget_sent(&self) -> Result<(), MlsError> {
-        for (key, _) in self.tx.list(SENT)? {
-            if key.starts_with(&self.channel.0) {
-                self.tx.delete(SENT, &key)?;
-            }
-        }
-        Ok(())
+        self.drain(SENT_ORDER, |hash| Ok(self.tx.delete(SENT, &[&self.channel.0[..], hash].concat())?))
     }
 
     /// Remembers an intent of a sender. Gives whether it is new. The sender is part of the key, or one member could make
@@ -293,26 +305,22 @@ impl<'a> Records<'a> {
         self.tx.delete(ROSTERS, &self.channel.0)?;
         self.tx.delete(LEAVES, &self.channel.0)?;
         self.forget_sent()?;
+        self.drain(INTENT_ORDER, |key| Ok(self.tx.delete(INTENTS, key)?))?;
+        self.drain(CHAIN, |_| Ok(()))
+    }
+
+    /// Deletes a log of the channel, with what each entry names.
+    fn drain(&self, log: &'static str, also: impl Fn(&[u8]) -> Result<(), MlsError>) -> Result<(), MlsError> {
         loop {
-            let step = self.tx.log_read(INTENT_ORDER, &self.channel.0, 0, DELETE_STEP)?;
+            let step = self.tx.log_read(log, &self.channel.0, 0, DELETE_STEP)?;
             if step.is_empty() {
-                break;
+                return Ok(());
             }
-            for (position, key) in step {
-                self.tx.delete(INTENTS, &key)?;
-                self.tx.log_delete(INTENT_ORDER, &self.channel.0, position)?;
+            for (position, value) in step {
+                also(&value)?;
+                self.tx.log_delete(log, &self.channel.0, position)?;
             }
         }
-        loop {
-            let step = self.tx.log_read(CHAIN, &self.channel.0, 0, DELETE_STEP)?;
-            if step.is_empty() {
-                break;
-            }
-            for (position, _) in step {
-                self.tx.log_delete(CHAIN, &self.channel.0, position)?;
-            }
-        }
-        Ok(())
     }
 
     /// Deletes the record.

@@ -16,7 +16,8 @@ pub enum Renewal {
     Nothing,
     /// This device's leaf carries another certificate than the device has now; nobody else can renew that.
     OwnLeaf,
-    /// The keys of this device's leaf are a last resort's, or older than its schedule allows ([`crate::LeafCare`]).
+    /// The keys of this device's leaf are a last resort's, or those of an older copy of its state, or older than its schedule
+    /// allows ([`crate::LeafCare`]).
     Keys,
     /// The channel names a removal key of before; every member can renew that.
     RemovalKey,

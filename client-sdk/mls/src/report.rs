@@ -24,7 +24,7 @@ impl Mls {
     ) -> Result<Option<Vec<u8>>, MlsError> {
         let records = Records::new(tx, event.channel);
         let record = records.load()?.ok_or(MlsError::NotMember)?;
-        let is_commits_fault = event.kind == EventKind::Commit && *violation != Violation::AwayTooLong;
+        let is_commits_fault = event.kind == EventKind::Commit && violation.is_the_commits_fault();
         if record.standing != Standing::Broken || !is_commits_fault {
             return Ok(None);
         }

@@ -27,8 +27,8 @@ impl Mls {
     ///
     /// # Errors
     /// [`MlsError::Payload`] if the body is too long; [`MlsError::ProposalsPending`] if others wait to leave;
-    /// [`MlsError::MemberRevoked`]; [`MlsError::LastResortKeys`] until an own commit ([`Mls::commit_pending`]) has made new
-    /// keys; [`MlsError::SeatsPending`]; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
+    /// [`MlsError::MemberRevoked`]; [`MlsError::LastResortKeys`] and [`MlsError::OlderState`] until an own commit
+    /// ([`Mls::commit_pending`]) has made new keys; [`MlsError::SeatsPending`]; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
     /// [`MlsError::Keystore`].
     pub fn encrypt(
         &self,
@@ -47,8 +47,10 @@ impl Mls {
             return Err(MlsError::ProposalsPending);
         }
         self.check_nobody_is_revoked(&open, federation)?;
-        if open.records.leaf()?.is_some_and(|keys| keys.origin == Origin::LastResort) {
-            return Err(MlsError::LastResortKeys);
+        match open.records.leaf()?.map(|keys| keys.origin) {
+            Some(Origin::LastResort) => return Err(MlsError::LastResortKeys),
+            Some(Origin::OlderState) => return Err(MlsError::OlderState),
+            Some(Origin::OwnPath | Origin::OneTime) | None => {}
         }
         if open.records.unseated()?.iter().any(|device| open.roster.of(device).is_none()) {
             return Err(MlsError::SeatsPending);

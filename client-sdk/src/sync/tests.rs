@@ -103,7 +103,10 @@ impl Device {
     /// Processes the log from the `from`th event on.
     fn apply(&self, from: usize) -> Applied {
         let (events, uri) = (self.log[from..].to_vec(), self.uri.clone());
-        self.run(move |tx, mls, federation| apply(tx, mls, federation, TrustAge::JustFetched, &uri, &events))
+        self.run(move |tx, mls, federation| {
+            let (trust, coming) = (TrustAge::JustFetched, Coming::Stored);
+            apply(tx, mls, Reader { device: &uri, federation, trust, coming }, &events)
+        })
     }
 
     fn deliver(&mut self, kind: EventKind, id: IdempotencyId, mls: Vec<u8>) -> Applied {

@@ -115,7 +115,7 @@ fn who_came_by_a_last_resort_commits_before_it_sends_and_makes_a_new_one() {
     assert!(!is_used(&shenji), "the one that counts has not been used");
     shenji.ahead = LAST_RESORT_KEPT + Duration::from_secs(60);
     assert_eq!(forget(&shenji), 1);
-    assert!(matches!(invite_by(&jiwei, &shenji, &package).1, Err(MlsError::Library { .. })));
+    assert!(matches!(invite_by(&jiwei, &shenji, &package).1, Err(MlsError::KeyPackageGone)));
     assert_eq!(forget(&shenji), 0);
     let package = second.last_resort.expect("made");
     invite_by(&jiwei, &shenji, &package).1.expect("the newer one is there");

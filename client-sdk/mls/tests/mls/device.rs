@@ -1,5 +1,6 @@
 //! A device: its folder, its key, and the engine that is made anew for every call.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,21 @@ impl Device {
         keystore.transaction_blocking(move |tx| f(&engine, tx, &federation))
     }
 
+    /// A copy of everything that the device has stored, as a backup makes it.
+    pub(crate) fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        copy_files(&self.folder.path().join("state"), copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of what is stored.
+    pub(crate) fn restore(&self, copy: &tempfile::TempDir) {
+        let state = self.folder.path().join("state");
+        std::fs::remove_dir_all(&state).expect("ours");
+        std::fs::create_dir(&state).expect("its parent is there");
+        copy_files(copy.path(), &state);
+    }
+
     pub(crate) fn key_package(&self) -> Vec<u8> {
         let made = self.run(|mls, tx, federation| mls.key_packages(tx, federation, 1, false));
         made.expect("a key package").one_time.remove(0)
@@ -93,6 +109,13 @@ impl Device {
 
     pub(crate) fn view(&self, channel: ChannelId) -> Option<ChannelView> {
         self.run(move |mls, tx, _| mls.channel(tx, channel)).expect("a readable state")
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("readable");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("copied");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::federation::office;
 use crate::gateway::{Gateway, body_from, join};
 use crate::rules::{RawChange, Signer, TestProvider, group_id, raw_commit};
 
-fn three() -> ([Device; 3], Gateway) {
+pub(crate) fn three() -> ([Device; 3], Gateway) {
     let devices = [Device::app("jiwei", "app-1"), Device::app("shenji", "app-1"), Device::app("weijian", "app-1")];
     let mut gateway = Gateway::start(&devices[0], &["jiwei", "shenji", "weijian"]);
     gateway.seat(&devices[0], &[&devices[0]], &[&devices[1], &devices[2]]);

@@ -1,6 +1,6 @@
 //! Bytes that nobody meant.
 
-use lianxin_mls::Processed;
+use lianxin_mls::{MlsError, Processed};
 use lianxin_profile::{
     check_key_package, check_welcome, parse_application, parse_group_info, parse_handshake, parse_tree, parse_welcome,
 };
@@ -122,7 +122,14 @@ fn mutants_in_the_log_are_hidden_and_the_next_message_is_heard() {
         let heard = gateway.feed(&shenji);
         assert!(matches!(&heard[..], [Processed::Hidden(_)]), "round {round} of seed {}: {heard:?}", SEED + 2);
     }
-    gateway.feed(&jiwei);
+    let seen = gateway.feed(&jiwei);
+    if seen.iter().any(|one| matches!(one, Processed::NotRemembered { .. })) {
+        let channel = gateway.channel;
+        assert!(matches!(jiwei.encrypt(channel, b"x"), Err(MlsError::OlderState)));
+        let bundle = jiwei.run(move |mls, tx, federation| mls.commit_pending(tx, federation, channel));
+        gateway.commit(&jiwei, &bundle.expect("new keys are due")).expect("acceptable");
+        gateway.feed(&jiwei);
+    }
     gateway.say(&jiwei, "还在".as_bytes());
-    assert!(matches!(&gateway.feed(&shenji)[..], [Processed::Message { .. }]));
+    assert!(matches!(gateway.feed(&shenji).last(), Some(Processed::Message { .. })));
 }

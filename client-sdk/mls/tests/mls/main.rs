@@ -15,5 +15,6 @@ mod membership;
 mod rejoin;
 mod removals;
 mod reports;
+mod restored;
 mod rotation;
 mod rules;
