@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use lianxin_connection::GetWelcomeTree;
+use lianxin_connection::{GetWelcomeTree, Problem, ReasonCode};
 use lianxin_keystore::{Keystore, StateKey};
 use lianxin_mls::{Mls, MlsError, NewChannel};
 use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Label, Sequence, Timestamp, ZoneId, elsewhere};
@@ -147,7 +146,8 @@ impl Client {
     /// Accepts an invitation: verifies everybody in the channel and joins. Earlier messages cannot be read.
     ///
     /// # Errors
-    /// [`ClientError::InvitationGone`] if it was accepted already; [`ClientError::Mls`] if it is not what it says, or a
+    /// [`ClientError::InvitationGone`] if it was accepted already, or a call before found that it holds no more, which
+    /// [`ClientError::Refused`] with `CHANNEL_NOT_AVAILABLE` has said then; [`ClientError::Mls`] if it is not what it says, or a
     /// member does not verify, or ([`lianxin_mls::MlsError::KeyPackageGone`]) if the state folder was put back from a copy that is
     /// older than the key package which the invitation was made for: then the device comes in by itself within minutes, as
     /// [`crate::Event::StateRestored`] says; [`ClientError::Refused`], [`ClientError::Connect`], [`ClientError::Offline`],
@@ -157,8 +157,14 @@ impl Client {
         let shared = &self.inner.shared;
         let (channel, sequence) = (invitation.channel, invitation.sequence);
         let get = GetWelcomeTree { channel, sequence };
-        let tree: Bytes =
-            shared.call(move |connection| async move { connection.welcome_tree(get).await }).await?.ratchet_tree;
+        let tree = match shared.call(move |connection| async move { connection.welcome_tree(get).await }).await {
+            Ok(tree) => tree.ratchet_tree,
+            Err(error @ ClientError::Refused(Problem { code: ReasonCode::ChannelNotAvailable, .. })) => {
+                self.give_up(&invitation).await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         let federation = shared.fresh_federation()?;
         let follow = shared.ask_later(Task::Follow(channel));
         let joined =
@@ -166,11 +172,7 @@ impl Client {
         let Accepted { inbox_ids, failed } = match joined.await {
             Ok(accepted) => accepted,
             Err(error @ ClientError::Mls(MlsError::KeyPackageGone)) => {
-                let given_up = shared.transaction(move |tx, mls| sync::give_up_invitation(tx, mls, channel, sequence));
-                for inbox_id in given_up.await? {
-                    shared.ask(Task::Confirm(inbox_id));
-                }
-                shared.ask(Task::LookForChannels);
+                self.give_up(&invitation).await?;
                 return Err(error);
             }
             Err(error) => return Err(error),
@@ -184,6 +186,18 @@ impl Client {
         }
         shared.bells.ring(&News::Channel(channel));
         Ok(self.handle(channel))
+    }
+
+    /// An invitation brings nobody in: the device was taken out again, or its state is older than what it has done by it.
+    async fn give_up(&self, invitation: &Invitation) -> Result<(), ClientError> {
+        let shared = &self.inner.shared;
+        let (channel, sequence) = (invitation.channel, invitation.sequence);
+        let given_up = shared.transaction(move |tx, mls| sync::give_up_invitation(tx, mls, channel, sequence));
+        for inbox_id in given_up.await? {
+            shared.ask(Task::Confirm(inbox_id));
+        }
+        shared.ask(Task::LookForChannels);
+        Ok(())
     }
 
     /// The channels that this device is a member of, ascending by id.

@@ -16,7 +16,7 @@ use crate::drive::Drive;
 use crate::sync::is_invited;
 
 /// After the start of a connection, and between two looks: an invitation that is on its way comes sooner.
-const LOOK_AFTER: Duration = Duration::from_secs(30);
+const LOOK_AFTER: Duration = Duration::from_secs(10);
 /// Pages of 200 channels that are asked for; no device is in so many.
 const PAGES_MAX: usize = 50;
 

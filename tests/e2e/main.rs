@@ -45,6 +45,7 @@ mod reload;
 mod removals;
 mod renewals;
 mod reports;
+mod restored;
 mod rotation;
 mod sdk_kills;
 mod slow;

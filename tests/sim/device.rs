@@ -123,6 +123,7 @@ impl Device {
     pub(crate) fn go_back_to_the_copy(&self) {
         if self.copy().exists() {
             copy(&self.copy(), &self.config.state_dir);
+            self.ledger.book().went_back.insert(self.number);
         }
     }
 

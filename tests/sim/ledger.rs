@@ -20,6 +20,8 @@ pub(crate) struct Book {
     pub(crate) given: BTreeMap<usize, BTreeSet<u64>>,
     /// What is wrong already, whatever comes.
     pub(crate) wrong: Vec<String>,
+    /// Devices whose state was put back from an older copy.
+    pub(crate) went_back: BTreeSet<usize>,
     /// How many calls of each device have no outcome yet.
     pub(crate) open: BTreeMap<usize, usize>,
 }

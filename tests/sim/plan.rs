@@ -79,10 +79,6 @@ pub(crate) enum Memory {
     Older,
 }
 
-/// Whether devices come back with older state. Not yet: nothing in the SDK notices that it goes on from a copy, so it encrypts anew with keys that
-/// it has used already. Issue 4 asks for it ("restored old state"); the copy is made and put back here.
-const OLDER_STATES: bool = false;
-
 /// Draws up what happens.
 pub(crate) fn plan(chance: &Chance, actions: usize) -> Vec<Step> {
     let mood = Mood::any(chance);
@@ -150,7 +146,7 @@ impl Mood {
             Kind::Remove => Action::Remove { by: who(Among::Members), whom: who(Among::All) },
             Kind::Leave => Action::Leave(who(Among::Members)),
             Kind::CrashDevice => {
-                let comes_back_with = if chance.happens(200) && OLDER_STATES { Memory::Older } else { Memory::Kept };
+                let comes_back_with = if chance.happens(200) { Memory::Older } else { Memory::Kept };
                 Action::CrashDevice { who: who(Among::Up), down: chance.millis(10..60_000), comes_back_with }
             }
             Kind::CrashGateway => Action::CrashGateway { down: chance.millis(10..20_000) },

@@ -1,0 +1,118 @@
+//! A department's application comes back with a state folder out of a backup: what it has done since is in the log, and it knows
+//! nothing of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence, ViolationKind};
+
+use crate::quarantine::copy;
+use crate::talk::{accept, create, event, join, own, receive, send, soon, texts};
+use crate::zone::Zone;
+
+/// Closes `client`, does something to its state folder, and opens it again.
+async fn reopen(zone: &Zone, client: Client, change: impl FnOnce(&Path)) -> Client {
+    client.close().await.expect("closes");
+    change(&zone.config("shenji", "app-1").state_dir);
+    zone.client("shenji", "app-1").await
+}
+
+fn put_back(backup: &Path, state: &Path) {
+    std::fs::remove_dir_all(state).expect("removed");
+    copy(backup, state);
+}
+
+async fn told_restored(client: &Client, channel: &Channel) -> Sequence {
+    let told = |event| match event {
+        Event::StateRestored { channel: found, sequence } => Some((found, sequence)),
+        Event::Violation { kind, detail, .. } => panic!("{kind:?}: {detail}"),
+        _ => None,
+    };
+    let (found, sequence) = event(client, "that the state is an older copy", told).await;
+    assert_eq!(found, channel.id());
+    sequence
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_since_the_backup_is_in_the_log_and_nothing_is_sent_with_its_keys() {
+    let zone = Zone::start().await;
+    let backup = zone.folder("backup");
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    let at_shenji = join(&at_jiwei, &shenji).await;
+    send(&at_shenji, "一").await;
+    own(&at_shenji, 1).await;
+    let shenji = reopen(&zone, shenji, |state| copy(state, &backup)).await;
+    let at_shenji = shenji.channel(at_shenji.id());
+    let second = Sequence(send(&at_shenji, "二").await);
+    send(&at_jiwei, "三").await;
+    assert_eq!(texts(&receive(&at_shenji, 1).await), ["三"]);
+    let before = at_shenji.info().await.expect("a member");
+
+    let shenji = reopen(&zone, shenji, |state| put_back(&backup, state)).await;
+    let at_shenji = shenji.channel(at_shenji.id());
+    send(&at_shenji, "四").await;
+    assert_eq!(told_restored(&shenji, &at_shenji).await, second);
+    let after = at_shenji.info().await.expect("a member");
+    assert_eq!(after.epoch.0, before.epoch.0 + 1, "it has made new keys by a commit of its own, and did not go away");
+    assert_eq!(texts(&receive(&at_jiwei, 3).await), ["一", "二", "四"], "nothing is lost or repeated for the others");
+    assert_eq!(texts(&own(&at_shenji, 3).await), ["一", "三", "四"], "an own message does not open for its sender");
+    let evidence = shenji.evidence(at_shenji.id(), second).await.expect("readable").expect("kept");
+    assert_eq!(evidence.kind, ViolationKind::NotSent);
+
+    // An own commit that it knows nothing of takes it out of the group, and it comes back by itself.
+    let shenji = reopen(&zone, shenji, |state| put_back(&backup, state)).await;
+    let at_shenji = shenji.channel(at_shenji.id());
+    let came_back = event(&shenji, "the way back", |event| match event {
+        Event::MemberRejoined { device, .. } => Some(device),
+        wrong @ (Event::CommitReported { .. } | Event::Violation { .. }) => panic!("nobody did wrong: {wrong:?}"),
+        _ => None,
+    });
+    assert_eq!(came_back.await, *shenji.device());
+    send(&at_shenji, "五").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["五"]);
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_the_backup_knows_nothing_of_is_found_again() {
+    let zone = Zone::start().await;
+    let [old, stale] = ["backup", "stale"].map(|name| zone.folder(name));
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let shenji = reopen(&zone, shenji, |state| copy(state, &old)).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    soon("an invite", at_jiwei.invite(std::slice::from_ref(shenji.device()))).await.expect("invited");
+    event(&shenji, "an invitation", |event| matches!(event, Event::Invited { .. }).then_some(())).await;
+    let shenji = reopen(&zone, shenji, |state| copy(state, &stale)).await;
+    let at_shenji = accept(&shenji).await;
+    send(&at_jiwei, "一").await;
+    assert_eq!(texts(&receive(&at_shenji, 1).await), ["一"]);
+    send(&at_shenji, "二").await;
+    // The gateway may forget the invitation.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+
+    let shenji = reopen(&zone, shenji, |state| put_back(&old, state)).await;
+    assert_eq!(told_restored(&shenji, &at_shenji).await, Sequence(0));
+    let at_shenji = shenji.channel(at_jiwei.id());
+    event(&shenji, "the way back", |event| matches!(event, Event::MemberRejoined { .. }).then_some(())).await;
+    send(&at_shenji, "三").await;
+    assert_eq!(texts(&receive(&at_jiwei, 2).await), ["二", "三"]);
+
+    // An invitation that was used since holds no more.
+    let shenji = reopen(&zone, shenji, |state| put_back(&stale, state)).await;
+    let invitation = soon("an invitation", shenji.invitations().next()).await.expect("one").expect("readable");
+    match soon("an answer", shenji.accept(invitation)).await {
+        Ok(_) => {}
+        Err(ClientError::Refused(problem)) => assert_eq!(problem.code, ReasonCode::ChannelNotAvailable),
+        Err(other) => panic!("{other:?}"),
+    }
+    let at_shenji = shenji.channel(at_jiwei.id());
+    event(&shenji, "the way back", |event| matches!(event, Event::MemberRejoined { .. }).then_some(())).await;
+    send(&at_shenji, "四").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["四"]);
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+}
