@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence, ViolationKind};
+use lianxin_types::{Clock as _, SystemClock};
 
 use crate::quarantine::copy;
 use crate::talk::{accept, create, event, join, own, receive, send, soon, texts};
@@ -91,7 +92,7 @@ async fn a_channel_that_the_backup_knows_nothing_of_is_found_again() {
     assert_eq!(texts(&receive(&at_shenji, 1).await), ["一"]);
     send(&at_shenji, "二").await;
     // The gateway may forget the invitation.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    SystemClock.sleep(Duration::from_secs(6)).await;
 
     let shenji = reopen(&zone, shenji, |state| put_back(&old, state)).await;
     assert_eq!(told_restored(&shenji, &at_shenji).await, Sequence(0));
