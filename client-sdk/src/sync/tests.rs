@@ -5,13 +5,14 @@ use std::sync::Arc;
 use lianxin_certs_dev::{FederationPlan, mint};
 use lianxin_keystore::{Keystore, StateKey};
 use lianxin_mls::NewChannel;
+use lianxin_tlog::EventKind;
 use lianxin_types::{Classification, Clock as _, Digest, Label, Random as _, SystemClock, SystemRandom, Timestamp};
 
 use super::*;
 use crate::Config;
 use crate::changes::Staged;
 use crate::event::kept;
-use crate::rows::{Intent, IntentKind, OUTBOX_LAST, OutboxRow};
+use crate::rows::{Intent, IntentKind, MESSAGE, MessageRow, OUTBOX_LAST, Origin, OutboxRow};
 
 mod rejoin;
 
