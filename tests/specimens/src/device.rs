@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lianxin_certs_dev::read_signing_key;
+use lianxin_certs_dev::{AppPaths, read_signing_key};
 use lianxin_keystore::{Keystore, StateKey, Transaction};
-use lianxin_mls::{ChannelView, LogEvent, Mls, MlsError, MlsIdentity, Processed};
+use lianxin_mls::{ChannelView, LeafCare, LogEvent, Mls, MlsError, MlsIdentity, Processed};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, IdempotencyId, Random, SystemClock, SystemRandom};
 use rustls_pki_types::CertificateDer;
@@ -35,6 +35,14 @@ impl Device {
     /// # Panics
     /// If the federation has no such department, or the temporary folder cannot be written.
     pub fn of(department: &str) -> Self {
+        Self::caring(department, LeafCare::default())
+    }
+
+    /// The same with another schedule for the keys of its leaves.
+    ///
+    /// # Panics
+    /// As [`Device::of`].
+    pub fn caring(department: &str, care: LeafCare) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("device-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let app = office().minted().mint_app(department, &name).expect("the department was minted");
@@ -49,13 +57,21 @@ impl Device {
             name,
             identity,
             keystore: keystore.expect("a new folder"),
-            engine: Arc::new(engine.expect("its certificate and key fit together")),
+            engine: Arc::new(engine.expect("its certificate and key fit together").with_leaf_care(care)),
         }
     }
 
     /// Certificate chain and key.
     pub fn identity(&self) -> &MlsIdentity {
         &self.identity
+    }
+
+    /// Where its certificates and keys lie.
+    ///
+    /// # Panics
+    /// If somebody has deleted them.
+    pub fn paths(&self) -> AppPaths {
+        office().minted().app(self.uri.department().as_str(), &self.name).expect("it was minted")
     }
 
     /// Runs `work` in one transaction of the device's state.

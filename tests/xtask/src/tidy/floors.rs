@@ -96,6 +96,7 @@ const ROOMS: &[Room] = &[
     room("lianxin-mutation", 7, &[]),
     room("lianxin-specimens", 7, TESTS),
     room("lianxin-differential", 7, TESTS),
+    room("lianxin-captures", 7, TESTS),
     // A workspace apart.
     room("lianxin-fuzz", 7, &["lianxin-specimens"]),
     room("xtask", 7, &["lianxin-types"]),
@@ -250,6 +251,7 @@ mod tests {
             "lianxin-load",
             "lianxin-specimens",
             "lianxin-differential",
+            "lianxin-captures",
         ];
         assert_eq!(may, edges);
     }
