@@ -71,6 +71,19 @@ fn everybody_follows_every_released_session() {
     }
 }
 
+/// When the key packages of a capture are over, openmls is asked only up to the first commit that adds somebody.
+#[test]
+fn an_old_session_is_followed_by_openmls_as_far_as_nobody_is_added() {
+    let (_, capture) = released::captures().pop().expect("there is one");
+    for follower in &capture.followers {
+        let adds = capture.events.iter().filter(|event| event.welcome.is_some()).map(|event| event.sequence);
+        let next_add = adds.filter(|sequence| *sequence > follower.joins).min();
+        let expected = next_add.map_or(follower.last, |add| follower.last.min(add - 1));
+        let reached = native::follow(&capture, follower, false).expect("no lifetime is asked about");
+        assert_eq!(reached, expected, "{}", follower.device);
+    }
+}
+
 /// What is made today is like what was released, and everybody follows it, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_today_has_the_shape_of_the_last_released_one() {
