@@ -70,7 +70,17 @@ impl<'a> Reader<'a> {
         let depth = lianxin_specimens::parse(&parser(&item.message)?, bytes);
         ensure!(depth == Depth::Accepted, "it is not accepted: {depth:?}");
         self.capture.device(&item.device)?;
-        match item.message.rsplit_once(".v1.").context("a package")?.1 {
+        match item.message.strip_prefix("lianxin.").and_then(|rest| rest.split_once(".v1.")).context("ours")? {
+            ("directory", name) => self.directory(name, bytes),
+            ("key_packages", name) => self.key_packages(name, item),
+            ("channels", name) => self.channels(name, item),
+            ("messages", name) => self.messages(name, item),
+            (other, _) => bail!("{other} is not judged"),
+        }
+    }
+
+    fn directory(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        match name {
             "HelloRequest" => {
                 let hello = directory::Hello::try_from(directory_v1::HelloRequest::decode(bytes)?)?;
                 ensure!(hello.protocol_version == self.capture.protocol_version, "another version");
@@ -91,6 +101,14 @@ impl<'a> Reader<'a> {
                 let lists = captured.revocation_lists.iter().map(|list| list.0.as_slice());
                 ensure!(trust.revocation_lists.iter().map(|list| &list[..]).eq(lists), "other lists");
             }
+            other => bail!("{other} is not judged"),
+        }
+        Ok(())
+    }
+
+    fn key_packages(&self, name: &str, item: &Item) -> Result<()> {
+        let bytes = item.bytes.0.as_slice();
+        match name {
             "PublishRequest" => self.published(item)?,
             "ClaimRequest" => {
                 let claim = key_packages::Claim::try_from(key_packages_v1::ClaimRequest::decode(bytes)?)?;
@@ -112,6 +130,14 @@ impl<'a> Reader<'a> {
                 let receipt = Receipt::try_from(key_packages_v1::PublishResponse::decode(bytes)?)?;
                 ensure!(receipt.sequence == Sequence(0), "publishing is no event");
             }
+            other => bail!("{other} is not judged"),
+        }
+        Ok(())
+    }
+
+    fn channels(&mut self, name: &str, item: &'a Item) -> Result<()> {
+        let bytes = item.bytes.0.as_slice();
+        match name {
             "CreateRequest" => {
                 let create = channels::Create::try_from(channels_v1::CreateRequest::decode(bytes)?)?;
                 let event = self.asked(item, create.id)?;
@@ -137,17 +163,6 @@ impl<'a> Reader<'a> {
             "CreateResponse" => self.accepted(item, channels_v1::CreateResponse::decode(bytes)?.try_into()?)?,
             "CommitResponse" => self.accepted(item, channels_v1::CommitResponse::decode(bytes)?.try_into()?)?,
             "LeaveResponse" => self.accepted(item, channels_v1::LeaveResponse::decode(bytes)?.try_into()?)?,
-            "SendRequest" => {
-                let send = messages::Send::try_from(messages_v1::SendRequest::decode(bytes)?)?;
-                ensure!(send.channel == self.channel, "in another channel");
-                let event = self.asked(item, send.id)?;
-                // A message that was refused is encrypted again under its id.
-                let is_first = self.refusal_follows(item, send.id)?;
-                let refused = event.plaintext.as_ref().and_then(|plaintext| plaintext.refused.as_ref());
-                let expected = if is_first { refused.context("a refused message")? } else { &event.mls };
-                ensure!(expected.0 == send.mls, "another message");
-            }
-            "SendResponse" => self.answered(item)?,
             "GetWelcomeTreeRequest" => {
                 let wanted = channels::GetWelcomeTree::try_from(channels_v1::GetWelcomeTreeRequest::decode(bytes)?)?;
                 ensure!(wanted.channel == self.channel, "of another channel");
@@ -170,6 +185,25 @@ impl<'a> Reader<'a> {
                 let event = before.rfind(|event| event.group_info.is_some()).context("a start")?;
                 ensure!(event.group_info.as_ref().is_some_and(|info| info.0 == served.group_info), "another GroupInfo");
             }
+            other => bail!("{other} is not judged"),
+        }
+        Ok(())
+    }
+
+    fn messages(&mut self, name: &str, item: &'a Item) -> Result<()> {
+        let bytes = item.bytes.0.as_slice();
+        match name {
+            "SendRequest" => {
+                let send = messages::Send::try_from(messages_v1::SendRequest::decode(bytes)?)?;
+                ensure!(send.channel == self.channel, "in another channel");
+                let event = self.asked(item, send.id)?;
+                // A message that was refused is encrypted again under its id.
+                let is_first = self.refusal_follows(item, send.id)?;
+                let refused = event.plaintext.as_ref().and_then(|plaintext| plaintext.refused.as_ref());
+                let expected = if is_first { refused.context("a refused message")? } else { &event.mls };
+                ensure!(expected.0 == send.mls, "another message");
+            }
+            "SendResponse" => self.answered(item)?,
             "ReceiveRequest" => self.wants(item)?,
             "ReceiveResponse" => self.received(item)?,
             other => bail!("{other} is not judged"),
