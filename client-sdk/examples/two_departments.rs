@@ -1,60 +1,75 @@
-//! Two departments talk. Start a gateway with a federation of `lianxin-certs-dev`, then, in two terminals:
+//! The page of the README: two departments talk. `cargo demo --keep` leaves a gateway running and prints the federation's folder; then,
+//! in two terminals:
 //!
 //! ```text
 //! cargo run -p lianxin-sdk --example two_departments -- FEDERATION shenji
-//! cargo run -p lianxin-sdk --example two_departments -- FEDERATION jiwei lianxin://shenji/app/…/…
+//! cargo run -p lianxin-sdk --example two_departments -- FEDERATION jiwei lianxin://shenji/…
 //! ```
-//!
-//! The first waits for an invitation and answers; the second creates a channel, invites, and says something.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example speaks to people")]
 
-use std::io::Write as _;
-use std::path::PathBuf;
-
-use anyhow::Context as _;
 use lianxin_sdk::{Classification, Client, Config, DeviceUri, Label};
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let federation = PathBuf::from(arguments.next().context("name the federation's folder")?);
-    let department = arguments.next().context("name a department, for example jiwei")?;
-    let peer = arguments.next();
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-    let state = std::env::temp_dir().join(format!("lianxin-example-{department}"));
-    let config = Config::from_certs_dev(&federation, &department, "app-1", state)?;
+#[tokio::main]
+async fn main() {
+    if let Err(error) = run().await {
+        // An error says what could not be done, its sources say why.
+        eprintln!("failed to {error}");
+        let mut reason = error.source();
+        while let Some(error) = reason {
+            eprintln!("  because: {error}");
+            reason = error.source();
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let federation = arguments.next().ok_or("name the federation's folder: FOLDER DEPARTMENT [PEER]")?;
+    let department = arguments.next().ok_or("name a department: FOLDER DEPARTMENT [PEER]")?;
+    let peer: Option<DeviceUri> = arguments.next().map(|peer| peer.parse()).transpose()?;
+
+    // Certificates and keys of one application (each department of a minted federation has app-1 and app-2), and a folder
+    // for its sealed state. The same folder later is the same device: channels, unread messages and whatever waited to be
+    // sent are still there. The key that opens it lies beside it, in `state-….key`.
+    let config = Config::from_certs_dev(federation.as_ref(), &department, "app-2", format!("state-{department}"))?;
     let client = Client::open(config).await?;
+    // Waits up to a minute for the gateway; `client.events()` tells at once what is wrong.
     client.connected().await?;
-    say(&format!("this is {}", client.device().as_str()))?;
+    println!("I am {}", client.device().as_str());
 
     match peer {
-        Some(peer) => invite(&client, peer.parse()?).await?,
+        Some(peer) => ask(&client, peer).await?,
         None => answer(&client).await?,
     }
     client.close().await?;
     Ok(())
 }
 
-async fn invite(client: &Client, peer: DeviceUri) -> anyhow::Result<()> {
-    let label = Label::new(Classification::General3, "联合核查", "审计法", None)?;
+/// Creates a channel that names two departments and no other, invites, asks, and waits for the answer.
+async fn ask(client: &Client, peer: DeviceUri) -> Result<()> {
+    let label = Label::new(Classification::General3, "联合核查", "审计法第三十七条", None)?;
     let departments = [client.device().department().clone(), peer.department().clone()];
     let channel = client.create(label, &departments).await?;
     channel.invite(&[peer]).await?;
+    // The receipt says: durable, in order, audited. If the gateway dies now, nothing is lost.
     let receipt = channel.send("请提供三月份台账。").await?;
-    say(&format!("sent; the gateway has it durable and audited as event {}", receipt.sequence.0))?;
-    let message = channel.receive().next().await.context("the client was closed")??;
-    say(&format!("{}: {}", message.sender.department(), message.text().unwrap_or("(not text)")))
-}
-
-async fn answer(client: &Client) -> anyhow::Result<()> {
-    let invitation = client.invitations().next().await.context("the client was closed")??;
-    let channel = client.accept(invitation).await?;
-    let message = channel.receive().next().await.context("the client was closed")??;
-    say(&format!("{}: {}", message.sender.department(), message.text().unwrap_or("(not text)")))?;
-    channel.send("已收到，稍后提供。").await?;
+    println!("event {} of the channel, leaf {} of the audit log", receipt.sequence.0, receipt.leaf_index);
+    let message = channel.receive().next().await.ok_or("closed")??;
+    println!("{}: {}", message.sender.department(), message.text().unwrap_or("(not text)"));
     Ok(())
 }
 
-fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}")?;
+/// Waits for an invitation, looks at who is there, and answers.
+async fn answer(client: &Client) -> Result<()> {
+    let invitation = client.invitations().next().await.ok_or("closed")??;
+    let channel = client.accept(invitation).await?;
+    for member in channel.info().await?.members {
+        println!("in the channel: {}", member.as_str());
+    }
+    let message = channel.receive().next().await.ok_or("closed")??;
+    println!("{}: {}", message.sender.department(), message.text().unwrap_or("(not text)"));
+    channel.send("已收到，稍后提供。").await?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::format::Capture;
+use crate::format::{Capture, EventPart};
 
 pub(crate) fn of(capture: &Capture) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
@@ -18,7 +18,7 @@ pub(crate) fn of(capture: &Capture) -> BTreeSet<String> {
         let (sequence, kind, what, epoch) = (event.sequence, &event.kind, &event.what, event.epoch);
         let members = event.members.join(" ");
         lines.insert(format!("event {sequence}: {kind}, {what}, epoch {epoch}, names {named:?}, leaves {members}"));
-        lines.insert(format!("event {sequence} has {} bytes, {} of plaintext", step(event.mls.0.len()), plain(event)));
+        lines.insert(format!("event {sequence} has {} bytes", size(event)));
     }
     for follower in &capture.followers {
         lines.insert(format!("{} is followed from {} to {}", follower.device, follower.joins, follower.last));
@@ -26,13 +26,10 @@ pub(crate) fn of(capture: &Capture) -> BTreeSet<String> {
     lines
 }
 
-/// Certificates and signatures differ by a few bytes; the next hundred does not.
-fn step(bytes: usize) -> usize {
-    bytes.next_multiple_of(500)
-}
-
-fn plain(event: &crate::format::EventPart) -> usize {
-    event.plaintext.as_ref().map_or(0, |plaintext| plaintext.payload.0.len())
+/// Of a message exactly; in handshakes certificates differ by a few bytes.
+fn size(event: &EventPart) -> usize {
+    let bytes = event.mls.0.len();
+    if event.plaintext.is_some() { bytes } else { bytes.next_multiple_of(500) }
 }
 
 fn fields(lines: &mut BTreeSet<String>, place: &str, notes: &Value) {

@@ -27,12 +27,25 @@ pub fn ensure_built() -> anyhow::Result<Binaries> {
     built.clone().map_err(anyhow::Error::msg)
 }
 
+/// Builds the SDK's examples, too; [`Binaries::example`] says where they are. Does nothing if `cargo xtask` has done it.
+///
+/// # Errors
+/// As [`ensure_built`].
+pub fn ensure_examples_built() -> anyhow::Result<Binaries> {
+    let binaries = ensure_built()?;
+    if std::env::var_os(READY).is_none() {
+        run_cargo(&binaries.folder, &["build", "--examples", "--package", "lianxin-sdk"])?;
+    }
+    Ok(binaries)
+}
+
 fn build() -> anyhow::Result<Binaries> {
     let program = std::env::current_exe().context("find the running program")?;
     let folder = binary_folder(&program).context("the running program does not lie in a target folder")?;
     let binaries = Binaries { folder: folder.to_owned() };
     if std::env::var_os(READY).is_none() {
-        run_cargo(folder)?;
+        let programs = ["build", "--bins", "--package", "lianxin-gateway", "--package", "lianxin-issuer"];
+        run_cargo(folder, &[&programs[..], &["--package", "lianxin-harness"]].concat())?;
     }
     binaries.path("lianxin-gateway").map(|_| binaries)
 }
@@ -43,10 +56,9 @@ fn binary_folder(program: &Path) -> Option<&Path> {
     if folder.ends_with("deps") { folder.parent() } else { Some(folder) }
 }
 
-fn run_cargo(folder: &Path) -> anyhow::Result<()> {
+fn run_cargo(folder: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--bins", "--package", "lianxin-gateway", "--package", "lianxin-issuer"]);
-    cargo.args(["--package", "lianxin-harness"]);
+    cargo.args(arguments);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         cargo.arg("--release");
@@ -68,9 +80,21 @@ impl Binaries {
     /// # Errors
     /// If it is not there.
     pub fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let path = self.folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+        self.found(self.folder.join(name), "cargo build --workspace --bins")
+    }
+
+    /// The path of one of the SDK's examples.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn example(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.found(self.folder.join("examples").join(name), "cargo build --workspace --examples")
+    }
+
+    fn found(&self, path: PathBuf, maker: &str) -> anyhow::Result<PathBuf> {
+        let path = path.with_extension(std::env::consts::EXE_EXTENSION);
         if !path.is_file() {
-            bail!("{} is missing; `cargo build --workspace --bins` makes it", path.display());
+            bail!("{} is missing; `{maker}` makes it", path.display());
         }
         Ok(path)
     }

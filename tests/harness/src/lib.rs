@@ -27,7 +27,7 @@ mod line;
 mod stage;
 
 pub use application::{Answering, Application};
-pub use binaries::{Binaries, ensure_built};
+pub use binaries::{Binaries, ensure_built, ensure_examples_built};
 pub use calls::{
     Answer, Call, ChannelInfo, Credentials, EventInfo, Joined, Listed, MessageInfo, Opened, Refusal, Request, SentInfo,
 };

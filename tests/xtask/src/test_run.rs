@@ -27,7 +27,7 @@ pub(crate) fn run(options: &TestOptions, tally: &mut Tally) -> Result<()> {
     let seed = options.seed.unwrap_or_else(seed_of_commit);
     tell(&format!("seed {seed}; replay with: {}", replay(seed, options.long)));
     // One selection for both commands: another one would mean other features, and building everything twice.
-    program::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+    program::run(cargo().args(["build", "--workspace", "--bins", "--tests", "--examples"]))?;
     let mut test = cargo();
     test.args(["test", "--workspace"]).env("LIANXIN_TEST_SEED", seed.to_string()).env("LIANXIN_BINARIES_READY", "1");
     if options.long {
