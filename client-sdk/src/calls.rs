@@ -149,14 +149,28 @@ impl Drive {
         receipt: Receipt,
     ) -> Result<(), ClientError> {
         let (id, kind) = (intent.id, intent.kind);
-        let (federation, device, start) = (self.shared.federation(), self.shared.device.clone(), receipt);
+        let (federation, device) = (self.shared.federation(), self.shared.device.clone());
         let stored = self.shared.transaction(move |tx, mls| {
-            if intent.kind == IntentKind::Create {
-                changes::started(tx, mls, &federation, device, channel, &intent, &start)?;
+            match intent.kind {
+                IntentKind::Create => changes::started(tx, mls, &federation, device, channel, &intent, &receipt)?,
+                IntentKind::Commit => {
+                    if let Some(epoch) = changes::came_back(tx, mls, channel, &intent, &receipt)? {
+                        return sync::came_back(tx, mls, &federation, &device, (channel, epoch)).map(Some);
+                    }
+                }
+                IntentKind::Leave | IntentKind::Report | IntentKind::Start => {}
             }
-            changes::accepted(tx, channel, &intent)
+            changes::accepted(tx, channel, &intent)?;
+            Ok(None)
         });
-        stored.await?;
+        if let Some(settled) = stored.await? {
+            for (id, outcome) in settled {
+                self.shared.waiters.settle(id, outcome);
+            }
+            self.shared.bells.ring(&News::Events);
+            self.shared.bells.ring(&News::Channel(channel));
+            return self.follow(channel).await;
+        }
         match kind {
             IntentKind::Create => {
                 self.follow(channel).await?;
@@ -331,6 +345,7 @@ mod tests {
             policy_version: 0,
             leaf_index: 3,
             leaf_hash: Digest([4; 32]),
+            chain_hash: Some(Digest([5; 32])),
         };
         assert_eq!(judge(Ok(receipt), true), Judgement::Accepted(receipt));
     }

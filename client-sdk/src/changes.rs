@@ -4,9 +4,9 @@
 use lianxin_connection::Receipt;
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, LogEvent, Mls, MlsError, StartBundle};
-use lianxin_tlog::EventKind;
+use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DeviceUri, IdempotencyId, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence};
 
 use crate::ClientError;
 use crate::rows::{INTENT, Intent, IntentKind};
@@ -155,6 +155,20 @@ pub(crate) fn started(
     };
     mls.process(tx, federation, &event)?;
     Ok(())
+}
+
+/// Whether the commit was the way back of a device that has lost its group; then its receipt brings it in, for it reads nothing of the
+/// log before that.
+pub(crate) fn came_back(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    channel: ChannelId,
+    intent: &Intent,
+    receipt: &Receipt,
+) -> Result<Option<Epoch>, ClientError> {
+    let (Some(commit), Some(chain_hash)) = (intent.parts.first(), receipt.chain_hash) else { return Ok(None) };
+    let head = Head { sequence: receipt.sequence, chain_hash };
+    Ok(mls.came_back(tx, channel, commit, (head, receipt.gateway_time))?)
 }
 
 /// The gateway has accepted. A creation, a report and a leave are done with that; a commit and the start of a next incarnation

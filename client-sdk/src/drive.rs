@@ -143,14 +143,26 @@ impl Drive {
         let (device, federation) = (self.shared.device.clone(), self.shared.federation());
         let standings = self.shared.transaction(move |tx, mls| {
             let mut standings = Vec::new();
-            for channel in mls.channels(tx)?.into_iter().chain(mls.lost(tx)?) {
+            for channel in mls.channels(tx)? {
                 if changes::get(tx, channel, IntentKind::Create)?.is_none() {
                     standings.push((channel, sync::standing(tx, mls, &federation, &device, channel)?));
                 }
             }
-            Ok(standings)
+            let mut lost = Vec::new();
+            for channel in mls.lost(tx)? {
+                // Else a way back waits, and is called for with the other changes.
+                if mls.is_lost(tx, channel)? {
+                    lost.push(channel);
+                }
+            }
+            Ok((standings, lost))
         });
-        for (channel, place) in standings.await? {
+        let (standings, lost) = standings.await?;
+        // Nothing of their logs can be read before the way back is there.
+        for channel in lost {
+            self.come_back_into_lost(channel);
+        }
+        for (channel, place) in standings {
             self.requests.push_back(Receive::Follow { channel, after: place.head });
             self.lanes.insert(channel, Lane::default());
             self.note_turn(channel, place.turn);

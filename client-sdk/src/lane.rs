@@ -207,6 +207,7 @@ mod tests {
             policy_version: 0,
             leaf_index: 3,
             leaf_hash: Digest([4; 32]),
+            chain_hash: Some(Digest([5; 32])),
         }
     }
 

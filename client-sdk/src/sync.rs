@@ -179,6 +179,21 @@ pub(crate) fn apply(
     Ok(applied)
 }
 
+/// This device has come back into a channel whose group it had lost.
+pub(crate) fn came_back(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    device: &DeviceUri,
+    (channel, epoch): (ChannelId, Epoch),
+) -> Result<Vec<(IdempotencyId, Outcome)>, ClientError> {
+    let (committed, left) = changes::epoch_ended(tx, channel)?;
+    keep(tx, &Event::MemberRejoined { channel, device: device.clone(), epoch })?;
+    let void = committed.into_iter().chain(left).map(|id| (id, Failure::Superseded));
+    let failed = outbox::encrypt_again(tx, mls, federation, channel)?;
+    Ok(void.chain(failed).map(|(id, failure)| (id, Err(failure))).collect())
+}
+
 /// Where the group stands.
 pub(crate) fn standing(
     tx: &Transaction<'_>,

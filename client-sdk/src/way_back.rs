@@ -85,6 +85,12 @@ impl Drive {
             .insert(channel, WayBack { moment: Some(moment), anew: Some(Anew::CutOff(first)), ..WayBack::default() });
     }
 
+    /// This device has lost the channel's group, and no way back waits.
+    pub(crate) fn come_back_into_lost(&mut self, channel: ChannelId) {
+        let moment = self.shared.clock.monotonic().plus(self.way_back_jitter());
+        self.ways_back.entry(channel).or_insert(WayBack { moment: Some(moment), ..WayBack::default() });
+    }
+
     /// This device is a member of a channel of which its state knows nothing.
     pub(crate) fn come_back_into_unknown(&mut self, channel: ChannelId) {
         let moment = self.shared.clock.monotonic().plus(self.way_back_jitter());
@@ -183,7 +189,6 @@ impl Drive {
                 }
                 if anew.is_some() {
                     self.shared.bells.ring(&News::Events);
-                    self.follow(channel).await?;
                     self.ways_back.insert(channel, WayBack::default());
                 }
                 self.start_changes(Some(channel)).await

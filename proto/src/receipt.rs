@@ -21,6 +21,8 @@ pub struct Receipt {
     pub leaf_index: u64,
     /// RFC 6962 leaf hash.
     pub leaf_hash: Digest,
+    /// Chain hash of the channel's log at that position; `None` for what makes no event in a channel.
+    pub chain_hash: Option<Digest>,
 }
 
 impl From<Receipt> for v1::Receipt {
@@ -33,6 +35,7 @@ impl From<Receipt> for v1::Receipt {
             leaf_index: receipt.leaf_index,
             leaf_hash: Bytes::copy_from_slice(&receipt.leaf_hash.0),
             promise: None,
+            chain_hash: receipt.chain_hash.map(|hash| fields::wire(hash.0)).unwrap_or_default(),
         }
     }
 }
@@ -48,6 +51,10 @@ impl TryFrom<v1::Receipt> for Receipt {
             policy_version: wire.policy_version,
             leaf_index: wire.leaf_index,
             leaf_hash: fields::digest("leaf_hash", &wire.leaf_hash)?,
+            chain_hash: match wire.chain_hash.is_empty() {
+                true => None,
+                false => Some(fields::digest("chain_hash", &wire.chain_hash)?),
+            },
         })
     }
 }
@@ -71,6 +78,7 @@ pub(crate) mod tests {
             policy_version: 3,
             leaf_index: 9,
             leaf_hash: Digest([5; 32]),
+            chain_hash: Some(Digest([6; 32])),
         }
     }
 
@@ -78,8 +86,12 @@ pub(crate) mod tests {
     fn golden_and_back() {
         let wire = v1::Receipt::from(receipt());
         // Encoded by hand, tag by tag, in Python.
-        let expect = [&b"\x08\x07\x10\x80\x80\xf9\xc0\xc1\xc4\x82\x03\x20\x03\x28\x09\x32\x20"[..], &[5; 32]].concat();
+        let begin = &b"\x08\x07\x10\x80\x80\xf9\xc0\xc1\xc4\x82\x03\x20\x03\x28\x09\x32\x20"[..];
+        let expect = [begin, &[5; 32], b"\x42\x20", &[6; 32]].concat();
         assert_eq!(wire.encode_to_vec(), expect);
+        // Of what makes no event, and of a gateway that does not tell.
+        let bare = v1::Receipt { chain_hash: Bytes::new(), ..wire.clone() };
+        assert_eq!(Receipt::try_from(bare), Ok(Receipt { chain_hash: None, ..receipt() }));
         assert_eq!(Receipt::try_from(wire), Ok(receipt()));
     }
 
@@ -90,6 +102,8 @@ pub(crate) mod tests {
         assert_eq!(Receipt::try_from(late), Err(ParseError::Missing { field: "gateway_time_us" }));
         let bare = v1::Receipt { leaf_hash: Bytes::new(), ..wire };
         assert_eq!(Receipt::try_from(bare), Err(ParseError::Missing { field: "leaf_hash" }));
+        let cut = v1::Receipt { chain_hash: Bytes::from_static(&[1; 31]), ..v1::Receipt::from(receipt()) };
+        assert_eq!(Receipt::try_from(cut), Err(ParseError::Malformed { field: "chain_hash" }));
         assert_eq!(required(None), Err(ParseError::Missing { field: "receipt" }));
     }
 }

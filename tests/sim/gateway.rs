@@ -9,7 +9,7 @@ use lianxin_certs_dev::Minted;
 use lianxin_gateway::{Config, Embedded, InnerLine};
 use lianxin_store::conformance::drop_buckets;
 use lianxin_store::{MemoryEngine, Zone, ZoneOptions, ZoneStore};
-use lianxin_types::{ChannelId, DeviceUri, Epoch};
+use lianxin_types::{ChannelId, DeviceUri};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -110,18 +110,13 @@ impl Plant {
         head.map(|head| head.members.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Has retention end every bucket that may go, but none that a way back needs. A device comes back by the head in the
-    /// GroupInfo, in the epoch before; where retention has taken what lies behind that head, it never learns that it is back. That is found and not mended yet.
-    pub(crate) async fn forget_old_events(&self, channel: &ChannelId, trace: &Trace) {
+    /// Has retention end every bucket that may go.
+    pub(crate) async fn forget_old_events(&self, trace: &Trace) {
         let Some(store) = self.running().as_ref().map(|running| Arc::clone(&running.store)) else { return };
         let Ok(may_go) = store.prepare_drop().await else { return };
-        let epoch = store.head(channel).expect("readable").map_or(Epoch(0), |head| head.epoch);
-        let needed = self.log.pages().leaf_of_epoch_before(epoch);
-        // Buckets are numbered from 1, and hold so many at most.
-        let first = may_go.min(needed / BUCKET_RECORDS_MAX + 1);
         let retention = "lianxin://jiwei/app/gateway/retention".parse().expect("well formed");
-        let ended = store.commit_many(vec![drop_buckets(&retention, first)]).await;
-        trace.fault(format_args!("retention ends the buckets before {first}: {}", ended.iter().all(Result::is_ok)));
+        let ended = store.commit_many(vec![drop_buckets(&retention, may_go)]).await;
+        trace.fault(format_args!("retention ends the buckets before {may_go}: {}", ended.iter().all(Result::is_ok)));
     }
 }
 

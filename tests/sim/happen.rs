@@ -98,7 +98,7 @@ impl World {
                 self.trace.fault(format_args!("the gateway is {seconds_ahead} s ahead of time"));
                 self.plant.clock().set_ahead(seconds_ahead);
             }
-            Action::ForgetOldEvents => self.plant.forget_old_events(&channel, &self.trace).await,
+            Action::ForgetOldEvents => self.plant.forget_old_events(&self.trace).await,
             Action::Wait => self.clock.sleep(WAIT).await,
         }
         Some(())

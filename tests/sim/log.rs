@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lianxin_store::{StoredEvent, ZoneStore};
 use lianxin_tlog::EventKind;
-use lianxin_types::{ChannelId, DeviceUri, Epoch, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, Sequence};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Shared by the gateways that follow each other.
@@ -99,12 +99,6 @@ impl Pages {
             }
         }
         stays
-    }
-
-    /// The audit leaf of the event that began the epoch before.
-    pub(crate) fn leaf_of_epoch_before(&self, epoch: Epoch) -> u64 {
-        let began = self.epochs.get(&epoch.0.saturating_sub(1));
-        began.and_then(|at| self.events.get(at)).map_or(0, |event| event.leaf_index)
     }
 
     /// Positions of the messages between two events.

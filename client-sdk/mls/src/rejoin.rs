@@ -7,7 +7,7 @@ use lianxin_profile::{
 };
 use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, Digest, Epoch, GroupId, Sequence};
+use lianxin_types::{ChannelId, Digest, Epoch, GroupId, Sequence, Timestamp};
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::{CommitMessageBundle, LeafNodeParameters, MlsGroup, Proposal, RatchetTreeIn};
 use openmls_traits::OpenMlsProvider;
@@ -163,6 +163,47 @@ impl Mls {
             }
             return Ok(None);
         }
+        let epoch = self.take_place(tx, records, record, rejoin, (head, event.gateway_time))?;
+        Ok(Some(Processed::Rejoined {
+            epoch,
+            device: self.device.clone(),
+            own_commit: true,
+            discarded_own_commit: false,
+            discarded_own_leave: false,
+        }))
+    }
+
+    /// A device that has lost its group and comes back need not read the log up to its own external commit: the receipt says where
+    /// that is. `commit` is what was sent and accepted at `head`, whose chain hash is the gateway's word; the first message of any
+    /// member confirms or refutes it, as after an invitation. Gives the epoch, or `None` if no such way back of a lost group waits.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn came_back(
+        &self,
+        tx: &Transaction<'_>,
+        channel: ChannelId,
+        commit: &[u8],
+        (head, gateway_time): (Head, Timestamp),
+    ) -> Result<Option<Epoch>, MlsError> {
+        let records = Records::new(tx, channel);
+        let Some(record) = records.load()?.filter(|record| record.standing == Standing::Lost) else { return Ok(None) };
+        let rejoin = records.rejoin()?.filter(|rejoin| rejoin.commit_hash == Digest::sha256(commit));
+        let Some(rejoin) = rejoin else { return Ok(None) };
+        // What was remembered of the chain does not join what comes.
+        records.forget_chain()?;
+        self.take_place(tx, &records, &record, rejoin, (head, gateway_time)).map(Some)
+    }
+
+    /// The way back is in the log at `head`: its group takes the place of the old one.
+    fn take_place(
+        &self,
+        tx: &Transaction<'_>,
+        records: &Records<'_>,
+        record: &ChannelRecord,
+        rejoin: Rejoin,
+        (head, gateway_time): (Head, Timestamp),
+    ) -> Result<Epoch, MlsError> {
         let shelf = record.shelf.other();
         let new = Provider::on(&self.crypto, tx, shelf);
         let group = MlsGroup::load(new.storage(), &mls_group_id(record.group))?.ok_or(MlsError::NotMember)?;
@@ -174,17 +215,11 @@ impl Mls {
         records.forget_incarnation()?;
         records.forget_sent()?;
         records.save_roster(&rejoin.roster)?;
-        records.save_leaf(Origin::OwnPath, event.gateway_time)?;
+        records.save_leaf(Origin::OwnPath, gateway_time)?;
         records.save_head(&head)?;
-        let (standing, epoch_start) = (Standing::Active, event.sequence);
+        let (standing, epoch_start) = (Standing::Active, head.sequence);
         records.save(&ChannelRecord { shelf, standing, head, epoch_start, ..record.clone() })?;
-        Ok(Some(Processed::Rejoined {
-            epoch: Epoch(group.epoch().as_u64()),
-            device: self.device.clone(),
-            own_commit: true,
-            discarded_own_commit: false,
-            discarded_own_leave: false,
-        }))
+        Ok(Epoch(group.epoch().as_u64()))
     }
 
     /// Forgets a way back that waits, with the group that it would have made. Gives whether there was one.

@@ -41,12 +41,13 @@ pub(super) fn effect(
         }
         Processed::OwnMessage => {
             outbox::settle(tx, event)?;
-            applied.settled.push((event.idempotency_id, Ok(receipt(event))));
+            applied.settled.push((event.idempotency_id, Ok(receipt(tx, mls, event)?)));
         }
         Processed::NotRemembered { is_first } => not_remembered(tx, mls, reader, event, is_first, applied)?,
         Processed::Membership { epoch, by, added, removed, own_commit, removed_self, discarded_own_commit } => {
             let (committed, left) = changes::epoch_ended(tx, channel)?;
-            let outcome = if own_commit { Ok(receipt(event)) } else { Err(Failure::Superseded) };
+            let accepted = receipt(tx, mls, event)?;
+            let outcome = if own_commit { Ok(accepted) } else { Err(Failure::Superseded) };
             applied.settled.extend(committed.map(|id| (id, outcome)));
             tracing::debug!(?channel, epoch = epoch.0, own_commit, discarded_own_commit, "epoch began");
             for device in added {
@@ -58,7 +59,7 @@ pub(super) fn effect(
             applied.epoch_changed = true;
             if removed_self {
                 applied.removed = true;
-                applied.settled.extend(left.map(|id| (id, Ok(receipt(event)))));
+                applied.settled.extend(left.map(|id| (id, Ok(accepted))));
                 fail(applied, outbox::drop_all(tx, channel, outbox::Read::ToTheEnd)?);
                 keep(tx, &Event::Removed { channel, by })?;
             } else {
@@ -211,14 +212,16 @@ fn fail(applied: &mut Applied, failures: outbox::Failures) {
     applied.settled.extend(failures.into_iter().map(|(id, failure)| (id, Err(failure))));
 }
 
-/// The own event as its receipt; only the version of the policy is not in it.
-fn receipt(event: &LogEntry) -> Receipt {
-    Receipt {
+/// The own event as its receipt; only the version of the policy is not in it. It is the last one processed.
+fn receipt(tx: &Transaction<'_>, mls: &Mls, event: &LogEntry) -> Result<Receipt, ClientError> {
+    let head = mls.head(tx, event.channel)?.filter(|head| head.sequence == event.sequence);
+    Ok(Receipt {
         sequence: event.sequence,
         gateway_time: event.gateway_time,
         expiry: event.expiry,
         policy_version: 0,
         leaf_index: event.leaf_index,
         leaf_hash: event.leaf_hash,
-    }
+        chain_hash: head.map(|head| head.chain_hash),
+    })
 }

@@ -66,6 +66,8 @@ pub struct Receipt {
     pub leaf_index: u64,
     /// RFC 6962 hash of its audit leaf.
     pub leaf_hash: Digest,
+    /// Chain hash of the channel's log at that position; `None` for what is in none.
+    pub chain_hash: Option<Digest>,
 }
 
 /// How often finished minutes of counts are written.
@@ -80,6 +82,7 @@ impl Receipt {
             policy_version,
             leaf_index: accepted.leaf_index,
             leaf_hash: accepted.leaf_hash,
+            chain_hash: (accepted.sequence > Sequence(0)).then_some(accepted.chain_hash),
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) fn receipt(receipt: Receipt) -> lianxin_proto::Receipt {
         policy_version: receipt.policy_version,
         leaf_index: receipt.leaf_index,
         leaf_hash: receipt.leaf_hash,
+        chain_hash: receipt.chain_hash,
     }
 }
 

@@ -3,6 +3,7 @@
 use lianxin_mls::{CommitBundle, MlsError, Processed, Violation};
 use lianxin_profile::ProfileError;
 use lianxin_tlog::EventKind;
+use lianxin_types::Epoch;
 
 use crate::device::Device;
 use crate::gateway::{Gateway, body_from};
@@ -80,6 +81,53 @@ fn who_lost_its_group_comes_back_with_its_key() {
     let [before @ .., Processed::Rejoined { own_commit: true, .. }] = &seen[..] else { panic!("{seen:?}") };
     assert!(before.iter().all(|one| *one == Processed::Hidden(Violation::ChannelBroken)), "{before:?}");
     assert_together(&mut gateway, &[&jiwei, &shenji, &weijian]);
+}
+
+#[test]
+fn who_has_lost_the_group_comes_back_by_the_receipt_and_reads_nothing_before_it() {
+    let ([jiwei, shenji, weijian], mut gateway) = three();
+    let channel = gateway.channel;
+    forget(&shenji, &gateway);
+    let bundle = rejoin(&shenji, &gateway).expect("a way back");
+    gateway.say(&jiwei, b"missed");
+    gateway.commit(&shenji, &bundle).expect("acceptable");
+    let (accepted, head) = (gateway.log[gateway.log.len() - 1].clone(), gateway.heads[gateway.heads.len() - 1]);
+    let came_back = |device: &Device, commit: &[u8]| {
+        let (commit, place) = (commit.to_vec(), (head, accepted.gateway_time));
+        device.run(move |mls, tx, _| mls.came_back(tx, channel, &commit, place)).expect("readable")
+    };
+    assert_eq!(came_back(&shenji, b"another commit"), None);
+    assert_eq!(came_back(&jiwei, &bundle.commit), None, "who has a group waits for the log");
+    assert_eq!(came_back(&shenji, &bundle.commit), Some(Epoch(2)));
+    assert_eq!(came_back(&shenji, &bundle.commit), None, "once");
+    assert_eq!(shenji.process(&accepted).expect("processed"), Processed::AlreadyProcessed);
+    for member in [&jiwei, &weijian] {
+        gateway.feed(member);
+    }
+    assert_together(&mut gateway, &[&jiwei, &shenji, &weijian]);
+    // Its chain begins there: another's older head from before is not its to compare.
+    forget(&weijian, &gateway);
+    let bundle = rejoin(&weijian, &gateway).expect("a way back");
+    gateway.commit(&weijian, &bundle).expect("acceptable");
+    assert!(matches!(gateway.feed(&shenji)[..], [Processed::Rejoined { .. }]));
+}
+
+#[test]
+fn a_receipt_with_another_chain_hash_shows_with_the_next_message() {
+    let ([jiwei, shenji, weijian], mut gateway) = three();
+    let channel = gateway.channel;
+    forget(&shenji, &gateway);
+    let bundle = rejoin(&shenji, &gateway).expect("a way back");
+    gateway.commit(&shenji, &bundle).expect("acceptable");
+    let (time, mut head) = (gateway.log[gateway.log.len() - 1].gateway_time, gateway.heads[gateway.heads.len() - 1]);
+    head.chain_hash.0[0] ^= 1;
+    shenji.run(move |mls, tx, _| mls.came_back(tx, channel, &bundle.commit, (head, time))).expect("it cannot know");
+    for member in [&jiwei, &weijian] {
+        gateway.feed(member);
+    }
+    gateway.say(&jiwei, b"x");
+    let mismatch = Violation::HeadMismatch { sequence: head.sequence };
+    assert_eq!(gateway.feed(&shenji), [Processed::Hidden(mismatch)]);
 }
 
 #[test]

@@ -186,6 +186,7 @@ fn receipt() -> Receipt {
         policy_version: 0,
         leaf_index: 12,
         leaf_hash: Digest([3; 32]),
+        chain_hash: Some(Digest([6; 32])),
     }
 }
 
