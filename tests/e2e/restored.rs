@@ -2,10 +2,17 @@
 //! nothing of it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lianxin_certs_dev::read_signing_key;
+use lianxin_connection::{GetGroupInfo, GroupInfo};
+use lianxin_keystore::{Keystore, StateKey};
+use lianxin_mls::{Mls, MlsError, MlsIdentity};
 use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence, ViolationKind};
-use lianxin_types::{Clock as _, SystemClock};
+use lianxin_types::{ChannelId, Clock as _, SystemClock, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::quarantine::copy;
 use crate::talk::{accept, create, event, join, own, receive, send, soon, texts};
@@ -113,6 +120,50 @@ async fn a_channel_that_the_backup_knows_nothing_of_is_found_again() {
     event(&shenji, "the way back", |event| matches!(event, Event::MemberRejoined { .. }).then_some(())).await;
     send(&at_shenji, "四").await;
     assert_eq!(texts(&receive(&at_jiwei, 1).await), ["四"]);
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+}
+
+/// Leaves `shenji`'s state, which is closed, without its group and without a way back, as a refusal does.
+async fn lose_the_group(zone: &Zone, channel: ChannelId) {
+    let (app, config) = (zone.app("shenji", "app-1"), zone.config("shenji", "app-1"));
+    let connection = zone.connect(&app).await.expect("connects");
+    let GroupInfo { group_info, ratchet_tree, .. } =
+        connection.group_info(GetGroupInfo { channel }).await.expect("a member's");
+    let certificate = CertificateDer::from_pem_file(&app.mls_certificate).expect("minted");
+    let key = read_signing_key(&app.mls_key).expect("minted").to_bytes().into();
+    let identity = MlsIdentity { chain: vec![certificate.to_vec()], key };
+    let mls = Mls::new(identity, app.uri, Arc::new(SystemClock), Arc::new(SystemRandom)).expect("an engine");
+    let state_key = StateKey::load_or_create(&config.state_dir.with_extension("key"), &SystemRandom).expect("there");
+    let keystore = Keystore::open(&config.state_dir, &state_key, Arc::new(SystemRandom)).expect("opens");
+    let federation = zone.minted.federation().expect("verifies");
+    let lost = keystore.transaction::<_, MlsError>(move |tx| {
+        mls.discard(tx, channel)?;
+        mls.rejoin(tx, &federation, channel, &group_info, &ratchet_tree)?;
+        mls.discard_commit(tx, channel)?;
+        mls.is_lost(tx, channel)
+    });
+    assert!(lost.await.expect("the engine agrees"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_group_without_a_way_back_is_come_back_into_at_the_next_connection() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    join(&at_jiwei, &shenji).await;
+    shenji.close().await.expect("closes");
+    lose_the_group(&zone, at_jiwei.id()).await;
+    send(&at_jiwei, "错过的").await;
+
+    let shenji = zone.client("shenji", "app-1").await;
+    event(&shenji, "the way back", |event| matches!(event, Event::MemberRejoined { .. }).then_some(())).await;
+    let at_shenji = shenji.channel(at_jiwei.id());
+    send(&at_shenji, "回来了").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["回来了"]);
+    send(&at_jiwei, "好").await;
+    assert_eq!(texts(&receive(&at_shenji, 1).await), ["好"]);
     for client in [jiwei, shenji] {
         client.close().await.expect("closes");
     }

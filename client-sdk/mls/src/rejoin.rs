@@ -190,8 +190,6 @@ impl Mls {
         let Some(record) = records.load()?.filter(|record| record.standing == Standing::Lost) else { return Ok(None) };
         let rejoin = records.rejoin()?.filter(|rejoin| rejoin.commit_hash == Digest::sha256(commit));
         let Some(rejoin) = rejoin else { return Ok(None) };
-        // What was remembered of the chain does not join what comes.
-        records.forget_chain()?;
         self.take_place(tx, &records, &record, rejoin, (head, gateway_time)).map(Some)
     }
 

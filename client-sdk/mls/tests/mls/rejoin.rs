@@ -168,6 +168,10 @@ fn a_group_that_broke_for_all_is_walked_back_into_one_by_one() {
         let bundle = rejoin(member, &gateway).expect("a way back");
         assert!(member.view(gateway.channel).expect("known").has_pending_commit);
         gateway.commit(member, &bundle).expect("acceptable");
+        let place = (gateway.heads[gateway.heads.len() - 1], gateway.log[gateway.log.len() - 1].gateway_time);
+        let (channel, commit) = (gateway.channel, bundle.commit.clone());
+        let by_receipt = member.run(move |mls, tx, _| mls.came_back(tx, channel, &commit, place));
+        assert_eq!(by_receipt.expect("readable"), None, "who has a log to read reads it");
         for (other, device) in members.into_iter().enumerate() {
             let seen = gateway.feed(device);
             match other <= number {
