@@ -83,7 +83,7 @@ impl TryFrom<v1::SendResponse> for SendOutcome {
     fn try_from(wire: v1::SendResponse) -> Result<Self, ParseError> {
         let id = fields::idempotency_id(&wire.idempotency_id)?;
         let result = match fields::present("outcome", wire.outcome)? {
-            v1::send_response::Outcome::Receipt(receipt) => Ok(receipt.try_into()?),
+            v1::send_response::Outcome::Receipt(receipt) => Ok((*receipt).try_into()?),
             v1::send_response::Outcome::Refusal(bytes) => Err(problem("refusal", &bytes)?),
         };
         Ok(Self { id, result })
@@ -93,7 +93,7 @@ impl TryFrom<v1::SendResponse> for SendOutcome {
 impl From<SendOutcome> for v1::SendResponse {
     fn from(outcome: SendOutcome) -> Self {
         let wire = match outcome.result {
-            Ok(receipt) => v1::send_response::Outcome::Receipt(receipt.into()),
+            Ok(receipt) => v1::send_response::Outcome::Receipt(Box::new(receipt.into())),
             Err(problem) => v1::send_response::Outcome::Refusal(problem.to_bytes()),
         };
         Self { idempotency_id: fields::wire(outcome.id.0), outcome: Some(wire) }
