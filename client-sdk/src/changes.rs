@@ -47,6 +47,13 @@ pub(crate) fn open(tx: &Transaction<'_>, only: Option<ChannelId>) -> Result<Vec<
     Ok(all)
 }
 
+/// The ids of a channel's changes that are accepted and wait for their echo.
+pub(crate) fn waiting(tx: &Transaction<'_>, channel: ChannelId) -> Result<Vec<IdempotencyId>, ClientError> {
+    let found = IntentKind::ALL.into_iter().filter_map(|kind| get(tx, channel, kind).transpose());
+    let found = found.collect::<Result<Vec<_>, _>>()?.into_iter();
+    Ok(found.filter(|intent| intent.accepted).map(|intent| intent.id).collect())
+}
+
 pub(crate) fn put_create(
     tx: &Transaction<'_>,
     channel: ChannelId,

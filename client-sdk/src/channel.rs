@@ -329,6 +329,7 @@ fn outcome(settled: Result<Receipt, Failure>) -> Result<Receipt, ClientError> {
         Failure::Refused(problem) => ClientError::Refused(problem),
         Failure::Superseded => ClientError::Contended,
         Failure::NotMember => ClientError::NotMember,
+        Failure::NotServed => ClientError::NotServed,
         Failure::GivenUp => ClientError::Unanswered(CallError::Unknown {
             detail: "this device came into the channel anew before it had read what became of it".to_owned(),
         }),

@@ -134,7 +134,9 @@ impl Client {
         match settled.await.map_err(|_| ClientError::Closed)? {
             Ok(_) => Ok(self.handle(channel)),
             Err(Failure::Refused(problem)) => Err(ClientError::Refused(problem)),
-            Err(Failure::Superseded | Failure::NotMember | Failure::GivenUp) => Err(ClientError::NotMember),
+            Err(Failure::Superseded | Failure::NotMember | Failure::GivenUp | Failure::NotServed) => {
+                Err(ClientError::NotMember)
+            }
         }
     }
 

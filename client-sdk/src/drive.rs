@@ -18,6 +18,7 @@ use crate::event::keep;
 use crate::incarnation::Healing;
 use crate::lane::Lane;
 use crate::next::{First, Next, ended};
+use crate::pump::not_served;
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
 use crate::sync::{self, Applied, Asked, Coming, GapStep, Invited, Reader, TrustAge};
@@ -60,6 +61,8 @@ pub(crate) struct Drive {
     pub(crate) ways_back: BTreeMap<ChannelId, WayBack>,
     /// Channels that go on in another group, or are to.
     pub(crate) healings: BTreeMap<ChannelId, Healing>,
+    /// Channels that the gateway does not serve on this connection.
+    pub(crate) gone: HashSet<ChannelId>,
     /// Channels of which the state may know nothing.
     pub(crate) unknown: Unknown,
     /// Channels followed again because events were missing.
@@ -91,6 +94,7 @@ impl Drive {
             refusals: HashMap::new(),
             ways_back: BTreeMap::new(),
             healings: BTreeMap::new(),
+            gone: HashSet::new(),
             unknown: Unknown::new(now),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
@@ -209,6 +213,7 @@ impl Drive {
         self.gaps.remove(&channel);
         self.ways_back.remove(&channel);
         self.healings.remove(&channel);
+        self.gone.remove(&channel);
         self.note_turn(channel, place.turn);
         Ok(())
     }
@@ -413,6 +418,8 @@ impl Drive {
             Ok(member)
         });
         if member.await? {
+            self.gone.insert(channel);
+            not_served(&self.shared, channel).await?;
             self.shared.bells.ring(&News::Events);
         }
         Ok(())

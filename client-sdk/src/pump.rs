@@ -6,8 +6,9 @@ use lianxin_types::{ChannelId, LIMITS};
 
 use crate::drive::Drive;
 use crate::lane::{Lane, Verdict};
+use crate::shared::Shared;
 use crate::waiters::Failure;
-use crate::{ClientError, outbox};
+use crate::{ClientError, changes, outbox};
 
 /// A few fewer than the gateway allows without an answer.
 const IN_FLIGHT_MAX: usize = LIMITS.stream_sends_in_flight_max - 6;
@@ -30,6 +31,9 @@ impl Drive {
         let now = self.shared.clock.monotonic();
         let Some(lane) = self.lanes.get_mut(&channel) else {
             self.ready.remove(&channel);
+            if self.gone.contains(&channel) {
+                not_served(&self.shared, channel).await?;
+            }
             return Ok(false);
         };
         let Some(after) = lane.next(now) else {
@@ -91,4 +95,22 @@ impl Drive {
         }
         Ok(())
     }
+}
+
+/// Whoever waits for something of a channel that is not served waits no more. What is stored stays.
+pub(crate) async fn not_served(shared: &Shared, channel: ChannelId) -> Result<(), ClientError> {
+    let waiting = shared.transaction(move |tx, _| {
+        let mut ids: Vec<_> = changes::waiting(tx, channel)?;
+        let mut after = 0;
+        loop {
+            let page = outbox::page(tx, channel, after)?;
+            let Some((last, _)) = page.last() else { return Ok(ids) };
+            after = *last;
+            ids.extend(page.into_iter().map(|(_, row)| row.id));
+        }
+    });
+    for id in waiting.await? {
+        shared.waiters.settle(id, Err(Failure::NotServed));
+    }
+    Ok(())
 }

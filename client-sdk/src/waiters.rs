@@ -10,7 +10,7 @@ use lianxin_types::IdempotencyId;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-/// Why something stored was not accepted, for good.
+/// Why nobody need wait for something stored any more.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Failure {
     #[error("the gateway refused")]
@@ -23,6 +23,9 @@ pub(crate) enum Failure {
     /// The group that it was for has given way to another before the log was read to its end: it may have been accepted there.
     #[error("given up before its outcome was known")]
     GivenUp,
+    /// It stays stored, but the gateway does not serve the channel to this device: nobody knows when or whether it will go.
+    #[error("the gateway does not serve the channel")]
+    NotServed,
 }
 
 pub(crate) type Outcome = Result<Receipt, Failure>;

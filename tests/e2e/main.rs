@@ -56,4 +56,5 @@ mod two_streams;
 mod unread;
 mod waiting;
 mod wire;
+mod write_faults;
 mod zone;

@@ -20,6 +20,7 @@ mod application;
 mod binaries;
 mod calls;
 mod deadline;
+mod disk_fault;
 mod disk_search;
 mod gateway;
 mod issuer;
@@ -32,6 +33,7 @@ pub use calls::{
     Answer, Call, ChannelInfo, Credentials, EventInfo, Joined, Listed, MessageInfo, Opened, Refusal, Request, SentInfo,
 };
 pub use deadline::{before, eventually};
+pub use disk_fault::{DiskFault, Fault};
 pub use disk_search::{DiskSearch, Found};
 pub use gateway::Gateway;
 pub use issuer::Issuer;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::program;
+use crate::packages;
 
 /// Makes sure that a C compiler with its headers is there. Installs one with apt-get where we may (as root).
 ///
@@ -15,16 +15,8 @@ pub(crate) fn ensure() -> Result<()> {
     if compiles(&compiler) {
         return Ok(());
     }
-    if is_root() && succeeds(Command::new("apt-get").arg("--version")) {
-        program::tell("no working C compiler: installing gcc and libc6-dev with apt-get");
-        let mut apt = Command::new("sh");
-        apt.arg("-c")
-            .arg("apt-get update && apt-get install --yes gcc libc6-dev")
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        program::run(&mut apt)?;
-        if compiles(&compiler) {
-            return Ok(());
-        }
+    if packages::install("no working C compiler", "gcc libc6-dev")? && compiles(&compiler) {
+        return Ok(());
     }
     bail!(
         "`{compiler}` cannot compile a C program: a C compiler or the C library's headers are missing.\n\
@@ -45,14 +37,6 @@ fn compiles(compiler: &str) -> bool {
         drop(std::io::Write::write_all(&mut stdin, b"#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"));
     }
     child.wait().is_ok_and(|status| status.success())
-}
-
-fn is_root() -> bool {
-    program::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ mod ci;
 mod command_line;
 mod compiler;
 mod demo;
+mod packages;
 mod program;
 mod source;
 mod stopwatch;
 mod test_run;
 mod tidy;
+mod tracer;
 
 use std::process::ExitCode;
 

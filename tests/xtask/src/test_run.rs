@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::command_line::TestOptions;
-use crate::compiler;
 use crate::program::{self, cargo, output, root, run_watched, tell};
+use crate::{compiler, tracer};
 
 /// What all test programs together counted.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
@@ -24,6 +24,7 @@ pub(crate) struct Tally {
 /// If the compiler is missing, something does not build, or a test fails.
 pub(crate) fn run(options: &TestOptions, tally: &mut Tally) -> Result<()> {
     compiler::ensure()?;
+    tracer::ensure()?;
     let seed = options.seed.unwrap_or_else(seed_of_commit);
     tell(&format!("seed {seed}; replay with: {}", replay(seed, options.long)));
     // One selection for both commands: another one would mean other features, and building everything twice.

@@ -135,8 +135,14 @@ impl Open {
     }
 
     async fn accept(&self) -> Outcome {
-        let invitation = self.invitations.lock().await.next().await.ok_or(ClientError::Closed)??;
-        joined(&self.client.accept(invitation).await?)
+        let mut invitations = self.invitations.lock().await;
+        let invitation = invitations.next().await.ok_or(ClientError::Closed)??;
+        let accepted = self.client.accept(invitation).await;
+        if accepted.is_err() {
+            // A stream gives each invitation once, and this one may still be open.
+            *invitations = self.client.invitations();
+        }
+        joined(&accepted?)
     }
 
     async fn event(&self, name: &str) -> Outcome {

@@ -1,0 +1,415 @@
+//! A fault behind each single write of every action: the disk fails, or the process is killed, between any two writes of its database.
+//! Whatever it was doing, it goes on where it was, and nothing is lost or repeated.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use lianxin_harness::{Application, Call, ChannelInfo, DiskFault, Fault, Joined, Listed, Refusal, SentInfo, Stage};
+use lianxin_sdk::{Channel, Client, Sequence};
+use lianxin_types::{Clock as _, SystemClock};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::Value;
+
+use crate::effort::{seed, share};
+use crate::quarantine::copy;
+use crate::talk::{create, departments, soon};
+
+/// More writes than any action has.
+const WRITES_MAX: usize = 400;
+/// After so many faults in a row that did not come the action has no more writes: how many it has differs a little.
+const MISSES: usize = 5;
+/// What follows an action by itself, like the echo of what it sent, comes within this.
+const AFTERMATH: Duration = Duration::from_millis(400);
+const PURPOSE: (&str, &str) = ("联合核查", "审计法第三十七条");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Open,
+    Create,
+    Invite,
+    Send,
+    Receive,
+    Remove,
+    Accept,
+    Leave,
+    ComeBack,
+}
+
+const ACTIONS: [Action; 9] = [
+    Action::Open,
+    Action::Create,
+    Action::Invite,
+    Action::Send,
+    Action::Receive,
+    Action::Remove,
+    Action::Accept,
+    Action::Leave,
+    Action::ComeBack,
+];
+
+/// What became of an action.
+#[derive(Debug)]
+enum Outcome {
+    Done(Value),
+    /// The SDK said that it did not work.
+    Refused(String),
+    /// The process has ended.
+    Died,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(_) => f.write_str("done"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Died => f.write_str("died"),
+        }
+    }
+}
+
+/// jiwei's application is the one under whose state the disk fails; shenji's is with it in a channel.
+struct Story {
+    stage: Stage,
+    victim: Application,
+    other: Client,
+    guest: Client,
+    channel: Channel,
+    /// A channel that the action is about, if it is another one.
+    aside: Option<Channel>,
+    number: usize,
+    /// Behind this place of the log the two have read the same.
+    mark: u64,
+}
+
+fn outcome(result: anyhow::Result<Value>) -> Outcome {
+    match result {
+        Ok(value) => Outcome::Done(value),
+        Err(error) => match error.downcast::<Refusal>() {
+            Ok(refusal) => Outcome::Refused(refusal.to_string()),
+            Err(_) => Outcome::Died,
+        },
+    }
+}
+
+impl Story {
+    async fn begin() -> Self {
+        let stage = Stage::start().await.expect("a gateway process");
+        let other = stage.client("shenji", "app-1").await.expect("opens");
+        let guest = stage.client("weijian", "app-1").await.expect("opens");
+        for client in [&other, &guest] {
+            soon("a connection", client.connected()).await.expect("connects");
+        }
+        let victim = stage.application("jiwei-app-1").expect("starts");
+        let channel = create(&other, &["jiwei", "shenji", "weijian"]).await;
+        let mut story = Self { stage, victim, other, guest, channel, aside: None, number: 0, mark: 0 };
+        story.open().await;
+        let victim = story.stage.device("jiwei", "app-1").expect("minted");
+        soon("an invite", story.channel.invite(&[victim])).await.expect("invited");
+        let Joined { .. } = story.victim.call(Call::Accept).await.expect("accepted");
+        story.talk().await;
+        story
+    }
+
+    async fn open(&self) {
+        let state = self.stage.state_folder("jiwei", "app-1");
+        let call = Call::open(self.stage.minted.folder(), "jiwei", "app-1", state);
+        self.victim.call::<Value>(call).await.expect("opens where it was");
+        self.victim.call::<Value>(Call::Connected).await.expect("connects");
+    }
+
+    /// The process has died, or is to: another one opens the same state.
+    async fn rise(&mut self, open: bool) {
+        self.victim = self.stage.application("jiwei-app-1").expect("starts");
+        if open {
+            self.open().await;
+        }
+    }
+
+    fn id(&self) -> String {
+        self.channel.id().to_hex()
+    }
+
+    fn text(&mut self) -> String {
+        self.number += 1;
+        format!("第{:06}条", self.number)
+    }
+
+    /// Each says something and the other hears it: then the two have the same group, and the same log since the mark.
+    async fn talk(&mut self) {
+        let (mine, theirs) = (self.text(), self.text());
+        let SentInfo { sequence, .. } =
+            self.victim.call(Call::send(&self.id(), mine.clone())).await.expect("the victim is heard");
+        let last = soon("a receipt", self.channel.send(theirs)).await.expect("accepted").sequence.0.max(sequence);
+        let Listed { messages } = soon("the same log", async {
+            loop {
+                let listed: Listed = self.victim.call(Call::history(&self.id(), 100_000)).await.expect("readable");
+                let own = self.channel.history(Sequence(self.mark), 100_000).await.expect("readable");
+                let has_all = listed.messages.last().is_some_and(|message| message.sequence >= last);
+                if has_all && own.last().is_some_and(|message| message.sequence.0 >= last) {
+                    return listed;
+                }
+                SystemClock.sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        let theirs = self.channel.history(Sequence(self.mark), 100_000).await.expect("readable");
+        let theirs: Vec<(u64, String)> =
+            theirs.iter().map(|one| (one.sequence.0, one.text().expect("text").to_owned())).collect();
+        let mine = messages.into_iter().filter(|message| message.sequence > self.mark);
+        let mine: Vec<(u64, String)> = mine.map(|message| (message.sequence, message.text)).collect();
+        assert_eq!(mine, theirs, "both have the same log");
+        let mut texts: Vec<&String> = mine.iter().map(|(_, text)| text).collect();
+        texts.sort();
+        assert!(texts.windows(2).all(|pair| pair[0] != pair[1]), "repeated: {texts:?}");
+        let info: ChannelInfo =
+            self.victim.call(Call::Info { channel: self.id() }).await.expect("the victim is a member");
+        let of_other = self.channel.info().await.expect("a member");
+        assert!(!of_other.is_broken);
+        assert_eq!((info.epoch, info.members.len()), (of_other.epoch.0, of_other.members.len()));
+        self.mark = last;
+    }
+
+    async fn has_guest(&self) -> bool {
+        self.channel.info().await.expect("a member").members.contains(self.guest.device())
+    }
+
+    /// Sees to it that the guest is, or is not, a member, by the other's hand.
+    async fn guest_is(&self, member: bool) {
+        if self.has_guest().await != member {
+            let guest = [self.guest.device().clone()];
+            let changed = match member {
+                true => soon("an invite", self.channel.invite(&guest)).await,
+                false => soon("a removal", self.channel.remove(&guest)).await,
+            };
+            changed.expect("changed");
+        }
+    }
+
+    /// Another channel of the other's, into which the victim is invited.
+    async fn invited_aside(&mut self) {
+        let aside = create(&self.other, &["jiwei", "shenji"]).await;
+        let victim = self.stage.device("jiwei", "app-1").expect("minted");
+        soon("an invite", aside.invite(&[victim])).await.expect("invited");
+        self.aside = Some(aside);
+    }
+
+    fn aside(&self) -> &Channel {
+        self.aside.as_ref().expect("there is one")
+    }
+
+    /// Makes everything ready for the action.
+    async fn prepare(&mut self, action: Action) {
+        match action {
+            Action::Create | Action::Send | Action::Receive => {}
+            Action::Invite => self.guest_is(false).await,
+            Action::Remove => self.guest_is(true).await,
+            Action::Accept => self.invited_aside().await,
+            Action::Leave => {
+                self.invited_aside().await;
+                self.victim.call::<Joined>(Call::Accept).await.expect("accepted");
+            }
+            Action::Open => {
+                self.close().await;
+                self.rise(false).await;
+            }
+            Action::ComeBack => {
+                let (state, backup) = (self.stage.state_folder("jiwei", "app-1"), self.stage.folder().join("backup"));
+                self.close().await;
+                drop(std::fs::remove_dir_all(&backup));
+                copy(&state, &backup);
+                self.rise(true).await;
+                self.guest_is(false).await;
+                let invite = Call::invite(&self.id(), &[self.guest.device()]);
+                self.victim.call::<SentInfo>(invite).await.expect("an own commit");
+                self.talk().await;
+                self.close().await;
+                std::fs::remove_dir_all(&state).expect("ours");
+                copy(&backup, &state);
+                self.rise(false).await;
+            }
+        }
+    }
+
+    async fn close(&mut self) {
+        let next = self.stage.application("jiwei-app-1").expect("starts");
+        std::mem::replace(&mut self.victim, next).close().await.expect("closes");
+    }
+
+    /// Does it, and waits for what follows by itself.
+    async fn act(&mut self, action: Action) -> Outcome {
+        let done = match action {
+            Action::Open | Action::ComeBack => {
+                let state = self.stage.state_folder("jiwei", "app-1");
+                let call = Call::open(self.stage.minted.folder(), "jiwei", "app-1", state);
+                match outcome(self.victim.call(call).await) {
+                    Outcome::Done(_) => match action {
+                        Action::Open => self.victim.call(Call::Connected).await,
+                        _ => self.victim.call(Call::event("MemberRejoined")).await,
+                    },
+                    other => return other,
+                }
+            }
+            Action::Create => {
+                let call = Call::create(PURPOSE.0, PURPOSE.1, &departments(&["jiwei", "shenji"]));
+                self.victim.call(call).await
+            }
+            Action::Invite => self.victim.call(Call::invite(&self.id(), &[self.guest.device()])).await,
+            Action::Remove => self.victim.call(Call::remove(&self.id(), self.guest.device())).await,
+            Action::Send => {
+                let first = Call::send(&self.id(), self.text());
+                let second = Call::send(&self.id(), self.text());
+                let begun = self.victim.begin(first).await;
+                let last = self.victim.call(second).await;
+                match begun {
+                    Ok(begun) => begun.answer::<Value>().await.and(last),
+                    Err(error) => Err(error),
+                }
+            }
+            Action::Receive => {
+                for _ in 0..2 {
+                    let text = self.text();
+                    soon("a receipt", self.channel.send(text)).await.expect("accepted");
+                }
+                SystemClock.sleep(AFTERMATH).await;
+                self.victim.call(Call::history(&self.id(), 1)).await
+            }
+            Action::Accept => self.victim.call(Call::Accept).await,
+            Action::Leave => self.victim.call(Call::Leave { channel: self.aside().id().to_hex() }).await,
+        };
+        SystemClock.sleep(AFTERMATH).await;
+        match outcome(done) {
+            // It may die in what follows.
+            Outcome::Done(value) => match outcome(self.victim.call(Call::history(&self.id(), 1)).await) {
+                Outcome::Died => Outcome::Died,
+                _ => Outcome::Done(value),
+            },
+            other => other,
+        }
+    }
+
+    /// Whatever became of it: it has happened or can be done now, and the two go on.
+    async fn settle(&mut self, action: Action, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Died) {
+            self.rise(true).await;
+        } else if matches!((action, outcome), (Action::Open | Action::ComeBack, Outcome::Refused(_))) {
+            // Nothing runs that could go on.
+            self.close().await;
+            self.open().await;
+        }
+        match action {
+            Action::Accept => self.is_in_aside().await,
+            Action::Leave => self.is_out_of_aside().await,
+            Action::Create => {
+                let call = Call::create(PURPOSE.0, PURPOSE.1, &departments(&["jiwei", "shenji"]));
+                let Joined { channel } = self.victim.call(call).await.expect("another channel");
+                self.victim.call::<SentInfo>(Call::send(&channel, "新")).await.expect("accepted");
+            }
+            Action::ComeBack => {
+                // What lies before the way back is not read.
+                let SentInfo { sequence, .. } = soon("to be heard again", self.is_heard()).await;
+                self.mark = sequence;
+            }
+            Action::Open | Action::Invite | Action::Send | Action::Receive | Action::Remove => {}
+        }
+        self.talk().await;
+    }
+
+    async fn is_heard(&mut self) -> SentInfo {
+        let text = self.text();
+        self.victim.call(Call::send(&self.id(), text)).await.expect("accepted")
+    }
+
+    async fn is_in_aside(&mut self) {
+        let (aside, text) = (self.aside().clone(), self.text());
+        let channel = aside.id().to_hex();
+        if self.victim.call::<ChannelInfo>(Call::Info { channel: channel.clone() }).await.is_err() {
+            self.victim.call::<Joined>(Call::Accept).await.expect("still open");
+        }
+        soon("a receipt", aside.send(text.clone())).await.expect("accepted");
+        let Listed { messages } = self.victim.call(Call::receive(&channel, 1)).await.expect("received");
+        assert_eq!(messages[0].text, text);
+    }
+
+    async fn is_out_of_aside(&mut self) {
+        let aside = self.aside().clone();
+        let victim = self.stage.device("jiwei", "app-1").expect("minted");
+        soon("the victim has left", async {
+            loop {
+                // A second wish is refused once the first has come true.
+                drop(self.victim.call::<Value>(Call::Leave { channel: aside.id().to_hex() }).await);
+                if !aside.info().await.expect("a member").members.contains(&victim) {
+                    return;
+                }
+                SystemClock.sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
+    /// One fault. Gives what became of the action and whether the fault came.
+    async fn fault(&mut self, action: Action, fault: Fault, at: usize) -> (bool, usize, Outcome) {
+        self.prepare(action).await;
+        let (process, state) = (self.victim.process_id().expect("it runs"), self.state());
+        let waiting = DiskFault::wait_for(process, &state, fault, at).await.expect("strace attaches");
+        let outcome = self.act(action).await;
+        let (has_come, writes) = waiting.end().await.expect("strace ends");
+        assert_eq!(matches!(outcome, Outcome::Died), has_come && fault == Fault::Kill, "{action:?} {at}: {outcome}");
+        self.settle(action, &outcome).await;
+        (has_come, writes, outcome)
+    }
+
+    fn state(&self) -> std::path::PathBuf {
+        let state: &Path = &self.stage.state_folder("jiwei", "app-1");
+        state.to_owned()
+    }
+}
+
+/// Every write of every action, or by default a few of each. `LIANXIN_WRITE_FAULTS` names one action, e.g. `Send`.
+async fn sweep(fault: Fault) {
+    let mut random = StdRng::seed_from_u64(seed());
+    let every = share(0, 1) == 1;
+    let only = std::env::var("LIANXIN_WRITE_FAULTS").unwrap_or_default();
+    for action in ACTIONS.into_iter().filter(|action| only.is_empty() || format!("{action:?}") == only) {
+        let (mut story, mut faults, mut refused, mut at) = (Story::begin().await, 0, 0, 0);
+        let (mut writes_most, mut misses, tries) = (0, 0, share(2, WRITES_MAX));
+        for _ in 0..tries {
+            at = if every { at + 1 } else { random.random_range(1..=24) };
+            let (has_come, writes, outcome) = story.fault(action, fault, at).await;
+            if !only.is_empty() {
+                closing_line(&format!("{fault:?} at write {at} of {action:?}: {outcome}, {writes} seen"));
+            }
+            faults += usize::from(has_come);
+            refused += usize::from(matches!(outcome, Outcome::Refused(_)));
+            writes_most = writes_most.max(writes);
+            misses = if has_come { 0 } else { misses + 1 };
+            if every && misses == MISSES {
+                break;
+            }
+            assert!(!every || at < WRITES_MAX, "{action:?} does not end");
+        }
+        closing_line(&format!(
+            "{fault:?} at {faults} writes of {action:?}, {refused} refused, {writes_most} seen at most"
+        ));
+        story.victim.close().await.expect("closes");
+        for client in [story.other, story.guest] {
+            client.close().await.expect("closes");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_killed_between_any_two_writes_goes_on_where_it_was() {
+    sweep(Fault::Kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_whose_disk_fails_at_any_write_says_so_and_goes_on() {
+    sweep(Fault::Fail).await;
+}
+
+#[expect(clippy::print_stdout, reason = "a long run is reported with what it did")]
+fn closing_line(text: &str) {
+    println!("{text}");
+}
