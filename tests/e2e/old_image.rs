@@ -1,12 +1,12 @@
 //! A gateway whose disk was restored from an image that is older than what its devices have seen.
 
 use lianxin_proto::ReasonCode;
-use lianxin_sdk::{Client, Event};
+use lianxin_sdk::{Client, ClientError, Event};
 use lianxin_types::ChannelId;
 
 use crate::quarantine::copy;
 use crate::refusals::assert_recorded;
-use crate::talk::{create, event, join, own, receive, send, texts};
+use crate::talk::{create, event, join, own, receive, send, soon, texts};
 use crate::zone::Zone;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,6 +34,9 @@ async fn a_device_that_has_seen_more_than_the_restored_log_says_so_and_keeps_wha
     for (client, log) in [(&jiwei, &at_jiwei), (&shenji, &at_shenji)] {
         is_told(client, channel).await;
         assert_eq!(texts(&own(log, 2).await), ["一", "二"], "what was read stays");
+        // Nobody waits for what may never go.
+        let sent = soon("an answer", log.send("三")).await;
+        assert!(matches!(sent, Err(ClientError::NotServed)), "{sent:?}");
     }
     for client in [jiwei, shenji] {
         client.close().await.expect("closes");
