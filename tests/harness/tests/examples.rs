@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lianxin_harness::{Binaries, Stage, before, ensure_examples_built};
+use lianxin_harness::{Binaries, Stage, before, ensure_examples_built, eventually};
 use lianxin_sdk::{Client, Config, DeviceUri};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -118,6 +118,22 @@ async fn the_page_of_the_readme_runs_as_it_stands_and_its_history_can_be_read() 
     let all = office.run("history", &["jiwei"]).await;
     assert_eq!(all, [title, "     3 we: 请提供三月份台账。", "     4 shenji: 已收到，稍后提供。", "read up to 4"]);
     assert_eq!(office.run("history", &["jiwei", "发票"]).await, [title, "0 with 发票"]);
+
+    // Looking for a word reads nothing, showing the newest does.
+    let [at_jiwei, at_shenji] = [office.client("jiwei").await, office.client("shenji").await];
+    let channel = at_shenji.channels().await.expect("readable").remove(0);
+    let last = channel.send("补充一份。").await.expect("accepted").sequence;
+    let channel = at_jiwei.channel(channel.id());
+    let has_come = || async { channel.message(last).await.expect("readable").is_some() };
+    eventually(SOON, "it comes", has_come).await.expect("soon");
+    for client in [at_jiwei, at_shenji] {
+        client.close().await.expect("closes");
+    }
+    let unread = "「联合核查」 2 members, 1 unread";
+    assert_eq!(office.run("history", &["jiwei", "一份"]).await[0], unread);
+    let all = office.run("history", &["jiwei"]).await;
+    assert_eq!((all[0].as_str(), all.last()), (unread, Some(&format!("read up to {}", last.0))));
+    assert_eq!(office.run("history", &["jiwei", "一份"]).await[0], title);
 }
 
 #[tokio::test]
