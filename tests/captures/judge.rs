@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use lianxin_delivery::GroupState;
 use lianxin_profile::{
-    AuthenticatedData, GroupInfoSigner, Payload, check_group_info, parse_application, read_head, stored_context,
+    AuthenticatedData, GroupInfoSigner, Payload, check_group_info, parse_application, parse_group_info, read_head,
+    stored_context,
 };
 use lianxin_store::GroupEpoch;
 use lianxin_tlog::{ChainLink, EventKind, chain_next, chain_start};
@@ -79,6 +80,11 @@ pub(crate) fn check_log(capture: &Capture) -> Result<()> {
     let channel = ChannelId::try_from(capture.channel.id.0.as_slice())?;
     let mut head = chain_start(&channel);
     ensure!(head.chain_hash.0[..] == capture.channel.chain_start.0[..], "h0 differs");
+    let start = capture.event(1);
+    ensure!(start.group_info.as_ref().is_some_and(|info| *info == start.mls), "the start is its GroupInfo");
+    let start = parse_group_info(&start.mls.0)?;
+    let slot_key = *stored_context(start.group_context())?.slot_key();
+    ensure!(slot_key[..] == capture.channel.slot_key.0[..], "the slot key is another");
     let mut heads = vec![head];
     for (event, sequence) in capture.events.iter().zip(1..) {
         ensure!(event.sequence == sequence, "event {sequence} is missing");
@@ -135,7 +141,6 @@ pub(crate) fn check_rules(capture: &Capture) -> Result<bool> {
     let federation = federation(capture)?;
     let start = capture.event(1);
     let info = &start.group_info.as_ref().context("a start has a GroupInfo")?.0;
-    ensure!(*info == start.mls.0, "the start is its GroupInfo");
     let tree = &start.ratchet_tree.as_ref().context("a start has a tree")?.0;
     let (mut state, _) = GroupState::start(&federation, info, tree, Timestamp(start.gateway_time_us))?;
     for event in &capture.events {
@@ -172,7 +177,5 @@ pub(crate) fn check_rules(capture: &Capture) -> Result<bool> {
         let members = capture.names(state.roster().seats().map(|seat| seat.uri.as_str()))?;
         ensure!(members == event.members, "event {number} leaves other members");
     }
-    let slot_key = *stored_context(state.group_context())?.slot_key();
-    ensure!(slot_key[..] == capture.channel.slot_key.0[..], "the slot key is another");
     Ok(true)
 }
