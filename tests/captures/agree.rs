@@ -240,6 +240,8 @@ impl<'a> Reader<'a> {
         ensure!(event.gateway_time_us == receipt.gateway_time.0, "another time");
         ensure!((event.leaf_index, receipt.policy_version) == (receipt.leaf_index, 0), "another leaf or policy");
         ensure!(event.leaf_hash.0 == receipt.leaf_hash.0, "another leaf hash");
+        // Session 1 is older than this field.
+        ensure!(receipt.chain_hash.is_none_or(|hash| event.chain_hash.0 == hash.0), "another chain hash");
         Ok(())
     }
 
