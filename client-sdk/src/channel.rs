@@ -51,6 +51,8 @@ pub struct ChannelInfo {
     pub epoch_authenticator: Digest,
     /// The last event processed.
     pub head: Sequence,
+    /// Whether an own change of the group waits for the gateway's answer, or for its place in the log.
+    pub has_pending_change: bool,
     /// Whether a bad commit broke the channel: it can be read no further until this device is back, or is seated in the group that
     /// carries the channel on.
     pub is_broken: bool,
@@ -83,6 +85,7 @@ impl Channel {
             epoch: view.epoch,
             epoch_authenticator: view.epoch_authenticator,
             head: view.head.sequence,
+            has_pending_change: view.has_pending_commit,
             is_broken: view.is_broken || view.is_awaited,
         })
     }
@@ -94,7 +97,8 @@ impl Channel {
     /// # Errors
     /// [`ClientError::TooLarge`]; [`ClientError::NotMember`]; [`ClientError::Refused`] if the gateway will never accept
     /// it; [`ClientError::OutboxFull`], [`ClientError::Mls`], [`ClientError::State`]; [`ClientError::Closed`], after which
-    /// the message may still be stored and goes on at the next opening; [`ClientError::Unanswered`] if this device came into the
+    /// the message may still be stored and goes on at the next opening; [`ClientError::NotServed`], after which it is
+    /// stored as well; [`ClientError::Unanswered`] if this device came into the
     /// channel anew before it had read what became of the message.
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn send(&self, body: impl Into<Vec<u8>>) -> Result<Receipt, ClientError> {

@@ -102,6 +102,12 @@ impl Mls {
             return Err(MlsError::Gap { expected, found: event.sequence });
         }
         let head = next_head(&record.head, event);
+        if event.kind == EventKind::Commit
+            && let Ok(frame) = parse_handshake(&event.mls)
+            && frame.group == record.group
+        {
+            records.save_log_epoch(record.group, Epoch(frame.epoch.0.saturating_add(1)))?;
+        }
         if let Some(rejoined) = self.settle_rejoin(tx, &records, &record, event, head)? {
             return Ok(rejoined);
         }

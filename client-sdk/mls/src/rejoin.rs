@@ -52,7 +52,7 @@ impl Mls {
             return Err(fault("it is of another channel"));
         }
         let epoch = Epoch(group_info.epoch().as_u64());
-        let record = self.way_back(tx, &records, group, head)?;
+        let record = self.way_back(tx, &records, (group, epoch), head)?;
         let provider = Provider::on(&self.crypto, tx, record.shelf.other());
         let (joined, bundle) = self.external_commit(&provider, federation, group_info, tree, &head)?;
 
@@ -74,7 +74,7 @@ impl Mls {
         &self,
         tx: &Transaction<'_>,
         records: &Records<'_>,
-        group: GroupId,
+        (group, epoch): (GroupId, Epoch),
         head: Head,
     ) -> Result<ChannelRecord, MlsError> {
         let record = records.load()?.filter(|record| record.standing != Standing::Ended);
@@ -99,6 +99,10 @@ impl Mls {
         }
         if records.rejoin()?.is_some() || records.next_start()?.is_some() {
             return Err(MlsError::CommitPending);
+        }
+        // The gateway would not take what it makes; one that does shows this device a group that nobody else is in.
+        if records.log_epoch(group)?.is_some_and(|latest| epoch < latest) {
+            return Err(fault("the log has gone on since its epoch"));
         }
         let known = records.chain_hash(head.sequence)?;
         if known.is_some_and(|hash| hash != head.chain_hash) {

@@ -214,6 +214,8 @@ pub struct ChannelInfo {
     pub epoch: u64,
     /// The epoch authenticator (RFC 9420 section 8.7) in hexadecimal.
     pub epoch_authenticator: String,
+    /// Whether an own change waits for the gateway, or for its place in the log.
+    pub has_pending_change: bool,
 }
 
 /// An event of the SDK. What is not there does not belong to this kind.

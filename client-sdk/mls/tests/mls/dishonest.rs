@@ -5,10 +5,10 @@ use lianxin_profile::{
     AuthenticatedData, CIPHERSUITE, Payload, ProfileError, capabilities, check_key_package, x509_credential,
 };
 use lianxin_tlog::{EventKind, Head};
-use lianxin_types::{Clock as _, Digest, Sequence, SystemClock, Timestamp};
+use lianxin_types::{Clock as _, DeviceUri, Digest, Kind, Sequence, SystemClock, Timestamp};
 use openmls::prelude::{
-    CredentialWithKey, ExternalProposal, GroupEpoch, KeyPackage, KeyPackageIn, LeafNodeIndex, Lifetime, MlsGroup,
-    MlsMessageOut, ProtocolVersion, SenderExtensionIndex,
+    CredentialWithKey, Extensions, ExternalProposal, GroupEpoch, KeyPackage, KeyPackageIn, LeafNodeIndex, Lifetime,
+    MlsGroup, MlsMessageOut, ProtocolVersion, SenderExtensionIndex,
 };
 use openmls_rust_crypto::{OpenMlsRustCrypto, RustCrypto};
 use openmls_traits::OpenMlsProvider;
@@ -156,6 +156,33 @@ fn a_removal_by_the_removal_key_is_not_obeyed_under_a_members_name() {
     assert_eq!(refused, Err(expected));
     gateway.append(EventKind::Proposal, &weijian.uri, proposal);
     assert_eq!(gateway.feed(&shenji), [Processed::Hidden(Violation::UnexpectedProposal)]);
+}
+
+#[test]
+fn a_gateway_that_proposes_anything_but_a_removal_is_not_obeyed() {
+    let ([jiwei, shenji, _], mut gateway) = three();
+    let (group, epoch) = (group_id(&gateway), GroupEpoch::from(1));
+    let (key, index) = (Signer::removal_key(), SenderExtensionIndex::new(0));
+    let ghost = parse(&Device::app("weijian", "app-2").key_package());
+    let add = ExternalProposal::new_add::<OpenMlsRustCrypto>(ghost, group.clone(), epoch, &key, index);
+    let context = ExternalProposal::new_group_context_extensions::<OpenMlsRustCrypto>(
+        Extensions::empty(),
+        group,
+        epoch,
+        &key,
+        index,
+    );
+    let gateways: DeviceUri = "lianxin://jiwei/gateway/cn-zj-1/1".parse().expect("well formed");
+    assert_eq!(gateways.kind(), Kind::Gateway);
+    for proposal in [add.expect("a proposal"), context.expect("a proposal")] {
+        let proposal = proposal.to_bytes().expect("bytes");
+        gateway.append(EventKind::Proposal, &gateways, proposal.clone());
+        gateway.append(EventKind::Proposal, &jiwei.uri, proposal);
+        let hidden = Processed::Hidden(Violation::UnexpectedProposal);
+        assert_eq!(gateway.feed(&shenji), [hidden.clone(), hidden]);
+    }
+    gateway.say(&jiwei, b"go on");
+    assert!(matches!(gateway.feed(&shenji)[..], [Processed::Message { .. }]), "nothing of it waits to be committed");
 }
 
 /// A leaf with `owner`'s certificate and another key: openmls takes it.

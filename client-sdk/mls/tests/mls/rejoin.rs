@@ -131,6 +131,32 @@ fn a_receipt_with_another_chain_hash_shows_with_the_next_message() {
 }
 
 #[test]
+fn a_public_state_that_the_log_has_left_behind_is_refused() {
+    let ([jiwei, shenji, weijian], mut gateway) = three();
+    let channel = gateway.channel;
+    let mut left_behind = vec![gateway.served()];
+    gateway.append(EventKind::Commit, &weijian.uri, b"not a commit".to_vec());
+    for other in [&jiwei, &weijian] {
+        gateway.feed(other);
+        let bundle = rejoin(other, &gateway).expect("a way back");
+        gateway.commit(other, &bundle).expect("acceptable");
+        gateway.feed(other);
+        left_behind.push(gateway.served());
+    }
+    // It judges nothing of that, and sees that it was there.
+    let hidden = gateway.feed(&shenji);
+    assert_eq!(hidden[1..], [const { Processed::Hidden(Violation::ChannelBroken) }; 2]);
+    let (group_info, tree) = left_behind.pop().expect("the one that is served now");
+    for (group_info, tree) in left_behind {
+        let made = shenji.run(move |mls, tx, federation| mls.rejoin(tx, federation, channel, &group_info, &tree));
+        let expected = "the log has gone on since its epoch";
+        assert!(matches!(made, Err(MlsError::Rejoin { fault }) if fault == expected), "{made:?}");
+    }
+    let made = shenji.run(move |mls, tx, federation| mls.rejoin(tx, federation, channel, &group_info, &tree));
+    made.expect("a way back");
+}
+
+#[test]
 fn a_way_back_that_lost_its_epoch_may_be_refused_before_or_after_the_log_says_so() {
     let ([jiwei, shenji, weijian], mut gateway) = three();
     let channel = gateway.channel;

@@ -225,6 +225,7 @@ fn info(info: lianxin_sdk::ChannelInfo) -> ChannelInfo {
         members,
         epoch: info.epoch.0,
         epoch_authenticator: info.epoch_authenticator.to_hex(),
+        has_pending_change: info.has_pending_change,
     }
 }
 
