@@ -290,10 +290,10 @@ impl Story {
     }
 
     /// Whatever became of it: it has happened or can be done now, and the two go on.
-    async fn settle(&mut self, action: Action, outcome: &Outcome) {
-        if matches!(outcome, Outcome::Died) {
+    async fn settle(&mut self, action: Action, found: &Outcome) {
+        if matches!(found, Outcome::Died) {
             self.rise(true).await;
-        } else if matches!((action, outcome), (Action::Open | Action::ComeBack, Outcome::Refused(_))) {
+        } else if matches!((action, found), (Action::Open | Action::ComeBack, Outcome::Refused(_))) {
             // Nothing runs that could go on.
             self.close().await;
             self.open().await;
@@ -311,9 +311,23 @@ impl Story {
                 let SentInfo { sequence, .. } = soon("to be heard again", self.is_heard()).await;
                 self.mark = sequence;
             }
+            // What was stored goes by itself; what was not can be wished again.
+            Action::Invite | Action::Remove if self.has_guest().await != (action == Action::Invite) => {
+                let call = match action {
+                    Action::Invite => Call::invite(&self.id(), &[self.guest.device()]),
+                    _ => Call::remove(&self.id(), self.guest.device()),
+                };
+                if let Outcome::Refused(_) | Outcome::Died = outcome(self.victim.call(call).await) {
+                    // It came true in between.
+                    assert_eq!(self.has_guest().await, action == Action::Invite, "{action:?} cannot be done any more");
+                }
+            }
             Action::Open | Action::Invite | Action::Send | Action::Receive | Action::Remove => {}
         }
         self.talk().await;
+        if let Action::Invite | Action::Remove = action {
+            assert_eq!(self.has_guest().await, action == Action::Invite, "{action:?} has not come true");
+        }
     }
 
     async fn is_heard(&mut self) -> SentInfo {
