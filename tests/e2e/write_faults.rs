@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lianxin_harness::{Application, Call, ChannelInfo, DiskFault, Fault, Joined, Listed, Refusal, SentInfo, Stage};
-use lianxin_sdk::{Channel, Client, Sequence};
+use lianxin_sdk::{Channel, Client, Event, Sequence};
 use lianxin_types::{Clock as _, SystemClock};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -293,6 +293,7 @@ impl Story {
     async fn settle(&mut self, action: Action, found: &Outcome) {
         if matches!(found, Outcome::Died) {
             self.rise(true).await;
+            self.nothing_waits().await;
         } else if matches!((action, found), (Action::Open | Action::ComeBack, Outcome::Refused(_))) {
             // Nothing runs that could go on.
             self.close().await;
@@ -327,6 +328,32 @@ impl Story {
         self.talk().await;
         if let Action::Invite | Action::Remove = action {
             assert_eq!(self.has_guest().await, action == Action::Invite, "{action:?} has not come true");
+        }
+    }
+
+    /// What was stored before it died goes by itself.
+    async fn nothing_waits(&self) {
+        soon("what was stored goes by itself", async {
+            while let Ok(ChannelInfo { has_pending_change: true, .. }) =
+                self.victim.call(Call::Info { channel: self.id() }).await
+            {
+                SystemClock.sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Nobody saw anything that would need an excuse.
+    async fn nobody_complains(&self) {
+        let mut events = self.other.events();
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event.expect("open").expect("readable"),
+                () = SystemClock.sleep(Duration::from_millis(300)) => return,
+            };
+            let is_bad =
+                matches!(event, Event::MemberRejoined { .. } | Event::CommitReported { .. } | Event::Violation { .. });
+            assert!(!is_bad, "{event:?}");
         }
     }
 
@@ -406,6 +433,9 @@ async fn sweep(fault: Fault) {
         closing_line(&format!(
             "{fault:?} at {faults} writes of {action:?}, {refused} refused, {writes_most} seen at most"
         ));
+        if action != Action::ComeBack {
+            story.nobody_complains().await;
+        }
         story.victim.close().await.expect("closes");
         for client in [story.other, story.guest] {
             client.close().await.expect("closes");
