@@ -14,6 +14,10 @@ use crate::deadline::before;
 const ATTACHED_WITHIN: Duration = Duration::from_secs(20);
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
+/// How SQLite writes, and how it has writes made durable.
+const WRITES: &str = "pwrite64";
+const SYNCS: &str = "fsync,fdatasync";
+
 /// What happens at the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -21,6 +25,9 @@ pub enum Fault {
     Kill,
     /// It fails with `EIO`, once.
     Fail,
+    /// The process is killed when it has the disk make writes durable, counted instead of the writes themselves: a transaction is
+    /// there whole, and whoever made it does not know.
+    KillAtSync,
 }
 
 /// A fault that lies in wait. Dropping it lets go of the process.
@@ -37,12 +44,14 @@ impl DiskFault {
     /// If strace is missing or may not attach to the process.
     pub async fn wait_for(process: u32, state: &Path, fault: Fault, at: usize) -> anyhow::Result<Self> {
         let report = state.with_extension("faults");
-        let what = match fault {
-            Fault::Kill => "signal=SIGKILL",
-            Fault::Fail => "error=EIO",
+        let (calls, what) = match fault {
+            Fault::Kill => (WRITES, "signal=SIGKILL"),
+            Fault::Fail => (WRITES, "error=EIO"),
+            Fault::KillAtSync => (SYNCS, "signal=SIGKILL"),
         };
         let mut command = Command::new("strace");
-        command.args(["-f", "-e", "trace=pwrite64", "-e", &format!("inject=pwrite64:{what}:when={at}"), "-o"]);
+        let (trace, inject) = (format!("trace={WRITES},{SYNCS}"), format!("inject={calls}:{what}:when={at}"));
+        command.args(["-f", "-e", &trace, "-e", &inject, "-o"]);
         command.arg(&report);
         for file in ["state.db", "state.db-wal", "state.db-journal"] {
             command.arg("-P").arg(state.join(file));
