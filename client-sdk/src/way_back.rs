@@ -134,6 +134,15 @@ impl Drive {
         Ok(())
     }
 
+    /// Whether this device waits for its seat in the group that carries the channel on, or still reads the log, which tells of that group
+    /// as of the own removal.
+    async fn is_told_by_the_log(&mut self, channel: ChannelId) -> Result<bool, ClientError> {
+        let begins_anew = self.ways_back.get(&channel).is_some_and(|way_back| way_back.anew.is_some());
+        let follows = self.lanes.contains_key(&channel) && !begins_anew;
+        let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, channel)?)).await?;
+        Ok(view.is_some_and(|view| view.is_awaited || follows))
+    }
+
     /// Makes the external commit, if the group is still broken, and has it sent like every change.
     pub(crate) async fn go_back(
         &mut self,
@@ -142,6 +151,13 @@ impl Drive {
     ) -> Result<(), ClientError> {
         let state = match state {
             Ok(state) => state,
+            // Another may have carried the channel on in the meantime: it is in the log that this device reads, as its removal is.
+            Err(CallError::Refused(problem))
+                if problem.code == ReasonCode::NotMember && self.is_told_by_the_log(channel).await? =>
+            {
+                self.ways_back.remove(&channel);
+                return Ok(());
+            }
             // Removed in the meantime: there is no way back, and the application is not to wait for one.
             Err(CallError::Refused(problem))
                 if matches!(problem.code, ReasonCode::NotMember | ReasonCode::ChannelNotAvailable) =>

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use lianxin_connection::CallError;
+use lianxin_harness::Line;
 use lianxin_profile::{parse_group_info, stored_context};
 use lianxin_proto::messages::History;
 use lianxin_sdk::{Channel, ChannelId, Client, DeviceUri, Event, Incarnation, ReasonCode, Sequence};
@@ -189,6 +190,77 @@ async fn what_was_sent_meanwhile_goes_on_and_who_was_away_reads_everything_and_a
     let closed = zone.close().await;
     let starts = closed.shared_bodies().iter().filter(|body| body["event"] == "incarnation-started").count();
     assert_eq!(starts, 1);
+}
+
+/// Another carries the channel on between a member's question for the way back and the gateway's answer, which is that it is no
+/// member now: the log has told it more, and it waits for its seat.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_the_way_back_behind_the_next_group_waits_for_its_seat() {
+    let zone = Zone::start().await;
+    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
+    let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
+    let line = Line::to(zone.address()).await.expect("a free port");
+    let config = zone.config("shenji", "app-1").with_endpoint("127.0.0.1", line.address().port());
+    let shenji = Client::open(config).await.expect("opens");
+    soon("a connection", shenji.connected()).await.expect("connects");
+    let add = async |owner: &DeviceUri| {
+        let package = jiwei.claim(channel, owner).await.expect("claimed").remove(0);
+        let bundle = jiwei.invite_bundle(channel, &package).await;
+        jiwei.commit(channel, &bundle, fresh_id()).await.expect("committed");
+        jiwei.read(channel).await;
+    };
+    add(shenji.device()).await;
+    let invitation = soon("an invitation", shenji.invitations().next()).await.expect("open").expect("one");
+    let at_shenji = shenji.accept(invitation).await.expect("joins");
+    let device = RawDevice::open(&zone, "weijian", "app-1").await;
+    jiwei.add(channel, &device).await;
+    let second = RawDevice::open(&zone, "weijian", "app-2").await;
+    second.publish(second.key_packages(1).await).await.expect("published");
+    let app = zone.app("weijian", "app-1");
+    let villain = Villain { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) };
+    soon("everything read", at_shenji.info()).await.expect("a member");
+
+    line.hold_requests();
+    let broken = villain.breaks(channel).await;
+    event(&shenji, "the violation", |event| matches!(event, Event::Violation { .. }).then_some(())).await;
+    let (sender, waiting) = (at_shenji.clone(), "等着");
+    let sent = tokio::spawn(async move { sender.send(waiting).await });
+    // By now it has asked for the way back, as far as the line.
+    SystemClock.sleep(std::time::Duration::from_secs(2)).await;
+    jiwei.read(channel).await;
+    let said = crate::reports::report(&jiwei, channel, broken.0).await;
+    jiwei.report(channel, crate::reports::signed(&zone, ("jiwei", "app-1"), &said), fresh_id()).await.expect("taken");
+    jiwei.read(channel).await;
+    let start = jiwei.work(move |tx, mls, federation| mls.next_incarnation(tx, federation, channel)).await;
+    jiwei.start_incarnation(channel, &start, fresh_id()).await.expect("who has reported it may");
+    jiwei.read(channel).await;
+    restarted(&shenji).await;
+    line.release();
+    // Its question is answered, and that it may not send now.
+    let answered = async {
+        while !zone.statistics().refusals.contains_key("NOT_MEMBER") {
+            SystemClock.sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon("an answer", answered).await;
+    SystemClock.sleep(std::time::Duration::from_secs(1)).await;
+    if sent.is_finished() {
+        let reason = event(&shenji, "the reason", |event| match event {
+            Event::ChannelGone { reason, .. } => Some(reason),
+            _ => None,
+        });
+        panic!("given up: {:?}, {:?}", sent.await, reason.await);
+    }
+    add(shenji.device()).await;
+    event(&shenji, "the own seat", |event| match event {
+        Event::ChannelRestored { .. } => Some(()),
+        Event::ChannelGone { reason, .. } => panic!("given up: {reason}"),
+        _ => None,
+    })
+    .await;
+    let receipt = soon("a receipt", sent).await.expect("no panic").expect("accepted");
+    assert!(receipt.sequence > broken);
+    shenji.close().await.expect("closes");
 }
 
 /// Only who has reported the commit of the current epoch carries the channel on, and only as the rules say.

@@ -23,6 +23,8 @@ pub struct Line {
 struct State {
     /// Requests go through, answers do not.
     is_held: bool,
+    /// Answers go through, requests do not.
+    is_dumb: bool,
     /// How often the line was cut. A connection lives as long as this does not change.
     cuts: u64,
 }
@@ -62,10 +64,20 @@ impl Line {
         self.state.send_modify(|state| state.is_held = true);
     }
 
+    /// From now on answers go through and requests wait, until [`Line::release`].
+    pub fn hold_requests(&self) {
+        self.state.send_modify(|state| state.is_dumb = true);
+    }
+
+    /// Lets everything through again, also what waited.
+    pub fn release(&self) {
+        self.state.send_modify(|state| (state.is_held, state.is_dumb) = (false, false));
+    }
+
     /// Breaks all connections and forgets the answers that were held back: the number of their bytes since the line was made,
     /// encrypted as they are. New connections are carried in both directions.
     pub fn cut(&self) -> u64 {
-        self.state.send_modify(|state| *state = State { is_held: false, cuts: state.cuts + 1 });
+        self.state.send_modify(|state| *state = State { cuts: state.cuts + 1, ..State::default() });
         self.swallowed.load(Ordering::Relaxed)
     }
 }
@@ -81,7 +93,17 @@ async fn carry(device: TcpStream, gateway: TcpStream, mut state: watch::Receiver
         (device.into_split(), gateway.into_split());
     let mut ended = state.clone();
     let cuts = state.borrow().cuts;
-    let up = async { tokio::io::copy(&mut from_device, &mut to_gateway).await.map(|_| ()) };
+    let mut mouth = state.clone();
+    let up = async {
+        let mut bytes = vec![0; 16 * 1024];
+        loop {
+            let count = from_device.read(&mut bytes).await?;
+            if count == 0 || mouth.wait_for(|state| !state.is_dumb || state.cuts != cuts).await.is_err() {
+                return Ok::<_, std::io::Error>(());
+            }
+            to_gateway.write_all(&bytes[..count]).await?;
+        }
+    };
     let down = async {
         let mut bytes = vec![0; 16 * 1024];
         loop {

@@ -9,7 +9,7 @@ use crate::narrator::Telling;
 use crate::story::{DEPARTMENTS, Department, Story};
 
 /// Messages begun; many enough that some are under way when the process dies.
-const MESSAGES: usize = 80;
+const MESSAGES: usize = 240;
 /// Receipts after which it is killed.
 const RECEIPTS_BEFORE: usize = 5;
 /// Far above what a loaded machine needs.
