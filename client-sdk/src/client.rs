@@ -19,7 +19,7 @@ use crate::shared::{Link, News, Shared, Task};
 use crate::summary::{self, ChannelSummary};
 use crate::sync::{self, Accepted};
 use crate::waiters::Failure;
-use crate::{ClientError, Config, changes, trust};
+use crate::{ClientError, Config, changes, identity, trust};
 
 /// One device of a department: its channels, its connection, its state. Cheap to clone; all clones are the same device.
 ///
@@ -71,17 +71,23 @@ impl Client {
         // Files and the database are opened off the runtime's threads.
         let opened = tokio::task::spawn_blocking(move || read_files(&config).map(|opened| (config, opened)));
         let (config, (loaded, keystore)) = elsewhere(&*clock, opened).await.map_err(|_| ClientError::Closed)??;
-        let begun = keystore.transaction(move |tx| Ok::<_, ClientError>((trust::at_start(tx, &loaded)?, loaded)));
-        let (federation, loaded) = elsewhere(&*clock, begun).await?;
-        let device = config.device(&loaded, &federation)?;
+        let begun = keystore.transaction(move |tx| {
+            let mut loaded = loaded;
+            let federation = trust::at_start(tx, &loaded)?;
+            let device = config.device(&loaded, &federation)?;
+            identity::at_start(tx, &mut loaded, &federation, &device, config.clock.now())?;
+            Ok::<_, ClientError>((config, federation, loaded, device))
+        });
+        let (config, federation, loaded, device) = elsewhere(&*clock, begun).await?;
         let targets = config.targets(federation.bundle())?;
         let zone = targets.first().map(|target| target.zone.clone()).ok_or(crate::ConfigError::Zone)?;
         let random = Arc::clone(&config.random);
         let mls = Mls::new(loaded.mls, device.clone(), Arc::clone(&clock), Arc::clone(&random))?;
         let mls = mls.with_leaf_care(config.leaf_care);
         let device_name = device.as_str().to_owned();
-        let shared = Arc::new(Shared::new(keystore, mls, device, (loaded.roots, federation), clock, random));
-        let session = Session { shared: Arc::clone(&shared), config, identity: loaded.tls };
+        let shared =
+            Arc::new(Shared::new(keystore, (mls, loaded.tls), device, (loaded.roots, federation), clock, random));
+        let session = Session { shared: Arc::clone(&shared), config };
         let (closing, closed) = watch::channel(());
         let span = tracing::info_span!(parent: None, "session", device = device_name);
         let task = tokio::spawn(session.run(closed).instrument(span));
@@ -103,6 +109,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Connect`] as soon as the gateway refuses this device, or is not to be trusted;
+    /// [`ClientError::CertificateEnded`], [`ClientError::CertificateDisputed`] if it refuses it because of the time;
     /// [`ClientError::Offline`] after a minute; [`ClientError::Closed`].
     pub async fn connected(&self) -> Result<(), ClientError> {
         self.inner.shared.connection().await.map(|_| ())

@@ -26,6 +26,10 @@ pub enum StateKeySource {
 }
 
 /// Everything a client needs. All paths may be relative to the working directory.
+///
+/// Certificates are renewed over the connection, and the renewed ones are kept in the state and not written into these files. At
+/// each start those count that begin later and are good: the renewed ones as a rule; the configured ones if an operator has put
+/// newer ones there, if the renewed ones have ended or are revoked, or if they are for another MLS key than the configured one.
 #[derive(Clone)]
 pub struct Config {
     /// Folder of the local state; made if it is not there. One process at a time.

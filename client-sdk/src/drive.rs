@@ -2,7 +2,6 @@
 //! must survive is in the keystore before it is acted upon.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +72,13 @@ pub(crate) struct Drive {
     tick: Monotonic,
 }
 
+/// Whether a connection stays in use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    On,
+    OnAnother,
+}
+
 impl Drive {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
         let now = shared.clock.monotonic();
@@ -103,8 +109,9 @@ impl Drive {
         }
     }
 
-    /// Runs until the connection or the local state fails.
-    pub(crate) async fn run(mut self) -> Result<Infallible, ClientError> {
+    /// Runs until the connection or the local state fails, or until another is to be opened: between two steps, and what is on
+    /// its way then is asked for again with the same ids.
+    pub(crate) async fn run(mut self) -> Result<(), ClientError> {
         let (sends, mut outcomes) = self.connection.send_stream();
         let (control, mut frames) = self.connection.receive_stream();
         self.begin().await?;
@@ -136,7 +143,11 @@ impl Drive {
                     sent?;
                     self.requests.pop_front();
                 }
-                Next::Asked => self.tasks().await?,
+                Next::Asked => {
+                    if self.tasks().await? == Goes::OnAnother {
+                        return Ok(());
+                    }
+                }
                 Next::Woken => self.woken().await?,
             }
         }
@@ -177,7 +188,8 @@ impl Drive {
         self.resume_changes().await
     }
 
-    async fn tasks(&mut self) -> Result<(), ClientError> {
+    async fn tasks(&mut self) -> Result<Goes, ClientError> {
+        let mut goes = Goes::On;
         for task in self.shared.take_tasks() {
             match task {
                 Task::Send(channel) => {
@@ -193,9 +205,10 @@ impl Drive {
                     self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] });
                 }
                 Task::LookForChannels => self.unknown.look_soon(self.shared.clock.monotonic()),
+                Task::Reconnect => goes = Goes::OnAnother,
             }
         }
-        Ok(())
+        Ok(goes)
     }
 
     /// Follows a channel from where its group is.

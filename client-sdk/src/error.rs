@@ -8,7 +8,7 @@ use lianxin_connection::{CallError, ConnectError};
 use lianxin_keystore::KeystoreError;
 use lianxin_mls::MlsError;
 use lianxin_trust::{BundleError, FederationError, RootKeysError};
-use lianxin_types::DecodeError;
+use lianxin_types::{DecodeError, Timestamp};
 use thiserror::Error;
 
 /// Why a call of the SDK failed.
@@ -32,6 +32,28 @@ pub enum ClientError {
     /// The gateway does not let this device in, or is not the right one.
     #[error("connect")]
     Connect(#[source] Arc<ConnectError>),
+    /// This device's certificate is over, by its own clock and by the gateway's: nothing of this device is let in. What was received
+    /// stays readable, and what waits stays; a certificate in time renews itself, one that is over only its department can
+    /// replace ([`crate::Config`]).
+    #[error("use the certificate: it ended at {} s and by this device's clock it is {} s", ended.seconds(), own.seconds())]
+    CertificateEnded {
+        /// When it ended; of TLS and MLS certificate the first.
+        ended: Timestamp,
+        /// What this device says that the time is.
+        own: Timestamp,
+    },
+    /// The gateway holds this device's certificate for over, or not begun yet; by this device's clock it is good. One of the two
+    /// clocks is wrong, and no new certificate helps.
+    #[error("agree with the gateway on the time: it takes the certificate for not valid now, this device's clock says {} s",
+        own.seconds())]
+    CertificateDisputed {
+        /// From when it is good.
+        begins: Timestamp,
+        /// Until when.
+        ends: Timestamp,
+        /// What this device says that the time is.
+        own: Timestamp,
+    },
     /// There was no connection for too long. What was stored goes on when there is one.
     #[error("find a connection in time")]
     Offline,

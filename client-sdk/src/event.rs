@@ -163,6 +163,28 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// This device has its next certificates, TLS and MLS, from its department. It uses them by itself: the connection is opened
+    /// again, and its leaf in every channel is renewed.
+    CertificateRenewed {
+        /// When the first of the two ends.
+        ends: Timestamp,
+    },
+    /// This device's certificates end soon, and nobody has renewed them. Told three times for each: with half, a quarter and an
+    /// eighth of the last third of their life left. The SDK goes on asking.
+    CertificateEnding {
+        /// When the first of the two ends.
+        ends: Timestamp,
+        /// Why there are no next ones, as far as this device knows.
+        reason: String,
+    },
+    /// This device's certificates are over, by its own clock: no gateway lets it in. Its department can give it new ones for the same
+    /// MLS key ([`crate::Config`]), and its channels go on. Told once for each.
+    CertificateEnded {
+        /// When the first of the two ended.
+        ended: Timestamp,
+        /// What this device says that the time is.
+        own: Timestamp,
+    },
     /// A connection stands. Of the moment.
     Connected,
     /// There is no connection. The SDK goes on trying. Of the moment.
@@ -293,6 +315,18 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 16, channel);
             writer.u64(epoch.0);
         }
+        Event::CertificateRenewed { ends } => {
+            number(&mut writer, 20, &ChannelId([0; 16]));
+            writer.u64(ends.0);
+        }
+        Event::CertificateEnding { ends, reason } => {
+            number(&mut writer, 21, &ChannelId([0; 16]));
+            writer.u64(ends.0).bytes(cut(reason).as_bytes());
+        }
+        Event::CertificateEnded { ended, own } => {
+            number(&mut writer, 22, &ChannelId([0; 16]));
+            writer.u64(ended.0).u64(own.0);
+        }
         Event::Connected | Event::Disconnected { .. } | Event::ClockDiffers { .. } | Event::CaughtUp { .. } => {
             return None;
         }
@@ -347,6 +381,9 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         16 => Event::ChannelRestored { channel, epoch: Epoch(reader.u64("epoch")?) },
         17 => Event::StateRestored { channel, sequence: Sequence(reader.u64("sequence")?) },
+        20 => Event::CertificateRenewed { ends: Timestamp(reader.u64("ends")?) },
+        21 => Event::CertificateEnding { ends: Timestamp(reader.u64("ends")?), reason: text(reader)? },
+        22 => Event::CertificateEnded { ended: Timestamp(reader.u64("ended")?), own: Timestamp(reader.u64("own")?) },
         12 => Event::AwayTooLong { channel, sequence: Sequence(reader.u64("sequence")?) },
         11 => {
             let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));
@@ -404,6 +441,9 @@ mod tests {
             Event::StateRestored { channel, sequence: Sequence(10) },
             Event::ChannelGone { channel, reason: "原因".to_owned() },
             Event::GatewayBehind { channel },
+            Event::CertificateRenewed { ends: Timestamp(5) },
+            Event::CertificateEnding { ends: Timestamp(5), reason: "原因".to_owned() },
+            Event::CertificateEnded { ended: Timestamp(5), own: Timestamp(6) },
             Event::MemberRejoined { channel, device: device("a"), epoch },
             Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateRevoked },
             Event::CommitReported {

@@ -27,6 +27,7 @@
 //! ```
 
 mod calls;
+mod certificates;
 mod changes;
 mod channel;
 mod client;
@@ -35,6 +36,7 @@ mod drive;
 mod error;
 mod event;
 mod evidence;
+mod identity;
 mod incarnation;
 mod lane;
 mod next;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_connection::{ConnectError, Connection, TlsIdentity};
+use lianxin_connection::{CallError, ConnectError, Connection, ReasonCode, RefusedReason};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::drive::Drive;
 use crate::error::chain;
 use crate::shared::{Link, Shared};
-use crate::{ClientError, Config, Event, calls, trust};
+use crate::{ClientError, Config, Event, calls, certificates, trust};
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(10);
@@ -21,7 +21,6 @@ const SOFTWARE: &str = concat!("lianxin-sdk/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: Config,
-    pub(crate) identity: TlsIdentity,
 }
 
 impl Session {
@@ -30,6 +29,7 @@ impl Session {
         tokio::select! {
             biased;
             () = self.forever() => {}
+            () = certificates::look_after(&self.shared) => {}
             // The sender never sends: it is dropped.
             _dropped = closing.changed() => {}
         }
@@ -44,11 +44,12 @@ impl Session {
             match self.connect().await {
                 Ok(connection) => {
                     let span = tracing::info_span!("connection", number);
-                    if self.drive(connection).instrument(span).await {
+                    let (was_of_use, refused) = self.drive(connection).instrument(span).await;
+                    if was_of_use {
                         failures = 0;
                     }
-                    self.shared.link.send_replace(Link::Down);
-                    self.tell(Event::Disconnected { refused: None });
+                    self.shared.link.send_replace(refused.clone().map_or(Link::Down, Link::Refused));
+                    self.tell(Event::Disconnected { refused });
                 }
                 Err(error) => {
                     tracing::info!(error = %chain(&error), "no connection");
@@ -66,11 +67,11 @@ impl Session {
     /// The zone's endpoints in their order. The first refusal is reported: the others would say the same.
     async fn connect(&self) -> Result<Connection, ConnectError> {
         let federation = self.shared.federation();
-        let mut last = ConnectError::TimedOut;
+        let (mut last, identity) = (ConnectError::TimedOut, self.shared.tls_to_connect());
         for target in self.config.targets(federation.bundle()).unwrap_or_default() {
             let clock = Arc::clone(&self.shared.clock);
             let connected = match &self.config.dial {
-                None => Connection::connect(&target, &self.identity, Arc::clone(&federation), clock, SOFTWARE).await,
+                None => Connection::connect(&target, &identity, Arc::clone(&federation), clock, SOFTWARE).await,
                 Some(dial) => Connection::connect_by(&**dial, &target, clock, SOFTWARE).await,
             };
             match connected {
@@ -87,11 +88,11 @@ impl Session {
         Err(last)
     }
 
-    /// Uses a connection until it breaks. Says whether it was of any use.
-    async fn drive(&self, connection: Connection) -> bool {
+    /// Uses a connection until it breaks. Says whether it was of any use, and of the end whether it was a refusal of this device.
+    async fn drive(&self, connection: Connection) -> (bool, Option<Arc<ConnectError>>) {
         if let Err(error) = trust::refresh(&self.shared, &connection).await {
             tracing::info!(error = %chain(&error), "trust not refreshed");
-            return false;
+            return (false, refusal_in(&error));
         }
         // Before anybody is told: who sees this device connected may invite it.
         if let Err(error) = calls::replenish(&self.shared, &connection).await {
@@ -100,7 +101,10 @@ impl Session {
         self.shared.link.send_replace(Link::Up(connection.clone()));
         self.tell(Event::Connected);
         let error = match Drive::new(Arc::clone(&self.shared), connection).run().await {
-            Ok(never) => match never {},
+            Ok(()) => {
+                tracing::info!("the connection is opened again with the renewed certificate");
+                return (true, None);
+            }
             Err(error) => error,
         };
         match &error {
@@ -109,7 +113,7 @@ impl Session {
             }
             _ => tracing::error!(error = %chain(&error), "session stumbled"),
         }
-        true
+        (true, refusal_in(&error))
     }
 
     /// Between half and all of a doubling delay, so that a fleet does not come back in step.
@@ -127,5 +131,27 @@ impl Session {
 
 /// Whether trying again at once is pointless.
 fn is_refusal(error: &ConnectError) -> bool {
-    !matches!(error, ConnectError::Unreachable(_) | ConnectError::TimedOut | ConnectError::Hello(_))
+    is_of_time(error)
+        || !matches!(error, ConnectError::Unreachable(_) | ConnectError::TimedOut | ConnectError::Hello(_))
+}
+
+/// A certificate that ended under an open connection: the next one is opened in vain.
+fn refusal_in(error: &ClientError) -> Option<Arc<ConnectError>> {
+    match error {
+        ClientError::Refused(problem) if problem.code == ReasonCode::CertificateExpired => {
+            Some(Arc::new(ConnectError::Hello(CallError::Refused(problem.clone()))))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the gateway holds our certificate for not valid now: a handshake tolerates a skew of the clocks, a call does not.
+pub(crate) fn is_of_time(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Refused { reason } => *reason == RefusedReason::Expired,
+        ConnectError::Hello(error) => {
+            error.refusal().is_some_and(|problem| problem.code == ReasonCode::CertificateExpired)
+        }
+        _ => false,
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use lianxin_connection::ReasonCode;
-use lianxin_connection::{CallError, ConnectError, Connection};
+use lianxin_connection::{CallError, ConnectError, Connection, TlsIdentity};
 use lianxin_keystore::{Enqueued, Keystore, Transaction};
 use lianxin_mls::Mls;
 use lianxin_trust::{Federation, RootKeys};
@@ -14,8 +14,10 @@ use lianxin_types::{ChannelId, Clock, DeviceUri, IdempotencyId, Random, elsewher
 use tokio::sync::{Mutex as TurnLock, Notify, Semaphore, broadcast, watch};
 use tracing::Span;
 
+use crate::identity::Life;
 use crate::outbox::OUTBOX_MAX;
 use crate::rows::READ;
+use crate::session::is_of_time;
 use crate::waiters::{Bells, Waiters};
 use crate::{ClientError, Event};
 
@@ -57,6 +59,8 @@ pub(crate) enum Task {
     Confirm(u64),
     /// The state may know less than there is: the gateway is asked of which channels this device is a member.
     LookForChannels,
+    /// The certificates were renewed: the connection is opened again with the new one.
+    Reconnect,
 }
 
 pub(crate) struct Shared {
@@ -71,6 +75,7 @@ pub(crate) struct Shared {
     /// Events of the moment.
     pub(crate) moment: broadcast::Sender<Event>,
     federation: RwLock<Arc<Federation>>,
+    tls: RwLock<TlsIdentity>,
     /// Who signs trust bundles.
     pub(crate) roots: RootKeys,
     /// Held while a newer bundle is fetched and taken over, so that none comes behind a newer one.
@@ -100,7 +105,7 @@ struct ReadMark {
 impl Shared {
     pub(crate) fn new(
         keystore: Keystore,
-        mls: Mls,
+        (mls, tls): (Mls, TlsIdentity),
         device: DeviceUri,
         (roots, federation): (RootKeys, Federation),
         clock: Arc<dyn Clock>,
@@ -117,6 +122,7 @@ impl Shared {
             bells: Bells::default(),
             moment: broadcast::Sender::new(256),
             federation: RwLock::new(Arc::new(federation)),
+            tls: RwLock::new(tls),
             roots,
             refreshing: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
@@ -124,6 +130,47 @@ impl Shared {
             doorways: Mutex::default(),
             read: Mutex::default(),
         }
+    }
+
+    /// What the device shows to gateways.
+    pub(crate) fn tls(&self) -> TlsIdentity {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn replace_tls(&self, tls: TlsIdentity) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// As [`Shared::tls`], for a new connection: who was asked to open one again has done so.
+    pub(crate) fn tls_to_connect(&self) -> TlsIdentity {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&Task::Reconnect);
+        self.tls()
+    }
+
+    /// For how long the device's certificates are good; `None` if they are not this federation's.
+    pub(crate) fn life(&self) -> Option<Life> {
+        let (tls, mls, federation) = (self.tls(), self.mls.certificate(), self.federation());
+        Life::of(&federation, &self.device, tls.certificate(), &mls, self.clock.now())
+    }
+
+    /// What the gateway's word that the certificate is not valid now means, by this device's clock.
+    fn not_valid_now(&self) -> Option<ClientError> {
+        let (Life { begins, ends }, own) = (self.life()?, self.clock.now());
+        Some(if own > ends {
+            ClientError::CertificateEnded { ended: ends, own }
+        } else {
+            ClientError::CertificateDisputed { begins, ends, own }
+        })
+    }
+
+    fn refused(&self, error: &Arc<ConnectError>) -> ClientError {
+        let told = is_of_time(error).then(|| self.not_valid_now()).flatten();
+        told.unwrap_or_else(|| ClientError::Connect(Arc::clone(error)))
+    }
+
+    fn failed(&self, error: CallError) -> ClientError {
+        let is_of_time = error.refusal().is_some_and(|problem| problem.code == ReasonCode::CertificateExpired);
+        is_of_time.then(|| self.not_valid_now()).flatten().unwrap_or_else(|| error.into())
     }
 
     pub(crate) fn federation(&self) -> Arc<Federation> {
@@ -237,7 +284,8 @@ impl Shared {
     /// The connection, waited for.
     ///
     /// # Errors
-    /// [`ClientError::Connect`] as soon as an attempt was refused, [`ClientError::Offline`] after a minute,
+    /// [`ClientError::Connect`] as soon as an attempt was refused, or [`ClientError::CertificateEnded`] or
+    /// [`ClientError::CertificateDisputed`] if it was because of the time; [`ClientError::Offline`] after a minute,
     /// [`ClientError::Closed`].
     pub(crate) async fn connection(&self) -> Result<Connection, ClientError> {
         let mut link = self.link.subscribe();
@@ -245,7 +293,7 @@ impl Shared {
             loop {
                 match &*link.borrow_and_update() {
                     Link::Up(connection) => return Ok(connection.clone()),
-                    Link::Refused(error) => return Err(ClientError::Connect(Arc::clone(error))),
+                    Link::Refused(error) => return Err(self.refused(error)),
                     Link::Closed => return Err(ClientError::Closed),
                     Link::Down => {}
                 }
@@ -274,7 +322,7 @@ impl Shared {
                 Err(error) => error,
             };
             if attempt == CALL_ATTEMPTS_MAX || !is_worth_repeating(&error) {
-                return Err(error.into());
+                return Err(self.failed(error));
             }
             self.clock.sleep(CALL_DELAY * attempt).await;
             attempt += 1;

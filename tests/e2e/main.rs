@@ -44,6 +44,7 @@ mod rejoin;
 mod reload;
 mod removals;
 mod renewals;
+mod renewing;
 mod reports;
 mod restored;
 mod rotation;

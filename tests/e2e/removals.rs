@@ -94,7 +94,7 @@ async fn who_was_invited_before_a_revocation_and_comes_after_it_joins_and_talks(
 }
 
 /// The zone so much later: what a gateway needs has been renewed in time.
-async fn later(zone: Zone, by: Duration) -> Zone {
+pub(crate) async fn later(zone: Zone, by: Duration) -> Zone {
     zone.clock.advance(by);
     let minted = zone.minted.at(zone.clock.now());
     minted.succeed(|_| ()).expect("signed");

@@ -29,7 +29,7 @@ pub(crate) fn asked(app: &AppPaths) -> Renew {
 }
 
 /// A request as an issuer reads it, checked.
-fn checked(zone: &Zone, pending: &PendingRenewal) -> Renewing {
+pub(crate) fn checked(zone: &Zone, pending: &PendingRenewal) -> Renewing {
     let asked = &pending.request;
     let request = RenewalRequest {
         id: asked.id,
@@ -42,7 +42,7 @@ fn checked(zone: &Zone, pending: &PendingRenewal) -> Renewing {
 }
 
 /// What this department's authority issues for this device and these keys.
-fn issued(zone: &Zone, department: &str, device: &DeviceUri, renewing: &Renewing) -> Issued {
+pub(crate) fn issued(zone: &Zone, department: &str, device: &DeviceUri, renewing: &Renewing) -> Issued {
     let certify = |usage, key: &[u8]| zone.minted.certify(department, device, usage, key).expect("issued").into();
     Issued {
         tls_certificate: certify(Usage::TlsClient, &renewing.tls_key),
@@ -50,13 +50,13 @@ fn issued(zone: &Zone, department: &str, device: &DeviceUri, renewing: &Renewing
     }
 }
 
-async fn work(issuer: &Connection) -> PendingRenewal {
+pub(crate) async fn work(issuer: &Connection) -> PendingRenewal {
     let mut pending = soon("something to issue", issuer.pending_renewals()).await.expect("an issuer may ask");
     assert_eq!(pending.renewals.len(), 1);
     pending.renewals.remove(0)
 }
 
-async fn say(issuer: &Connection, name: Digest, outcome: RenewalOutcome) -> Result<(), ReasonCode> {
+pub(crate) async fn say(issuer: &Connection, name: Digest, outcome: RenewalOutcome) -> Result<(), ReasonCode> {
     reason(issuer.answer_renewal(Answer { name, outcome }).await.map(|_| ()))
 }
 

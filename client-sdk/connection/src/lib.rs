@@ -17,7 +17,7 @@ mod verifier;
 pub use connection::{Connection, Target};
 pub use dial::{Dial, Dialling, Line};
 pub use error::{CallError, ConnectError, GatewayFault, RefusedReason};
-pub use identity::TlsIdentity;
+pub use identity::{NewTlsKey, TlsIdentity};
 pub use streams::{FrameStream, OutcomeStream, ReceiveControl, SendStream};
 
 /// The contract's typed values that calls take and give. Generated wire types go no further than this crate.

@@ -162,7 +162,7 @@ impl Mls {
         change.removes.dedup();
         open.set_authenticated();
         let OpenChannel { provider, group, roster, record, .. } = &mut open;
-        let renewed = LeafNodeParameters::builder().with_credential_with_key(self.credential.clone()).build();
+        let renewed = LeafNodeParameters::builder().with_credential_with_key(self.credential()).build();
         let action = "make a commit";
         let moved = moved_to_removal_key(group.public_group().group_context().extensions(), federation)?;
         let mut builder = group.commit_builder();

@@ -99,7 +99,7 @@ impl Mls {
             .with_group_context_extensions(group_context_extensions(context, &removal_key))
             .build();
         let group_id = mls_group_id(id);
-        let group = MlsGroup::new_with_group_id(provider, &self.signer, &config, group_id, self.credential.clone())
+        let group = MlsGroup::new_with_group_id(provider, &self.signer, &config, group_id, self.credential())
             .map_err(library("start a group"))?;
         let roster = Roster::verify(federation, group.members(), self.clock.now(), Validity::MustBeValid)?;
         roster.check_departments(context)?;

@@ -87,7 +87,7 @@ impl Mls {
             Use::Once => builder,
             Use::LastResort => builder.mark_as_last_resort(),
         };
-        let built = builder.build(CIPHERSUITE, provider, &self.signer, self.credential.clone());
+        let built = builder.build(CIPHERSUITE, provider, &self.signer, self.credential());
         Ok(built.map_err(library("make a key package"))?.into_key_package())
     }
 

@@ -58,6 +58,17 @@ impl Mls {
         Ok(rows.iter().any(|(_, row)| row.is_used && row.replaced == Timestamp(0)))
     }
 
+    /// The last resort that counts is to be replaced by another, as if it were used: it carries a certificate of before.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn outdate_last_resort(&self, tx: &Transaction<'_>) -> Result<(), MlsError> {
+        for (key, row) in rows(tx)?.into_iter().filter(|(_, row)| row.replaced == Timestamp(0)) {
+            tx.put(ROWS, &key, &Row { is_used: true, ..row }.to_bytes())?;
+        }
+        Ok(())
+    }
+
     /// `key_package` (MLSMessage), a last resort of this device, is published: those before it count no more.
     ///
     /// # Errors

@@ -129,7 +129,7 @@ impl Mls {
             .with_aad(AuthenticatedData { head: *head }.to_bytes().to_vec())
             // Lifetimes only bind leaves that enter; one that has run out since is reported and not fatal (PROTOCOL 1).
             .skip_lifetime_validation()
-            .build_group(provider, group_info, self.credential.clone())
+            .build_group(provider, group_info, self.credential())
             .map_err(library(action))?
             .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(capabilities()).build())
             .load_psks(provider.storage())

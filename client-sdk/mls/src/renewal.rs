@@ -46,7 +46,7 @@ impl Mls {
     pub(crate) fn renewal_of(&self, open: &OpenChannel<'_>, federation: &Federation) -> Result<Renewal, MlsError> {
         let extensions = open.group.public_group().group_context().extensions();
         let own = open.group.own_leaf_node();
-        let is_other = own.is_some_and(|leaf| *leaf.credential() != self.credential.credential);
+        let is_other = own.is_some_and(|leaf| *leaf.credential() != self.credential().credential);
         // A certificate that nobody would accept is no renewal; this device finds that out elsewhere.
         if is_other && self.own_identity(federation).is_ok() {
             Ok(Renewal::OwnLeaf)
