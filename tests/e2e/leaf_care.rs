@@ -15,7 +15,7 @@ use crate::talk::{accept, create, join, receive, send, soon, texts};
 use crate::zone::{MovedClock, Zone};
 
 /// Takes every one-time key package of `owner`: one department may have 32 that it does not use, so it takes two.
-async fn use_up(zone: &Zone, owner: &DeviceUri) {
+pub(crate) async fn use_up(zone: &Zone, owner: &DeviceUri) {
     let mut last = Bytes::new();
     for department in ["jiwei", "weijian"] {
         let raw = RawDevice::open(zone, department, "app-2").await;

@@ -31,6 +31,7 @@ mod malice;
 mod metrics;
 mod missed_bundles;
 mod mutants;
+mod offline;
 mod old_image;
 mod operation;
 mod order;
