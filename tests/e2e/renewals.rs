@@ -298,9 +298,15 @@ async fn who_is_revoked_while_it_waits_gets_nothing_more() {
         let given = issued(&zone, "shenji", &app.uri, &checked(&zone, &pending));
         zone.minted.at(zone.clock.now()).revoke_app("shenji", "app-1").expect("revoked");
         zone.reload().await.expect("the list is read");
-        // Whoever comes first: the end of the caller, or the answer, which finds nobody.
-        say(&issuer, pending.name, RenewalOutcome::Issued(given)).await
+        (pending, given)
     };
-    let (got, _answered) = tokio::join!(device.renew(wire(&request)), revoke);
+    let ((pending, given), got) = tokio::join!(revoke, soon("its end", device.renew(wire(&request))));
     got.expect_err("its certificate has been revoked");
+    // The answer finds nobody, and nothing is recorded as issued.
+    let answered = say(&issuer, pending.name, RenewalOutcome::Issued(given)).await;
+    assert_eq!(answered, Err(ReasonCode::UnknownRenewal));
+    let bodies = zone.close().await.shared_bodies();
+    assert!(bodies.iter().all(|body| body["event"] != "certificate-issued"));
+    let refused = bodies.iter().find(|body| body["event"] == "refused" && body["reason"] == "CERTIFICATE_REVOKED");
+    assert_eq!(refused.expect("recorded")["action"], "renew-certificates");
 }
