@@ -185,3 +185,49 @@ fn bytes(path: &Path) -> Result<Vec<u8>, RunError> {
 }
 
 const CLIENT: &str = concat!("lianxin-issuer/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::time::Duration;
+
+    use lianxin_certs_dev::{FederationPlan, mint};
+    use lianxin_types::{Monotonic, SystemClock, Timestamp};
+
+    use super::*;
+
+    /// The system's clock, so much later.
+    #[derive(Debug)]
+    struct Later(Duration);
+
+    impl Clock for Later {
+        fn now(&self) -> Timestamp {
+            SystemClock.now().plus(self.0)
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            SystemClock.monotonic()
+        }
+
+        fn sleep_until(&self, deadline: Monotonic) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            SystemClock.sleep_until(deadline)
+        }
+    }
+
+    #[test]
+    fn who_cannot_know_what_is_revoked_issues_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock).expect("mints");
+        let place = minted.folder().join("issuer.toml");
+        std::fs::write(&place, include_str!("../config.sample.toml")).expect("written");
+        std::fs::write(minted.folder().join("devices.txt"), "").expect("written");
+        let config = Config::read(&place).expect("the sample");
+        Files::read(&config, &SystemClock).map(drop).expect("all is there and in time");
+        let late = Files::read(&config, &Later(Duration::from_secs(400 * 24 * 3600))).err();
+        assert!(matches!(late, Some(RunError::Stale)), "{late:?}");
+        let lists = config.revocation_lists.iter().filter(|path| !path.to_string_lossy().contains("shenji"));
+        let without = Config { revocation_lists: lists.cloned().collect(), ..config.clone() };
+        let refused = Files::read(&without, &SystemClock).err();
+        assert!(matches!(refused, Some(RunError::NoRevocationList)), "{refused:?}");
+    }
+}
