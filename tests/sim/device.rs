@@ -229,7 +229,7 @@ async fn listen(client: Client, number: usize, ledger: Arc<Ledger>, trace: Trace
         if !matches!(event, Event::CaughtUp { .. }) {
             trace.note(format_args!("{number} is told: {event:?}"));
         }
-        ledger.book().events.entry(number).or_default().push(event);
+        ledger.book().told(number, event);
     }
 }
 

@@ -60,6 +60,20 @@ impl Book {
         self.sends.insert(text, sent);
     }
 
+    /// A device's application is told of something. Everybody here is honest, so nobody may be accused, and only an older state may be
+    /// taken for one.
+    pub(crate) fn told(&mut self, device: usize, event: Event) {
+        let is_untrue = match &event {
+            Event::Violation { .. } | Event::CommitReported { .. } => true,
+            Event::StateRestored { .. } => !self.went_back.contains(&device),
+            _ => false,
+        };
+        if is_untrue {
+            self.wrong.push(format!("device {device} was told what is not so: {event:?}"));
+        }
+        self.events.entry(device).or_default().push(event);
+    }
+
     /// The application of a device was given a message of another; `last` is the position of the one before it in the same stream.
     pub(crate) fn given(&mut self, device: usize, last: u64, message: &Message) {
         let sequence = message.sequence.0;
