@@ -172,10 +172,10 @@ fn not_remembered(
         };
         keep(tx, &told)?;
         applied.is_state_older = true;
+        // What was encrypted goes: its keys may have been used. Nothing is encrypted from now on until there are new ones.
+        fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
     }
     fail(applied, outbox::give_up(tx, event)?);
-    // What was encrypted goes: its keys may have been used.
-    fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
     Ok(())
 }
 
