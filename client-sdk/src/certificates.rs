@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use lianxin_connection::{CallError, Connection, NewTlsKey, ReasonCode, Renew};
-use lianxin_trust::RenewalError;
-use lianxin_types::{LIMITS, Monotonic, Timestamp, labelled_sha256};
+use lianxin_connection::{CallError, Connection, Issued, NewTlsKey, ReasonCode, Renew};
+use lianxin_trust::{Federation, RenewalError};
+use lianxin_types::{DeviceUri, LIMITS, Monotonic, Timestamp, labelled_sha256};
 use thiserror::Error;
 
 use crate::error::chain;
@@ -206,18 +206,8 @@ async fn renew(shared: &Shared, connection: &Connection, life: &Life) -> Result<
         }
         answer => answer?,
     };
-    let (federation, now) = (shared.federation(), shared.clock.now());
-    let renewing = request.check(&federation, now)?;
-    let ends = renewing.check(&issued.tls_certificate, &issued.mls_certificate, &federation, now)?;
-    if renewing.device != shared.device {
-        return Err(RenewalError::OtherDevice { named: renewing.device }.into());
-    }
-    // Whatever is taken is better than what there is: else it would be renewed again at once, for ever.
-    if ends <= life.ends.plus(LIMITS.clock_skew_max) {
-        return Err(NotRenewed::NoLater);
-    }
-    let (tls_certificate, mls_certificate) = (issued.tls_certificate.to_vec(), issued.mls_certificate.to_vec());
-    let present = Present { tls_certificate, tls_key, mls_certificate };
+    let trust = (&*shared.federation(), shared.clock.now());
+    let (present, ends) = verified(&Next { request, tls_key }, &issued, &shared.device, life, trust)?;
     let tls = present.tls()?;
     let mls_certificate = present.mls_certificate.clone();
     let kept = shared.transaction(move |tx, mls| {
@@ -236,8 +226,36 @@ async fn renew(shared: &Shared, connection: &Connection, life: &Life) -> Result<
     Ok(())
 }
 
+/// What was issued for a request, and when the first of it ends, if it is this device's, for its keys, and lasts longer than what
+/// the device has.
+fn verified(
+    next: &Next,
+    issued: &Issued,
+    device: &DeviceUri,
+    life: &Life,
+    (federation, now): (&Federation, Timestamp),
+) -> Result<(Present, Timestamp), NotRenewed> {
+    let renewing = next.request.check(federation, now)?;
+    if renewing.device != *device {
+        return Err(RenewalError::OtherDevice { named: renewing.device }.into());
+    }
+    let ends = renewing.check(&issued.tls_certificate, &issued.mls_certificate, federation, now)?;
+    // Whatever is taken is better than what there is: else it would be renewed again at once, for ever.
+    if ends <= life.ends.plus(LIMITS.clock_skew_max) {
+        return Err(NotRenewed::NoLater);
+    }
+    let (tls_certificate, mls_certificate) = (issued.tls_certificate.to_vec(), issued.mls_certificate.to_vec());
+    Ok((Present { tls_certificate, tls_key: next.tls_key.clone(), mls_certificate }, ends))
+}
+
 #[cfg(test)]
 mod tests {
+    use lianxin_certs_dev::{FederationPlan, mint, renewal_request};
+    use lianxin_trust::Usage;
+    use lianxin_types::{Clock as _, SystemClock};
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use rustls_pki_types::pem::PemObject as _;
+
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -269,5 +287,45 @@ mod tests {
         assert_eq!(delay(0, 255), DELAY_MIN);
         assert_eq!(delay(3, 255), DELAY_MIN * 8);
         assert_eq!(delay(u32::MAX, 255), DELAY_MAX);
+    }
+
+    #[test]
+    fn only_what_is_for_this_device_and_its_keys_and_lasts_longer_is_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let minted = mint(&FederationPlan::default(), &folder.path().join("federation"), &SystemClock).expect("mints");
+        let (federation, now) = (minted.federation().expect("verifies"), SystemClock.now());
+        let [own, other] = ["app-1", "app-2"].map(|name| minted.app("jiwei", name).expect("minted"));
+        let next = || {
+            let (request, key) = renewal_request(&own).expect("signed");
+            let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+            Next { request, tls_key: key.secret_pkcs8_der().to_vec().into() }
+        };
+        let asked = next();
+        let renewing = asked.request.check(&federation, now).expect("sound");
+        let issued = |device: &DeviceUri, tls_key: &[u8], mls_key: &[u8]| {
+            let certify = |usage, key: &[u8]| minted.certify("jiwei", device, usage, key).expect("issued").into();
+            Issued {
+                tls_certificate: certify(Usage::TlsClient, tls_key),
+                mls_certificate: certify(Usage::Mls, mls_key),
+            }
+        };
+        let soon = Life { begins: now.minus(80 * DAY), ends: now.plus(DAY) };
+        let take = |issued: &Issued, life: &Life| verified(&asked, issued, &own.uri, life, (&federation, now));
+
+        let good = issued(&own.uri, &renewing.tls_key, &renewing.mls_key);
+        let (present, ends) = take(&good, &soon).expect("the device's own");
+        present.tls().expect("for the key that was asked for");
+        assert!(ends > now.plus(29 * DAY));
+        let long = Life { ends: now.plus(80 * DAY), ..soon };
+        assert!(matches!(take(&good, &long), Err(NotRenewed::NoLater)));
+
+        let foreign = issued(&other.uri, &renewing.tls_key, &renewing.mls_key);
+        let refused = take(&foreign, &soon).map(drop);
+        assert!(matches!(refused, Err(NotRenewed::Unsound(RenewalError::OtherDevice { .. }))), "{refused:?}");
+        let key = next().request.check(&federation, now).expect("sound").tls_key;
+        let refused = take(&issued(&own.uri, &key, &renewing.mls_key), &soon).map(drop);
+        assert!(matches!(refused, Err(NotRenewed::Unsound(RenewalError::OtherKey))), "{refused:?}");
+        let refused = verified(&asked, &good, &other.uri, &soon, (&federation, now)).map(drop);
+        assert!(matches!(refused, Err(NotRenewed::Unsound(RenewalError::OtherDevice { .. }))), "{refused:?}");
     }
 }

@@ -66,12 +66,13 @@ impl World {
         self.minted.at(begins).renew_app("jiwei", "app-1").expect("issued");
     }
 
-    /// Keeps certificates of `begins` as renewed ones, of an application's MLS key and device.
+    /// Keeps certificates of `begins` as renewed ones, for an application, for the MLS key of the first.
     async fn renew(&self, begins: Timestamp, app: &str) {
-        let (device, minted) = (self.minted.app("jiwei", app).expect("minted"), self.minted.at(begins));
+        let [first, device] = ["app-1", app].map(|app| self.minted.app("jiwei", app).expect("minted"));
+        let minted = self.minted.at(begins);
         let new = NewTlsKey::generate().expect("a key");
         let key = minted_key(&new);
-        let mls_key = self.key(&pem(&device.mls_certificate));
+        let mls_key = self.key(&pem(&first.mls_certificate));
         let certify = |usage, key: &[u8]| minted.certify("jiwei", &device.uri, usage, key).expect("issued");
         let present = Present {
             tls_certificate: certify(Usage::TlsClient, &key),
