@@ -134,8 +134,8 @@ impl Drive {
         Ok(())
     }
 
-    /// Whether this device waits for its seat in the group that carries the channel on, or still reads the log, which tells of that group
-    /// as of the own removal.
+    /// Whether this device waits for its seat in the group that carries the channel on, or still reads the log, which tells of that group;
+    /// of an own removal it tells a broken group nothing, and the end of the subscription does.
     async fn is_told_by_the_log(&mut self, channel: ChannelId) -> Result<bool, ClientError> {
         let begins_anew = self.ways_back.get(&channel).is_some_and(|way_back| way_back.anew.is_some());
         let follows = self.lanes.contains_key(&channel) && !begins_anew;

@@ -58,5 +58,6 @@ mod two_streams;
 mod unread;
 mod waiting;
 mod wire;
+#[cfg(target_os = "linux")]
 mod write_faults;
 mod zone;

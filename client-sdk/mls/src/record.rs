@@ -11,7 +11,7 @@ use lianxin_types::{
 use crate::MlsError;
 use crate::leaf::{LeafKeys, Origin};
 
-/// Rows: one record per channel, its roster, the hashes of own messages on their way, intents that were seen, the way back
+/// Rows: one record per channel, its roster, the hashes of own messages of the epoch, intents that were seen, the way back
 /// that waits for the gateway, how old the keys of the own leaf are, and which epoch the log has come to.
 const RECORDS: &str = "mls-channel";
 const ROSTERS: &str = "mls-roster";
