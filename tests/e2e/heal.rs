@@ -18,14 +18,14 @@ use crate::talk::{create, event, join, own, receive, send, soon, texts};
 use crate::zone::Zone;
 
 /// A member that means no good, and a device that it brings in by the commit that breaks the channel.
-struct Villain {
+pub(crate) struct Villain {
     device: RawDevice,
     second: RawDevice,
     forger: Forger,
 }
 
 impl Villain {
-    async fn in_channel(zone: &Zone, channel: &Channel) -> Self {
+    pub(crate) async fn in_channel(zone: &Zone, channel: &Channel) -> Self {
         let device = RawDevice::open(zone, "weijian", "app-1").await;
         device.publish(device.key_packages(1).await).await.expect("published");
         soon("an invite", channel.invite(std::slice::from_ref(&device.uri))).await.expect("invited");
@@ -37,7 +37,7 @@ impl Villain {
     }
 
     /// A commit that no member can process, with a public state by which nobody can come back: the gateway can see neither.
-    async fn breaks(&self, channel: ChannelId) -> Sequence {
+    pub(crate) async fn breaks(&self, channel: ChannelId) -> Sequence {
         self.device.read(channel).await;
         let package = self.device.claim(channel, &self.second.uri).await.expect("claimed").remove(0);
         let mut bundle = self.device.invite_bundle(channel, &package).await;
@@ -58,7 +58,7 @@ async fn restarted(client: &Client) -> (Incarnation, DeviceUri, Option<DeviceUri
     .await
 }
 
-async fn restored(client: &Client) {
+pub(crate) async fn restored(client: &Client) {
     event(client, "the own seat", |event| matches!(event, Event::ChannelRestored { .. }).then_some(())).await;
 }
 

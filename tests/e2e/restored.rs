@@ -14,6 +14,7 @@ use lianxin_types::{ChannelId, Clock as _, SystemClock, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::heal::{self, Villain};
 use crate::quarantine::copy;
 use crate::talk::{accept, create, event, join, own, receive, send, soon, texts};
 use crate::zone::Zone;
@@ -162,6 +163,32 @@ async fn a_lost_group_without_a_way_back_is_come_back_into_at_the_next_connectio
     let at_shenji = shenji.channel(at_jiwei.id());
     send(&at_shenji, "回来了").await;
     assert_eq!(texts(&receive(&at_jiwei, 1).await), ["回来了"]);
+    send(&at_jiwei, "好").await;
+    assert_eq!(texts(&receive(&at_shenji, 1).await), ["好"]);
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_group_that_another_has_followed_is_not_missed() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
+    join(&at_jiwei, &shenji).await;
+    let villain = Villain::in_channel(&zone, &at_jiwei).await;
+    shenji.close().await.expect("closes");
+    lose_the_group(&zone, at_jiwei.id()).await;
+    villain.breaks(at_jiwei.id()).await;
+    heal::restored(&jiwei).await;
+    // Its seat there is made; the invitation that goes with it waits, and is not needed.
+    event(&jiwei, "the other's seat", |event| matches!(event, Event::MemberJoined { .. }).then_some(())).await;
+
+    let shenji = zone.client("shenji", "app-1").await;
+    event(&shenji, "the way back", |event| matches!(event, Event::MemberRejoined { .. }).then_some(())).await;
+    let at_shenji = shenji.channel(at_jiwei.id());
+    send(&at_shenji, "在新的群里").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["在新的群里"]);
     send(&at_jiwei, "好").await;
     assert_eq!(texts(&receive(&at_shenji, 1).await), ["好"]);
     for client in [jiwei, shenji] {

@@ -2,7 +2,7 @@
 
 use lianxin_keystore::Transaction;
 use lianxin_profile::{AuthenticatedData, Roster, Seat, check_leave, check_removal};
-use lianxin_types::{ChannelId, DeviceUri, GroupId};
+use lianxin_types::{ChannelId, DeviceUri, Epoch, GroupId, Sequence};
 use openmls::prelude::{MlsGroup, QueuedProposal};
 use openmls_traits::OpenMlsProvider;
 
@@ -48,8 +48,8 @@ impl Mls {
         Ok(OpenChannel { provider, records, record, roster, group })
     }
 
-    /// Forgets a channel: a creation that the gateway refused, or one that the device has left. No error if there is
-    /// nothing.
+    /// Forgets a channel: a creation that the gateway refused, one that the device has left, or one whose group can go no
+    /// further. What the log has come to stays known, so that no way back leads behind it. No error if there is nothing.
     ///
     /// # Errors
     /// [`MlsError::Keystore`], [`MlsError::Record`].
@@ -58,9 +58,20 @@ impl Mls {
         let Some(record) = records.load()? else { return Ok(()) };
         self.drop_rejoin(tx, &records, &record)?;
         self.drop_next_group(tx, &records)?;
+        match record.head.sequence {
+            Sequence(0) => records.forget_floor()?,
+            _ => records.raise_floor(record.group, self.own_epoch(tx, &record).unwrap_or(Epoch(0)))?,
+        }
         delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
         records.clear()?;
         records.delete()
+    }
+
+    /// The epoch of the channel's group; `None` if that cannot be loaded.
+    pub(crate) fn own_epoch(&self, tx: &Transaction<'_>, record: &ChannelRecord) -> Option<Epoch> {
+        let kept = Provider::on(&self.crypto, tx, record.shelf);
+        let group = MlsGroup::load(kept.storage(), &mls_group_id(record.group)).ok().flatten();
+        group.map(|group| Epoch(group.epoch().as_u64()))
     }
 }
 

@@ -47,6 +47,12 @@ pub enum MlsError {
         /// Why not.
         fault: &'static str,
     },
+    /// The GroupInfo and the log that was read are not of one moment, as happens while others change the group: ask for it again.
+    #[error("way back overtaken: {by}")]
+    Overtaken {
+        /// What has gone on.
+        by: &'static str,
+    },
     /// A removal that the gateway asks for, or a commit, cannot be judged by this device's trust bundle and revocation lists:
     /// they may be behind. Fetch them, then [`crate::Mls::process`] judges for good.
     #[error("the trust bundle may be too old to judge an event")]

@@ -177,12 +177,13 @@ impl Mls {
         let broken = Broken { group: &before, context: &context, roster: &roster, culprit: culprit.as_ref(), commit };
         let found = read_next_start(federation, &self.crypto, &event.mls, &event.sender, broken);
         let violation = match found {
-            Ok(_) if event.sender == self.device => {
+            Ok(found) if event.sender == self.device => {
                 // The channel goes on in a group that an older copy of this state knows nothing of, and this one is at its end.
                 self.drop_rejoin(tx, records, record)?;
                 self.drop_next_group(tx, records)?;
                 delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
                 records.clear()?;
+                records.raise_floor(found.group, Epoch(0))?;
                 records.save(&ChannelRecord { head, standing: Standing::Ended, ..record.clone() })?;
                 return Ok(Some(Processed::Hidden(Violation::OlderState)));
             }
@@ -195,6 +196,7 @@ impl Mls {
                 let incarnation = found.group.incarnation;
                 let (group, context, start) = (found.group, found.context, event.sequence);
                 records.save_followed(&Followed { group, context, start })?;
+                records.raise_floor(group, Epoch(0))?;
                 records.save_head(&head)?;
                 records.save(&ChannelRecord { head, standing: Standing::Awaited, ..record.clone() })?;
                 let (by, own_start) = (event.sender.clone(), false);
@@ -276,7 +278,9 @@ impl Mls {
         records.save_leaf(seat.origin, event.gateway_time)?;
         let (standing, epoch_start, shelf) = (Standing::Active, event.sequence, Shelf::First);
         records.save(&ChannelRecord { group: seat.group, shelf, standing, head, epoch_start, ..record })?;
-        Ok(Processed::Seated { epoch: Epoch(group.epoch().as_u64()) })
+        let epoch = Epoch(group.epoch().as_u64());
+        records.raise_floor(seat.group, epoch)?;
+        Ok(Processed::Seated { epoch })
     }
 
     /// Forgets an own next incarnation that waits. Gives whether there was one.

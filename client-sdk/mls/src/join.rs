@@ -72,7 +72,9 @@ impl Mls {
         let (standing, epoch_start) = (Standing::Active, head.sequence);
         let shelf = Shelf::First;
         records.save(&ChannelRecord { group, shelf, standing, head, epoch_start, intents: 0 })?;
-        self.channel(tx, invitation.channel)?.ok_or(MlsError::NotMember)
+        let view = self.channel(tx, invitation.channel)?.ok_or(MlsError::NotMember)?;
+        records.raise_floor(group, view.epoch)?;
+        Ok(view)
     }
 
     /// Verifies an invitation, as [`Mls::join`] says, and stores the group that it opens, on the first shelf.

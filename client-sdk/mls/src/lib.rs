@@ -14,6 +14,7 @@ mod create;
 mod engine;
 mod error;
 mod event;
+mod floor;
 mod group_info;
 mod identity;
 mod incarnation;

@@ -19,6 +19,7 @@ use openmls_traits::OpenMlsProvider;
 use crate::channel::OpenChannel;
 use crate::engine::library;
 use crate::error::is_about_keys;
+use crate::floor::Floor;
 use crate::incarnation::Breach;
 use crate::leaf::Origin;
 use crate::record::{ChannelRecord, Records, Sent, Standing};
@@ -102,12 +103,6 @@ impl Mls {
             return Err(MlsError::Gap { expected, found: event.sequence });
         }
         let head = next_head(&record.head, event);
-        if event.kind == EventKind::Commit
-            && let Ok(frame) = parse_handshake(&event.mls)
-            && frame.group == record.group
-        {
-            records.save_log_epoch(record.group, Epoch(frame.epoch.0.saturating_add(1)))?;
-        }
         if let Some(rejoined) = self.settle_rejoin(tx, &records, &record, event, head)? {
             return Ok(rejoined);
         }
@@ -118,6 +113,9 @@ impl Mls {
             return self.await_seat(tx, &records, record, event, head);
         }
         if record.standing == Standing::Lost {
+            if event.kind == EventKind::Commit {
+                records.count_commit(Floor::at(record.group, Epoch(0)), &event.mls)?;
+            }
             records.save_head(&head)?;
             records.save(&ChannelRecord { head, ..record })?;
             return Ok(Processed::Hidden(Violation::ChannelBroken));
@@ -139,6 +137,8 @@ impl Mls {
                 tracing::warn!(channel = ?event.channel, sequence = event.sequence.0, %violation, "event hidden");
                 if event.kind == EventKind::Commit {
                     open.record.standing = Standing::Broken;
+                    let own = Floor::at(open.record.group, Epoch(open.group.epoch().as_u64()));
+                    open.records.count_commit(own, &event.mls)?;
                 }
                 if event.kind == EventKind::Commit && violation.is_the_commits_fault() {
                     open.records.save_breach(&Breach { commit: event.sequence, committer: event.sender.clone() })?;
@@ -323,6 +323,7 @@ impl Mls {
             }
             open.records.forget_sent()?;
         }
+        open.records.raise_floor(open.record.group, summary.epoch)?;
         open.record.epoch_start = event.sequence;
         if summary.rejoined_from.is_some() {
             return Ok(Processed::Rejoined {

@@ -4,22 +4,21 @@ use lianxin_keystore::{Shelf, Transaction};
 use lianxin_profile::Roster;
 use lianxin_tlog::Head;
 use lianxin_types::{
-    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, IdempotencyId, Incarnation, Reader, Sequence, Timestamp,
-    Writer, labelled_sha256,
+    ChannelId, DecodeError, DeviceUri, Digest, Epoch, GroupId, IdempotencyId, Reader, Sequence, Timestamp, Writer,
+    labelled_sha256,
 };
 
 use crate::MlsError;
 use crate::leaf::{LeafKeys, Origin};
 
 /// Rows: one record per channel, its roster, the hashes of own messages of the epoch, intents that were seen, the way back
-/// that waits for the gateway, how old the keys of the own leaf are, and which epoch the log has come to.
+/// that waits for the gateway, and how old the keys of the own leaf are.
 const RECORDS: &str = "mls-channel";
 const ROSTERS: &str = "mls-roster";
 const SENT: &str = "mls-sent";
 const INTENTS: &str = "mls-intent";
 const REJOINS: &str = "mls-rejoin";
 const LEAVES: &str = "mls-leaf";
-const EPOCHS: &str = "mls-log-epoch";
 /// Logs by channel: chain hashes by sequence, and in which order intents were seen and messages made.
 const CHAIN: &str = "mls-chain";
 const INTENT_ORDER: &str = "mls-intent-order";
@@ -213,22 +212,6 @@ impl<'a> Records<'a> {
         Ok(self.tx.put(LEAVES, &self.channel.0, &LeafKeys { origin, since }.to_bytes())?)
     }
 
-    /// The epoch that the last commit of a group in the log has begun, whether this device could process it or not; `None` before
-    /// the first, and where the log was not read.
-    pub(crate) fn log_epoch(&self, group: GroupId) -> Result<Option<Epoch>, MlsError> {
-        let Some(bytes) = self.tx.get(EPOCHS, &self.channel.0)? else { return Ok(None) };
-        let mut reader = Reader::new(&bytes);
-        let of = Incarnation(reader.u32("incarnation")?);
-        let epoch = Epoch(reader.u64("epoch of the log")?);
-        reader.finish()?;
-        Ok(Some(epoch).filter(|_| of == group.incarnation))
-    }
-
-    pub(crate) fn save_log_epoch(&self, group: GroupId, epoch: Epoch) -> Result<(), MlsError> {
-        let value = Writer::new().u32(group.incarnation.0).u64(epoch.0).finish();
-        Ok(self.tx.put(EPOCHS, &self.channel.0, &value)?)
-    }
-
     /// The way back that waits.
     pub(crate) fn rejoin(&self) -> Result<Option<Rejoin>, MlsError> {
         let found = self.tx.get(REJOINS, &self.channel.0)?;
@@ -316,12 +299,11 @@ impl<'a> Records<'a> {
         Ok(true)
     }
 
-    /// Deletes everything but the record.
+    /// Deletes everything but the record and the floor of a way back.
     pub(crate) fn clear(&self) -> Result<(), MlsError> {
         self.forget_incarnation()?;
         self.tx.delete(ROSTERS, &self.channel.0)?;
         self.tx.delete(LEAVES, &self.channel.0)?;
-        self.tx.delete(EPOCHS, &self.channel.0)?;
         self.forget_sent()?;
         self.drain(INTENT_ORDER, |key| Ok(self.tx.delete(INTENTS, key)?))?;
         self.drain(CHAIN, |_| Ok(()))
@@ -350,6 +332,7 @@ impl<'a> Records<'a> {
 #[cfg(test)]
 mod tests {
     use lianxin_mutation::{Mutator, seed, share};
+    use lianxin_types::Incarnation;
 
     use super::*;
 

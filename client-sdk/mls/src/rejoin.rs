@@ -15,6 +15,7 @@ use openmls_traits::OpenMlsProvider;
 use crate::channel::{delete_group, mls_group_id};
 use crate::commit::encode_bundle;
 use crate::engine::{join_config, library};
+use crate::floor::Floor;
 use crate::leaf::Origin;
 use crate::provider::Provider;
 use crate::record::{ChannelRecord, Records, Rejoin, Standing};
@@ -28,10 +29,12 @@ impl Mls {
     ///
     /// Only for a group that is broken or lost: [`Mls::discard`] forgets one first that is in order and can go no further,
     /// because events are missing. Whoever calls sees to it that the log has been read to its end; what came before the way
-    /// back can never be read afterwards.
+    /// back can never be read afterwards. No way back leads behind the group and the epoch that this device knows of, be it by its
+    /// own group, by the log or by what was served before.
     ///
     /// # Errors
-    /// [`MlsError::NotBroken`]; [`MlsError::CommitPending`] if a way back waits already; [`MlsError::Rejoin`],
+    /// [`MlsError::NotBroken`]; [`MlsError::CommitPending`] if a way back waits already; [`MlsError::Overtaken`] for a GroupInfo of
+    /// an epoch that is over, or of a group of which the log has not told yet; [`MlsError::Rejoin`],
     /// [`MlsError::Profile`], [`MlsError::Library`] for what does not verify or has no leaf of this device;
     /// [`MlsError::Keystore`], [`MlsError::Record`].
     pub fn rejoin(
@@ -64,6 +67,7 @@ impl Mls {
         }
         let bundle = encode_bundle(bundle)?;
         records.save_rejoin(&Rejoin { commit_hash: Digest::sha256(&bundle.commit), epoch, roster })?;
+        records.raise_floor(group, epoch)?;
         records.save(&record)?;
         Ok(bundle)
     }
@@ -77,8 +81,13 @@ impl Mls {
         (group, epoch): (GroupId, Epoch),
         head: Head,
     ) -> Result<ChannelRecord, MlsError> {
-        let record = records.load()?.filter(|record| record.standing != Standing::Ended);
+        let kept = records.load()?;
+        let own = kept.as_ref().and_then(|record| self.own_epoch(tx, record));
+        let known = kept.as_ref().map(|record| Floor::at(record.group, own.unwrap_or(Epoch(0))));
+        let not_behind = records.check_floor(known, group, epoch);
+        let record = kept.filter(|record| record.standing != Standing::Ended);
         let Some(mut record) = record else {
+            not_behind?;
             records.clear()?;
             if head.sequence > Sequence(0) {
                 records.save_head(&head)?;
@@ -86,23 +95,23 @@ impl Mls {
             let (shelf, standing, epoch_start) = (Shelf::First, Standing::Lost, head.sequence);
             return Ok(ChannelRecord { group, shelf, standing, head, epoch_start, intents: 0 });
         };
-        if record.standing == Standing::Awaited {
+        match record.standing {
             // The group has been left behind: a seat comes in the next one.
-            return Err(MlsError::NotBroken);
-        }
-        if record.standing == Standing::Active {
-            let kept = Provider::on(&self.crypto, tx, record.shelf);
-            if matches!(MlsGroup::load(kept.storage(), &mls_group_id(record.group)), Ok(Some(_))) {
-                return Err(MlsError::NotBroken);
-            }
-            record.standing = Standing::Lost;
+            Standing::Awaited => return Err(MlsError::NotBroken),
+            Standing::Active if own.is_some() => return Err(MlsError::NotBroken),
+            Standing::Active => record.standing = Standing::Lost,
+            Standing::Broken | Standing::Lost | Standing::Ended => {}
         }
         if records.rejoin()?.is_some() || records.next_start()?.is_some() {
             return Err(MlsError::CommitPending);
         }
-        // The gateway would not take what it makes; one that does shows this device a group that nobody else is in.
-        if records.log_epoch(group)?.is_some_and(|latest| epoch < latest) {
-            return Err(fault("the log has gone on since its epoch"));
+        not_behind?;
+        if record.group != group {
+            // Who reads the log is told there of the group that carries the channel on, and waits for a seat in it.
+            if record.standing == Standing::Broken {
+                return Err(MlsError::Overtaken { by: "the channel goes on in a group that the log has not told of" });
+            }
+            record.group = group;
         }
         let known = records.chain_hash(head.sequence)?;
         if known.is_some_and(|hash| hash != head.chain_hash) {
@@ -162,12 +171,14 @@ impl Mls {
         let Some(rejoin) = records.rejoin()? else { return Ok(None) };
         if event.sender != self.device || rejoin.commit_hash != Digest::sha256(&event.mls) {
             // The commit that began the epoch may still be ahead, for who reads behind the head of the GroupInfo.
-            if parse_handshake(&event.mls).is_ok_and(|frame| frame.epoch >= rejoin.epoch) {
+            let waits_in = (record.group.incarnation, rejoin.epoch);
+            if parse_handshake(&event.mls).is_ok_and(|frame| (frame.group.incarnation, frame.epoch) >= waits_in) {
                 self.drop_rejoin(tx, records, record)?;
             }
             return Ok(None);
         }
         let epoch = self.take_place(tx, records, record, rejoin, (head, event.gateway_time))?;
+        records.raise_floor(record.group, epoch)?;
         Ok(Some(Processed::Rejoined {
             epoch,
             device: self.device.clone(),

@@ -11,16 +11,16 @@ use crate::gateway::{Gateway, body_from};
 
 /// Four members, of whom the last has broken the channel for the first three by the commit at the sequence given; the third has
 /// not read it.
-struct Broken {
-    jiwei: Device,
-    shenji: Device,
-    away: Device,
-    culprit: Device,
-    gateway: Gateway,
-    commit: Sequence,
+pub(crate) struct Broken {
+    pub(crate) jiwei: Device,
+    pub(crate) shenji: Device,
+    pub(crate) away: Device,
+    pub(crate) culprit: Device,
+    pub(crate) gateway: Gateway,
+    pub(crate) commit: Sequence,
 }
 
-fn broken() -> Broken {
+pub(crate) fn broken() -> Broken {
     let [jiwei, shenji, culprit] = ["jiwei", "shenji", "weijian"].map(|name| Device::app(name, "app-1"));
     let away = Device::app("shenji", "app-2");
     let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
@@ -42,12 +42,12 @@ fn broken() -> Broken {
     Broken { jiwei, shenji, away, culprit, gateway, commit }
 }
 
-fn next(device: &Device, gateway: &Gateway) -> Result<StartBundle, MlsError> {
+pub(crate) fn next(device: &Device, gateway: &Gateway) -> Result<StartBundle, MlsError> {
     let channel = gateway.channel;
     device.run(move |mls, tx, federation| mls.next_incarnation(tx, federation, channel))
 }
 
-fn seats(device: &Device, gateway: &mut Gateway, of: &[&Device]) -> (CommitBundle, Invitation) {
+pub(crate) fn seats(device: &Device, gateway: &mut Gateway, of: &[&Device]) -> (CommitBundle, Invitation) {
     let (channel, packages) = (gateway.channel, of.iter().map(|one| one.key_package()).collect::<Vec<_>>());
     let bundle = device.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &packages));
     let bundle = bundle.expect("seats");
@@ -56,13 +56,13 @@ fn seats(device: &Device, gateway: &mut Gateway, of: &[&Device]) -> (CommitBundl
     (bundle, invitation)
 }
 
-fn take_seat(device: &Device, invitation: &Invitation) -> Result<(), MlsError> {
+pub(crate) fn take_seat(device: &Device, invitation: &Invitation) -> Result<(), MlsError> {
     let invitation = invitation.clone();
     device.run(move |mls, tx, federation| mls.take_seat(tx, federation, &invitation))
 }
 
 /// Reads on as far as it goes; gives what it sees, and whether it stops because it has no seat.
-fn read(device: &Device, gateway: &Gateway) -> (Vec<Processed>, bool) {
+pub(crate) fn read(device: &Device, gateway: &Gateway) -> (Vec<Processed>, bool) {
     let channel = gateway.channel;
     let head = device.run(move |mls, tx, _| mls.head(tx, channel)).expect("readable").expect("known");
     let mut seen = Vec::new();

@@ -6,6 +6,7 @@ mod conversation;
 mod device;
 mod dishonest;
 mod federation;
+mod floor;
 mod garbage;
 mod gateway;
 mod incarnations;

@@ -150,7 +150,7 @@ fn a_public_state_that_the_log_has_left_behind_is_refused() {
     for (group_info, tree) in left_behind {
         let made = shenji.run(move |mls, tx, federation| mls.rejoin(tx, federation, channel, &group_info, &tree));
         let expected = "the log has gone on since its epoch";
-        assert!(matches!(made, Err(MlsError::Rejoin { fault }) if fault == expected), "{made:?}");
+        assert!(matches!(made, Err(MlsError::Overtaken { by }) if by == expected), "{made:?}");
     }
     let made = shenji.run(move |mls, tx, federation| mls.rejoin(tx, federation, channel, &group_info, &tree));
     made.expect("a way back");

@@ -21,7 +21,7 @@ fn new_public_key() -> [u8; 32] {
 }
 
 /// The bundle with a new removal key, and the old one among those of before.
-fn rotated() -> Arc<Federation> {
+pub(crate) fn rotated() -> Arc<Federation> {
     office().changed(|bundle| {
         let zone = &mut bundle.zones[0];
         zone.removal_keys_before = vec![zone.removal_key];
@@ -51,7 +51,7 @@ fn renewal(device: &Device, gateway: &Gateway) -> Renewal {
     device.run(move |mls, tx, federation| mls.renewal(tx, federation, channel)).expect("a readable state")
 }
 
-fn renew(device: &Device, gateway: &mut Gateway) -> Result<(), MlsError> {
+pub(crate) fn renew(device: &Device, gateway: &mut Gateway) -> Result<(), MlsError> {
     let channel = gateway.channel;
     let bundle = device.run(move |mls, tx, federation| mls.commit_pending(tx, federation, channel))?;
     gateway.commit(device, &bundle).expect("acceptable");
