@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use lianxin_connection::{CallError, Connection, GetGroupInfo, GroupInfo, ReasonCode};
+use lianxin_connection::{CallError, Connection, GetGroupInfo, GroupInfo, Problem, ReasonCode};
 use lianxin_mls::MlsError;
 use lianxin_types::{ChannelId, Monotonic, Sequence};
 
@@ -23,6 +23,9 @@ const SPREAD: Duration = Duration::from_millis(500);
 /// How often that is tried with a public state that does not make one before the channel goes on in another group.
 const UNUSABLE_MAX: u32 = 2;
 
+/// The log has told by then why this device is no member, if it does.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+
 /// When the next attempt comes, and how many were in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct WayBack {
@@ -33,6 +36,8 @@ pub(crate) struct WayBack {
     unusable: u32,
     /// Why the device begins anew, if it does.
     anew: Option<Anew>,
+    /// The gateway has said that this device is no member, and the log may tell why.
+    was_refused: bool,
 }
 
 /// Why a device comes back that has no broken group.
@@ -43,6 +48,45 @@ enum Anew {
     CutOff(Sequence),
     /// The state knows nothing of the channel.
     Unknown,
+}
+
+/// What an attempt has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// The way back waits for the gateway.
+    Made,
+    /// There is no need for one any more.
+    Needless,
+    /// It is to be made again: others have changed the group meanwhile, or another own change waits there.
+    Again,
+    /// What is served does not make one, or this device's certificate does not.
+    Unusable,
+}
+
+impl Attempt {
+    const fn of(staged: &Result<(Staged, outbox::Failures), ClientError>) -> Self {
+        match staged {
+            Ok((Staged::Ready, _)) => Self::Made,
+            Ok((Staged::Done, _)) => Self::Needless,
+            Ok((Staged::Busy, _)) | Err(ClientError::Mls(MlsError::Overtaken { .. })) => Self::Again,
+            Err(_) => Self::Unusable,
+        }
+    }
+}
+
+impl WayBack {
+    /// What is served has not made a way back; says whether that was so too often. Whoever can see that it is wrong has had the
+    /// time to replace it then.
+    const fn unusable_again(&mut self) -> bool {
+        self.unusable += 1;
+        self.unusable >= UNUSABLE_MAX && self.anew.is_none()
+    }
+
+    /// The gateway says that this device is no member; says whether the log may still tell why. It tells a broken group of the one
+    /// that follows, not of an own removal: so that is asked once more.
+    const fn may_be_told(&mut self) -> bool {
+        self.anew.is_none() && !std::mem::replace(&mut self.was_refused, true)
+    }
 }
 
 impl Drive {
@@ -134,13 +178,25 @@ impl Drive {
         Ok(())
     }
 
-    /// Whether this device waits for its seat in the group that carries the channel on, or still reads the log, which tells of that group;
-    /// of an own removal it tells a broken group nothing, and the end of the subscription does.
-    async fn is_told_by_the_log(&mut self, channel: ChannelId) -> Result<bool, ClientError> {
-        let begins_anew = self.ways_back.get(&channel).is_some_and(|way_back| way_back.anew.is_some());
-        let follows = self.lanes.contains_key(&channel) && !begins_anew;
+    /// There is no way back for who is no member, and the application is not to wait for one.
+    async fn refused(&mut self, channel: ChannelId, problem: Problem) -> Result<(), ClientError> {
         let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, channel)?)).await?;
-        Ok(view.is_some_and(|view| view.is_awaited || follows))
+        let is_awaited = view.is_some_and(|view| view.is_awaited);
+        if problem.code == ReasonCode::NotMember && is_awaited {
+            // Another has carried the channel on in the meantime, and this device waits for its seat there.
+            self.ways_back.remove(&channel);
+            return Ok(());
+        }
+        if self.lanes.contains_key(&channel) {
+            let moment = self.shared.clock.monotonic().plus(TOLD_WITHIN);
+            let way_back = self.ways_back.entry(channel).or_default();
+            if problem.code == ReasonCode::NotMember && way_back.may_be_told() {
+                way_back.moment = Some(moment);
+                return Ok(());
+            }
+            self.stop_following(channel);
+        }
+        self.gone(channel, problem.to_string()).await
     }
 
     /// Makes the external commit, if the group is still broken, and has it sent like every change.
@@ -151,18 +207,10 @@ impl Drive {
     ) -> Result<(), ClientError> {
         let state = match state {
             Ok(state) => state,
-            // Another may have carried the channel on in the meantime: it is in the log that this device reads, as its removal is.
-            Err(CallError::Refused(problem))
-                if problem.code == ReasonCode::NotMember && self.is_told_by_the_log(channel).await? =>
-            {
-                self.ways_back.remove(&channel);
-                return Ok(());
-            }
-            // Removed in the meantime: there is no way back, and the application is not to wait for one.
             Err(CallError::Refused(problem))
                 if matches!(problem.code, ReasonCode::NotMember | ReasonCode::ChannelNotAvailable) =>
             {
-                return self.gone(channel, problem.to_string()).await;
+                return self.refused(channel, problem).await;
             }
             Err(error) => {
                 tracing::debug!(?channel, %error, "no group info to come back by");
@@ -198,31 +246,46 @@ impl Drive {
                 }
             }
         });
-        match staged.await {
-            Ok((Staged::Ready, failed)) => {
+        let staged = staged.await;
+        let attempt = Attempt::of(&staged);
+        match staged {
+            Ok((_, failed)) => {
                 for (id, failure) in failed {
                     self.shared.waiters.settle(id, Err(failure));
                 }
+            }
+            Err(ClientError::State(error)) => return Err(error.into()),
+            Err(error) if attempt == Attempt::Again => {
+                tracing::debug!(?channel, error = %chain(&error), "the way back is made again");
+            }
+            // What is served is wrong, or this device's certificate is: it must not end the connection.
+            Err(error) => {
+                tracing::warn!(?channel, error = %chain(&error), "cannot come back into a broken channel");
+            }
+        }
+        self.attempted(channel, attempt, anew).await
+    }
+
+    async fn attempted(&mut self, channel: ChannelId, attempt: Attempt, anew: Option<Anew>) -> Result<(), ClientError> {
+        match attempt {
+            Attempt::Made => {
                 if anew.is_some() {
                     self.shared.bells.ring(&News::Events);
                     self.ways_back.insert(channel, WayBack::default());
                 }
                 self.start_changes(Some(channel)).await
             }
-            Ok((Staged::Busy, _)) => Ok(()),
-            Ok((Staged::Done, _)) => {
+            Attempt::Needless => {
                 self.ways_back.remove(&channel);
                 Ok(())
             }
-            Err(ClientError::State(error)) => Err(error.into()),
-            // What is served is wrong, or this device's certificate is: it must not end the connection.
-            Err(error) => {
-                tracing::warn!(?channel, error = %chain(&error), "cannot come back into a broken channel");
+            Attempt::Again => {
                 self.way_back_failed(channel);
-                let way_back = self.ways_back.entry(channel).or_default();
-                way_back.unusable += 1;
-                // Whoever can see that it is wrong has had the time to replace it.
-                match way_back.unusable >= UNUSABLE_MAX && anew.is_none() {
+                Ok(())
+            }
+            Attempt::Unusable => {
+                self.way_back_failed(channel);
+                match self.ways_back.entry(channel).or_default().unusable_again() {
                     true => self.plan_next_incarnation(channel).await,
                     false => Ok(()),
                 }
@@ -233,4 +296,41 @@ impl Drive {
 
 async fn public_state(connection: Connection, channel: ChannelId) -> CallDone {
     CallDone::PublicState { channel, result: connection.group_info(GetGroupInfo { channel }).await }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(error: MlsError) -> Result<(Staged, outbox::Failures), ClientError> {
+        Err(ClientError::Mls(error))
+    }
+
+    #[test]
+    fn only_a_public_state_that_makes_no_way_back_counts_as_one() {
+        let overtaken = failed(MlsError::Overtaken { by: "the log has gone on since its epoch" });
+        assert_eq!(Attempt::of(&overtaken), Attempt::Again);
+        assert_eq!(Attempt::of(&Ok((Staged::Busy, Vec::new()))), Attempt::Again, "another own change waits");
+        assert_eq!(Attempt::of(&Ok((Staged::Ready, Vec::new()))), Attempt::Made);
+        assert_eq!(Attempt::of(&Ok((Staged::Done, Vec::new()))), Attempt::Needless);
+        let wrong = failed(MlsError::Rejoin { fault: "it has no leaf with this device's key" });
+        assert_eq!(Attempt::of(&wrong), Attempt::Unusable);
+    }
+
+    #[test]
+    fn the_channel_goes_on_in_another_group_when_what_is_served_was_unusable_twice() {
+        let mut way_back = WayBack::default();
+        assert!(!way_back.unusable_again(), "it may be replaced");
+        assert!(way_back.unusable_again());
+        let mut anew = WayBack { anew: Some(Anew::Unknown), ..WayBack::default() };
+        assert!(!anew.unusable_again() && !anew.unusable_again(), "the channel is in order for the others");
+    }
+
+    #[test]
+    fn who_is_no_member_any_more_asks_once_more_while_the_log_may_tell_why() {
+        let mut way_back = WayBack::default();
+        assert!(way_back.may_be_told());
+        assert!(!way_back.may_be_told());
+        assert!(!WayBack { anew: Some(Anew::Unknown), ..WayBack::default() }.may_be_told(), "it reads no log");
+    }
 }
