@@ -306,6 +306,11 @@ impl<'a> Records<'a> {
         self.tx.delete(LEAVES, &self.channel.0)?;
         self.forget_sent()?;
         self.drain(INTENT_ORDER, |key| Ok(self.tx.delete(INTENTS, key)?))?;
+        self.forget_chain()
+    }
+
+    /// Forgets every chain hash: what comes begins a chain of its own.
+    pub(crate) fn forget_chain(&self) -> Result<(), MlsError> {
         self.drain(CHAIN, |_| Ok(()))
     }
 

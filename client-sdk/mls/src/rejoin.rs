@@ -205,6 +205,8 @@ impl Mls {
         let Some(record) = records.load()?.filter(|record| record.standing == Standing::Lost) else { return Ok(None) };
         let rejoin = records.rejoin()?.filter(|rejoin| rejoin.commit_hash == Digest::sha256(commit));
         let Some(rejoin) = rejoin else { return Ok(None) };
+        // Of what lies between the GroupInfo's head and this one nothing is known: another's head there is not compared (PROTOCOL 4).
+        records.forget_chain()?;
         self.take_place(tx, &records, &record, rejoin, (head, gateway_time)).map(Some)
     }
 

@@ -113,6 +113,36 @@ fn who_has_lost_the_group_comes_back_by_the_receipt_and_reads_nothing_before_it(
 }
 
 #[test]
+fn what_lies_between_two_attempts_is_not_held_against_who_names_it_later() {
+    let ([jiwei, shenji, weijian], mut gateway) = three();
+    let channel = gateway.channel;
+    forget(&shenji, &gateway);
+    rejoin(&shenji, &gateway).expect("a way back");
+    // It comes too late: others have said something, and a commit names that.
+    gateway.say(&jiwei, b"missed");
+    gateway.feed(&jiwei);
+    gateway.feed(&weijian);
+    gateway.seat(&jiwei, &[&jiwei, &weijian], &[&Device::app("jiwei", "app-2")]);
+    shenji.run(move |mls, tx, _| mls.discard_commit(tx, channel)).expect("refused");
+    let bundle = rejoin(&shenji, &gateway).expect("a second one");
+    gateway.commit(&shenji, &bundle).expect("acceptable");
+    let place = (gateway.heads[gateway.heads.len() - 1], gateway.log[gateway.log.len() - 1].gateway_time);
+    let by_receipt = shenji.run(move |mls, tx, _| mls.came_back(tx, channel, &bundle.commit, place));
+    assert!(by_receipt.expect("readable").is_some());
+
+    // Whoever comes back directly behind it names the head of the same GroupInfo, which shenji has never had.
+    forget(&weijian, &gateway);
+    let bundle = rejoin(&weijian, &gateway).expect("a way back");
+    gateway.commit(&weijian, &bundle).expect("acceptable");
+    let seen = gateway.feed(&shenji);
+    assert!(matches!(&seen[..], [Processed::Rejoined { device, .. }] if *device == weijian.uri), "{seen:?}");
+    gateway.feed(&weijian);
+    gateway.feed(&jiwei);
+    gateway.say(&weijian, b"heard");
+    assert_eq!(body_from(&gateway.feed(&shenji)[0], &weijian).as_deref(), Some(&b"heard"[..]));
+}
+
+#[test]
 fn a_receipt_with_another_chain_hash_shows_with_the_next_message() {
     let ([jiwei, shenji, weijian], mut gateway) = three();
     let channel = gateway.channel;
