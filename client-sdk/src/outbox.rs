@@ -100,6 +100,7 @@ const fn passes(error: &MlsError) -> bool {
             | MlsError::MemberRevoked { .. }
             | MlsError::LastResortKeys
             | MlsError::OlderState
+            | MlsError::TooFarAhead
             | MlsError::SeatsPending
             | MlsError::Broken
     )

@@ -123,7 +123,8 @@ pub(crate) fn join_config() -> MlsGroupJoinConfig {
 }
 
 /// One device's messages come in the order of encryption, but some may never be accepted: at most 500 (PROTOCOL 6), so
-/// 1,000 may be skipped. Five may come late, for a retry that overtakes.
+/// 1,000 may be skipped; with those that were refused there are never more ([`MlsError::TooFarAhead`]). Five may come late, for a
+/// retry that overtakes.
 pub(crate) fn sender_ratchet() -> SenderRatchetConfiguration {
     SenderRatchetConfiguration::new(5, 1_000)
 }

@@ -80,6 +80,10 @@ pub enum MlsError {
     /// messages may have been used already, so it commits first and sends with new ones.
     #[error("the device's state is an older copy: it makes new keys first")]
     OlderState,
+    /// Of what this device has encrypted last nothing is in the log, and it is so much that others might not open what comes next: it
+    /// makes new keys first.
+    #[error("too many messages in a row are not in the log: the device makes new keys first")]
+    TooFarAhead,
     /// The key package that an invitation was made for is not in the local state.
     #[error("the invitation is for a key package that this device does not have")]
     KeyPackageGone,

@@ -183,7 +183,7 @@ impl Mls {
         let (sender, authenticated) = (message.sender().clone(), message.aad().to_vec());
         let bytes = match message.into_content() {
             ProcessedMessageContent::ApplicationMessage(content) => content.into_bytes(),
-            ProcessedMessageContent::OwnPrivateMessage => return self.own_message(open, event),
+            ProcessedMessageContent::OwnPrivateMessage => return self.own_message(open, &authenticated, event),
             _ => return Err(Violation::Malformed.into()),
         };
         let sender = open.check_named(&sender, event)?;
@@ -198,14 +198,19 @@ impl Mls {
 
     /// A message whose encrypted sender is this device. Any member could have written that, so it must be one that we
     /// remember, and have not had yet.
-    fn own_message(&self, open: &OpenChannel<'_>, event: &LogEvent) -> Result<Processed, Stop> {
+    fn own_message(&self, open: &OpenChannel<'_>, authenticated: &[u8], event: &LogEvent) -> Result<Processed, Stop> {
         if event.sender != self.device {
             let (named, found) = (event.sender.clone(), self.device.clone());
             return Err(Violation::SenderMismatch { named, found }.into());
         }
+        let may_be_forgotten = match AuthenticatedData::from_bytes(authenticated) {
+            Ok(data) => open.records.may_be_forgotten(data.head.sequence)?,
+            Err(_) => false,
+        };
         match open.records.take_sent(&Digest::sha256(&event.mls))? {
             Some(Sent::OnItsWay) => Ok(Processed::OwnMessage),
             Some(Sent::Logged) => Err(Violation::NotSent.into()),
+            None if may_be_forgotten => Err(Violation::NotSent.into()),
             None => {
                 let is_first = open.records.leaf()?.is_none_or(|keys| keys.origin != Origin::OlderState);
                 open.records.save_leaf(Origin::OlderState, event.gateway_time)?;

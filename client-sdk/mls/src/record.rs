@@ -11,20 +11,20 @@ use lianxin_types::{
 use crate::MlsError;
 use crate::leaf::{LeafKeys, Origin};
 
-/// Rows: one record per channel, its roster, the hashes of own messages of the epoch, intents that were seen, the way back
-/// that waits for the gateway, and how old the keys of the own leaf are.
+mod sent;
+
+pub(crate) use sent::Sent;
+
+/// Rows: one record per channel, its roster, intents that were seen, the way back that waits for the gateway, and how old the keys
+/// of the own leaf are.
 const RECORDS: &str = "mls-channel";
 const ROSTERS: &str = "mls-roster";
-const SENT: &str = "mls-sent";
 const INTENTS: &str = "mls-intent";
 const REJOINS: &str = "mls-rejoin";
 const LEAVES: &str = "mls-leaf";
-/// Logs by channel: chain hashes by sequence, and in which order intents were seen and messages made.
+/// Logs by channel: chain hashes by sequence, and in which order intents were seen.
 const CHAIN: &str = "mls-chain";
 const INTENT_ORDER: &str = "mls-intent-order";
-const SENT_ORDER: &str = "mls-sent-order";
-/// Value of an own message's row once it is in the log.
-const LOGGED: &[u8] = &[1];
 
 /// Intents remembered per channel; the oldest are forgotten first. A repeat comes from a retry, so it comes soon.
 const INTENTS_MAX: u64 = 10_000;
@@ -84,15 +84,6 @@ impl Rejoin {
         reader.finish()?;
         Ok(Self { commit_hash, epoch, roster })
     }
-}
-
-/// What is known of an own message of the current epoch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sent {
-    /// It has not come back in the log.
-    OnItsWay,
-    /// It has.
-    Logged,
 }
 
 /// One channel's record.
@@ -243,33 +234,6 @@ impl<'a> Records<'a> {
     pub(crate) fn chain_begin(&self) -> Result<Option<Sequence>, MlsError> {
         let first = self.tx.log_read(CHAIN, &self.channel.0, 0, 1)?;
         Ok(first.first().map(|(position, _)| Sequence(*position)))
-    }
-
-    /// Remembers the hash of an own message, so that nobody can say that this device sent what it did not.
-    pub(crate) fn save_sent(&self, hash: &Digest) -> Result<(), MlsError> {
-        let position = self.tx.log_last(SENT_ORDER, &self.channel.0)?.unwrap_or(0) + 1;
-        self.tx.log_put(SENT_ORDER, &self.channel.0, position, &hash.0)?;
-        Ok(self.tx.put(SENT, &self.sent_key(hash), &[])?)
-    }
-
-    /// What was known of an own message that is in the log now; `None` if this device did not send it in this epoch.
-    pub(crate) fn take_sent(&self, hash: &Digest) -> Result<Option<Sent>, MlsError> {
-        let key = self.sent_key(hash);
-        let Some(value) = self.tx.get(SENT, &key)? else { return Ok(None) };
-        if value == LOGGED {
-            return Ok(Some(Sent::Logged));
-        }
-        self.tx.put(SENT, &key, LOGGED)?;
-        Ok(Some(Sent::OnItsWay))
-    }
-
-    fn sent_key(&self, hash: &Digest) -> Vec<u8> {
-        [&self.channel.0[..], &hash.0].concat()
-    }
-
-    /// Forgets own messages of an epoch that is over: they cannot be accepted any more.
-    pub(crate) fn forget_sent(&self) -> Result<(), MlsError> {
-        self.drain(SENT_ORDER, |hash| Ok(self.tx.delete(SENT, &[&self.channel.0[..], hash].concat())?))
     }
 
     /// Remembers an intent of a sender. Gives whether it is new. The sender is part of the key, or one member could make

@@ -17,7 +17,7 @@ pub enum Renewal {
     /// This device's leaf carries another certificate than the device has now; nobody else can renew that.
     OwnLeaf,
     /// The keys of this device's leaf are a last resort's, or those of an older copy of its state, or older than its schedule
-    /// allows ([`crate::LeafCare`]).
+    /// allows ([`crate::LeafCare`]), or have gone ahead of what others can open ([`MlsError::TooFarAhead`]).
     Keys,
     /// The channel names a removal key of before; every member can renew that.
     RemovalKey,
@@ -50,7 +50,7 @@ impl Mls {
         // A certificate that nobody would accept is no renewal; this device finds that out elsewhere.
         if is_other && self.own_identity(federation).is_ok() {
             Ok(Renewal::OwnLeaf)
-        } else if self.is_due(&open.record.group.channel, open.records.leaf()?) {
+        } else if self.is_due(&open.record.group.channel, open.records.leaf()?) || open.records.is_too_far_ahead()? {
             Ok(Renewal::Keys)
         } else if moved_to_removal_key(extensions, federation)?.is_some() {
             Ok(Renewal::RemovalKey)

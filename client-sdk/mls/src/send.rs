@@ -27,8 +27,8 @@ impl Mls {
     ///
     /// # Errors
     /// [`MlsError::Payload`] if the body is too long; [`MlsError::ProposalsPending`] if others wait to leave;
-    /// [`MlsError::MemberRevoked`]; [`MlsError::LastResortKeys`] and [`MlsError::OlderState`] until an own commit
-    /// ([`Mls::commit_pending`]) has made new keys; [`MlsError::SeatsPending`]; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
+    /// [`MlsError::MemberRevoked`]; [`MlsError::LastResortKeys`], [`MlsError::OlderState`] and [`MlsError::TooFarAhead`] until an
+    /// own commit ([`Mls::commit_pending`]) has made new keys; [`MlsError::SeatsPending`]; [`MlsError::Leaving`], [`MlsError::NotMember`], [`MlsError::Broken`], [`MlsError::Library`],
     /// [`MlsError::Keystore`].
     pub fn encrypt(
         &self,
@@ -55,11 +55,14 @@ impl Mls {
         if open.records.unseated()?.iter().any(|device| open.roster.of(device).is_none()) {
             return Err(MlsError::SeatsPending);
         }
+        if open.records.is_too_far_ahead()? {
+            return Err(MlsError::TooFarAhead);
+        }
         open.set_authenticated();
         let epoch = Epoch(open.group.epoch().as_u64());
         let message = open.group.create_message(&open.provider, &self.signer, &payload);
         let mls = message.map_err(library("encrypt"))?.to_bytes().map_err(library("encode a message"))?;
-        open.records.save_sent(&Digest::sha256(&mls))?;
+        open.records.save_sent(&Digest::sha256(&mls), open.record.head.sequence)?;
         Ok(Encrypted { mls, epoch })
     }
 

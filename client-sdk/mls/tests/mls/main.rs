@@ -19,3 +19,4 @@ mod reports;
 mod restored;
 mod rotation;
 mod rules;
+mod sent;
