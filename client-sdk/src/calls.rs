@@ -18,6 +18,7 @@ use crate::changes::{self, Staged};
 use crate::drive::Drive;
 use crate::error::chain;
 use crate::incarnation::Seats;
+use crate::pump::not_served;
 use crate::rows::{Intent, IntentKind};
 use crate::shared::{News, Shared, is_worth_repeating};
 use crate::waiters::Failure;
@@ -179,7 +180,10 @@ impl Drive {
             IntentKind::Leave => self.shared.waiters.settle(id, Ok(receipt)),
             // Nobody waits for it.
             IntentKind::Report => {}
-            // Merged, and its caller told, when its own bytes come back.
+            // Merged, and its caller told, when its own bytes come back: not on this connection if the channel is not served.
+            IntentKind::Commit | IntentKind::Start if self.gone.contains(&channel) => {
+                not_served(&self.shared, channel).await?;
+            }
             IntentKind::Commit | IntentKind::Start => {}
         }
         Ok(())

@@ -380,7 +380,6 @@ impl Drive {
         self.turns.remove(&channel);
         self.urgent.remove(&channel);
         self.cursors.remove(&channel);
-        self.retries.remove(&channel);
         self.refusals.remove(&channel);
         self.gaps.remove(&channel);
         self.ways_back.remove(&channel);

@@ -166,6 +166,10 @@ async fn an_event_that_is_left_out_is_asked_for_and_then_named() {
     });
     let (before, behind) = (left_out - 1, left_out + 1);
     assert_eq!(reason.await, format!("the gateway has no events between {before} and {behind}"));
+    // It goes through, and this device will not see that on this connection: nobody waits for it.
+    let shenji = story.clients[1].device().clone();
+    let change = soon("an answer", story.channels[2].remove(&[shenji])).await;
+    assert!(matches!(change, Err(ClientError::NotServed)), "{change:?}");
 
     // Nothing is lost by it: from an honest gateway everything comes, once and in order.
     story.impostor.be_honest();
@@ -174,6 +178,37 @@ async fn an_event_that_is_left_out_is_asked_for_and_then_named() {
     let weijian = impostor.client(&zone, "weijian").await;
     assert_eq!(texts(&receive(&weijian.channel(channels[2].id()), 2).await), ["一", "二"]);
     Story { zone, impostor, clients: [jiwei, shenji, weijian], channels }.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_answer_is_lost_before_its_channel_is_given_up_does_not_keep_anybody_waiting() {
+    let story = Story::begin().await;
+    let victim = story.clients[2].device().clone();
+    let mut is_kept_back = |event: ChannelEvent| match event.kind == EventKind::Commit as i32 {
+        true => vec![],
+        false => vec![event],
+    };
+    let mut answers = 0;
+    story.impostor.lie(move |passing| {
+        if *passing.to == victim && passing.method.ends_with("/Commit") {
+            answers += 1;
+            return if answers == 1 { vec![] } else { vec![passing.message] };
+        }
+        change_events(passing, &victim, &mut is_kept_back)
+    });
+    let shenji = story.clients[1].device().clone();
+    let devices = std::slice::from_ref(&shenji);
+    let (change, _) = tokio::join!(soon("an answer", story.channels[2].remove(devices)), async {
+        let gone = event(&story.clients[0], "the removal", |event| match event {
+            Event::MemberLeft { device, .. } => Some(device),
+            _ => None,
+        });
+        assert_eq!(gone.await, shenji);
+        // Behind the commit, which weijian is not given.
+        story.say("之后").await
+    });
+    assert!(matches!(change, Err(ClientError::NotServed)), "{change:?}");
+    story.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
