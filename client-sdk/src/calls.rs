@@ -14,7 +14,7 @@ use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
 use lianxin_types::{ChannelId, Sequence};
 
-use crate::changes::{self, Staged};
+use crate::changes::{self, Staged, WayIn};
 use crate::drive::Drive;
 use crate::error::chain;
 use crate::incarnation::Seats;
@@ -154,11 +154,14 @@ impl Drive {
         let stored = self.shared.transaction(move |tx, mls| {
             match intent.kind {
                 IntentKind::Create => changes::started(tx, mls, &federation, device, channel, &intent, &receipt)?,
-                IntentKind::Commit => {
-                    if let Some(epoch) = changes::came_back(tx, mls, channel, &intent, &receipt)? {
+                IntentKind::Commit => match changes::came_back(tx, mls, channel, &intent, &receipt)? {
+                    WayIn::ByReceipt(epoch) => {
                         return sync::came_back(tx, mls, &federation, &device, (channel, epoch)).map(Some);
                     }
-                }
+                    // It stays to be called for: the receipt of a newer gateway may say more.
+                    WayIn::ByLog => return Ok(Some(Vec::new())),
+                    WayIn::None => {}
+                },
                 IntentKind::Leave | IntentKind::Report | IntentKind::Start => {}
             }
             changes::accepted(tx, channel, &intent)?;

@@ -164,18 +164,37 @@ pub(crate) fn started(
     Ok(())
 }
 
-/// Whether the commit was the way back of a device that has lost its group; then its receipt brings it in, for it reads nothing of the
-/// log before that.
+/// What the acceptance of a commit says about a device that has lost its group.
+pub(crate) enum WayIn {
+    /// Nothing: it has a group, or that was not its way back.
+    None,
+    /// It is in, in this epoch: the receipt says where, and nothing of the log before that is read.
+    ByReceipt(Epoch),
+    /// The receipt of an older gateway does not say enough. The log does, from the head in the GroupInfo on.
+    ByLog,
+}
+
+/// Whether the commit was the way back of a device that has lost its group.
 pub(crate) fn came_back(
     tx: &Transaction<'_>,
     mls: &Mls,
     channel: ChannelId,
     intent: &Intent,
     receipt: &Receipt,
-) -> Result<Option<Epoch>, ClientError> {
-    let (Some(commit), Some(chain_hash)) = (intent.parts.first(), receipt.chain_hash) else { return Ok(None) };
+) -> Result<WayIn, ClientError> {
+    let (Some(commit), true) = (intent.parts.first(), mls.is_coming_back(tx, channel)?) else { return Ok(WayIn::None) };
+    let Some(chain_hash) = receipt.chain_hash else { return Ok(WayIn::ByLog) };
     let head = Head { sequence: receipt.sequence, chain_hash };
-    Ok(mls.came_back(tx, channel, commit, (head, receipt.gateway_time))?)
+    let epoch = mls.came_back(tx, channel, commit, (head, receipt.gateway_time))?;
+    Ok(epoch.map_or(WayIn::None, WayIn::ByReceipt))
+}
+
+/// The way back of a device that has lost its group is called for again: the gateway gives the same receipt.
+pub(crate) fn call_again(tx: &Transaction<'_>, channel: ChannelId) -> Result<(), ClientError> {
+    match get(tx, channel, IntentKind::Commit)? {
+        Some(intent) => put(tx, channel, &Intent { accepted: false, ..intent }),
+        None => Ok(()),
+    }
 }
 
 /// The gateway has accepted. A creation, a report and a leave are done with that; a commit and the start of a next incarnation

@@ -20,7 +20,7 @@ use crate::next::{First, Next, ended};
 use crate::pump::not_served;
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
-use crate::sync::{self, Applied, Asked, Coming, GapStep, Invited, Reader, TrustAge};
+use crate::sync::{self, Applied, Asked, Coming, Invited, Reader, TrustAge};
 use crate::unknown::Unknown;
 use crate::way_back::WayBack;
 use crate::{ClientError, Event, changes, trust};
@@ -65,7 +65,7 @@ pub(crate) struct Drive {
     /// Channels of which the state may know nothing.
     pub(crate) unknown: Unknown,
     /// Channels followed again because events were missing.
-    gaps: HashMap<ChannelId, Asked>,
+    pub(crate) gaps: HashMap<ChannelId, Asked>,
     /// For the Receive stream, in order.
     pub(crate) requests: VecDeque<Receive>,
     cursors: BTreeMap<ChannelId, Sequence>,
@@ -165,9 +165,10 @@ impl Drive {
             }
             let mut lost = Vec::new();
             for channel in mls.lost(tx)? {
-                // Else a way back waits, and is called for with the other changes.
-                if mls.is_lost(tx, channel)? {
-                    lost.push(channel);
+                match mls.is_coming_back(tx, channel)? {
+                    // Called for with the other changes, even if it was accepted: the receipt says where it is.
+                    true => changes::call_again(tx, channel)?,
+                    false => lost.push(channel),
                 }
             }
             Ok((standings, lost))
@@ -243,13 +244,7 @@ impl Drive {
                 // Nobody need listen.
                 let _listeners = self.shared.moment.send(Event::CaughtUp { channel, sequence });
             }
-            Frame::Gap { channel, first_retained } => {
-                let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, channel)?)).await?;
-                // A gap in front of the head is one of an older group: a newer invitation was accepted meanwhile.
-                if view.is_some_and(|view| sync::is_cut_off(view.head.sequence, first_retained)) {
-                    self.cut_off(channel, first_retained);
-                }
-            }
+            Frame::Gap { channel, first_retained } => self.gap(channel, first_retained).await?,
             Frame::Inbox { inbox_id, item: InboxItem::Welcome(welcome) } => self.invited(inbox_id, welcome).await?,
             Frame::Closed { channel: Some(channel), reason } => self.closed(channel, reason).await?,
             Frame::Closed { channel: None, reason } => return Err(ClientError::Refused(reason)),
@@ -308,22 +303,6 @@ impl Drive {
             sync::apply(tx, mls, reader, &events)
         });
         applied.await
-    }
-
-    /// Events are missing behind `head`: they are asked for once.
-    async fn missing(&mut self, channel: ChannelId, head: Sequence, found: Sequence) -> Result<(), ClientError> {
-        match sync::gap_step(self.gaps.get(&channel).copied(), head, found) {
-            GapStep::Wait => {}
-            GapStep::FollowAgain => {
-                self.gaps.insert(channel, Asked { head, found });
-                self.requests.push_back(Receive::Follow { channel, after: head });
-            }
-            GapStep::GiveUp => {
-                self.gone(channel, format!("the gateway has no events between {} and {}", head.0, found.0)).await?;
-                self.requests.push_back(Receive::Unfollow { channel });
-            }
-        }
-        Ok(())
     }
 
     /// Memory follows what is stored.
@@ -422,7 +401,7 @@ impl Drive {
     async fn given_up(&mut self, channel: ChannelId, told: Event) -> Result<(), ClientError> {
         self.forget(channel);
         let member = self.shared.transaction(move |tx, mls| {
-            let member = mls.channel(tx, channel)?.is_some() || mls.is_lost(tx, channel)?;
+            let member = mls.channel(tx, channel)?.is_some() || mls.lost(tx)?.contains(&channel);
             // After an own removal the end of the subscription is no news.
             if member {
                 keep(tx, &told)?;

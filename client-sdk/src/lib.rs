@@ -36,6 +36,7 @@ mod drive;
 mod error;
 mod event;
 mod evidence;
+mod gaps;
 mod identity;
 mod incarnation;
 mod lane;

@@ -11,6 +11,7 @@ use lianxin_sdk::{Client, Config, Epoch, Event, LeafCare};
 use lianxin_types::{Clock as _, DeviceUri, SystemClock};
 
 use crate::raw::{RawDevice, fresh_id};
+use crate::restored::in_state;
 use crate::talk::{accept, create, join, receive, send, soon, texts};
 use crate::zone::{MovedClock, Zone};
 
@@ -120,6 +121,31 @@ async fn keys_that_have_grown_old_are_renewed_without_a_word_and_everybody_talks
     send(&at_jiwei, "换过钥了").await;
     assert_eq!(texts(&receive(&at_shenji, 1).await), ["换过钥了"]);
     assert_eq!(at_jiwei.info().await.expect("a member").epoch, Epoch(before.0 + 1), "once");
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+    zone.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_nine_hundred_messages_that_were_refused_the_next_one_goes_out_with_new_keys() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    let channel = join(&at_jiwei, &shenji).await.id();
+    shenji.close().await.expect("closes");
+    in_state(&zone, move |mls, tx, federation| {
+        for _ in 0..900 {
+            mls.encrypt(tx, federation, channel, fresh_id(), "没被接受的".as_bytes())?;
+        }
+        Ok(())
+    })
+    .await;
+    let before = at_jiwei.info().await.expect("a member").epoch;
+    let shenji = zone.client("shenji", "app-1").await;
+    send(&shenji.channel(channel), "接受了").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["接受了"]);
+    assert_eq!(at_jiwei.info().await.expect("a member").epoch, Epoch(before.0 + 1), "it committed first");
     for client in [jiwei, shenji] {
         client.close().await.expect("closes");
     }

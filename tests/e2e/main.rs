@@ -33,6 +33,7 @@ mod missed_bundles;
 mod mutants;
 mod offline;
 mod old_image;
+mod older_gateway;
 mod operation;
 mod order;
 mod quarantine;

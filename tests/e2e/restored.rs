@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use lianxin_certs_dev::read_signing_key;
 use lianxin_connection::{GetGroupInfo, GroupInfo};
-use lianxin_keystore::{Keystore, StateKey};
+use lianxin_keystore::{Keystore, StateKey, Transaction};
 use lianxin_mls::{Mls, MlsError, MlsIdentity};
 use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence, ViolationKind};
+use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Clock as _, SystemClock, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -126,12 +127,12 @@ async fn a_channel_that_the_backup_knows_nothing_of_is_found_again() {
     }
 }
 
-/// Leaves `shenji`'s state, which is closed, without its group and without a way back, as a refusal does.
-async fn lose_the_group(zone: &Zone, channel: ChannelId) {
+/// Runs `f` on the state of shenji's first application, which is closed, as that application would.
+pub(crate) async fn in_state<T: Send + 'static>(
+    zone: &Zone,
+    f: impl FnOnce(&Mls, &Transaction<'_>, &Federation) -> Result<T, MlsError> + Send + 'static,
+) -> T {
     let (app, config) = (zone.app("shenji", "app-1"), zone.config("shenji", "app-1"));
-    let connection = zone.connect(&app).await.expect("connects");
-    let GroupInfo { group_info, ratchet_tree, .. } =
-        connection.group_info(GetGroupInfo { channel }).await.expect("a member's");
     let certificate = CertificateDer::from_pem_file(&app.mls_certificate).expect("minted");
     let key = read_signing_key(&app.mls_key).expect("minted").to_bytes().into();
     let identity = MlsIdentity { chain: vec![certificate.to_vec()], key };
@@ -139,13 +140,21 @@ async fn lose_the_group(zone: &Zone, channel: ChannelId) {
     let state_key = StateKey::load_or_create(&config.state_dir.with_extension("key"), &SystemRandom).expect("there");
     let keystore = Keystore::open(&config.state_dir, &state_key, Arc::new(SystemRandom)).expect("opens");
     let federation = zone.minted.federation().expect("verifies");
-    let lost = keystore.transaction::<_, MlsError>(move |tx| {
+    keystore.transaction::<_, MlsError>(move |tx| f(&mls, tx, &federation)).await.expect("the engine agrees")
+}
+
+/// Leaves shenji's state, which is closed, without its group and without a way back, as a refusal does.
+pub(crate) async fn lose_the_group(zone: &Zone, channel: ChannelId) {
+    let connection = zone.connect(&zone.app("shenji", "app-1")).await.expect("connects");
+    let GroupInfo { group_info, ratchet_tree, .. } =
+        connection.group_info(GetGroupInfo { channel }).await.expect("a member's");
+    let lost = in_state(zone, move |mls, tx, federation| {
         mls.discard(tx, channel)?;
-        mls.rejoin(tx, &federation, channel, &group_info, &ratchet_tree)?;
+        mls.rejoin(tx, federation, channel, &group_info, &ratchet_tree)?;
         mls.discard_commit(tx, channel)?;
         mls.is_lost(tx, channel)
     });
-    assert!(lost.await.expect("the engine agrees"));
+    assert!(lost.await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

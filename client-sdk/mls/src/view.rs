@@ -92,6 +92,16 @@ impl Mls {
         Ok(is_lost && records.rejoin()?.is_none())
     }
 
+    /// Whether the device has lost the channel's group, and its way back waits for the gateway.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn is_coming_back(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, MlsError> {
+        let records = Records::new(tx, channel);
+        let is_lost = records.load()?.is_some_and(|record| record.standing == Standing::Lost);
+        Ok(is_lost && records.rejoin()?.is_some())
+    }
+
     /// The channels whose group this device has lost, ascending by id, whether a way back waits or not.
     ///
     /// # Errors
