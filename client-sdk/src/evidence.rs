@@ -34,7 +34,7 @@ pub enum ViolationKind {
     BadPayload = 4,
     /// A message does not open.
     Undecryptable = 5,
-    /// The gateway says that this device sent what it did not.
+    /// The gateway says that this device sent what it did not, or has logged what it had refused.
     NotSent = 6,
     /// A commit breaks a rule of the profile; the channel is broken.
     InvalidCommit = 7,

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianxin_certs_dev::read_signing_key;
-use lianxin_connection::{GetGroupInfo, GroupInfo};
+use lianxin_connection::{Commit, GetGroupInfo, GroupInfo};
 use lianxin_keystore::{Keystore, StateKey, Transaction};
 use lianxin_mls::{Mls, MlsError, MlsIdentity};
 use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence, ViolationKind};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, Clock as _, SystemClock, SystemRandom};
+use lianxin_types::{ChannelId, Clock as _, DeviceUri, SystemClock, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::heal::{self, Villain};
 use crate::quarantine::copy;
+use crate::raw::fresh_id;
 use crate::talk::{accept, create, event, join, own, receive, send, soon, texts};
 use crate::zone::Zone;
 
@@ -201,6 +202,69 @@ async fn a_lost_group_that_another_has_followed_is_not_missed() {
     send(&at_jiwei, "好").await;
     assert_eq!(texts(&receive(&at_shenji, 1).await), ["好"]);
     for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+}
+
+/// A commit of shenji, whose state is closed, that takes `device` out, and that the gateway has refused as far as shenji knows.
+async fn refused_removal(zone: &Zone, channel: ChannelId, device: &DeviceUri) -> Commit {
+    let gone = device.clone();
+    let bundle = in_state(zone, move |mls, tx, federation| {
+        let bundle = mls.remove(tx, federation, channel, &[gone])?;
+        mls.discard_commit(tx, channel)?;
+        Ok(bundle)
+    });
+    let bundle = bundle.await;
+    let (commit, group_info) = (bundle.commit.into(), bundle.group_info.into());
+    Commit { id: fresh_id(), channel, commit, welcome: None, group_info }
+}
+
+/// shenji's way back into the channel, and that it is heard there.
+async fn is_back(shenji: &Client, at_jiwei: &Channel, text: &str) {
+    event(shenji, "the way back", |event| matches!(event, Event::MemberRejoined { .. }).then_some(())).await;
+    send(&shenji.channel(at_jiwei.id()), text).await;
+    assert_eq!(texts(&receive(at_jiwei, 1).await), [text]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_own_commit_that_was_refused_and_is_logged_all_the_same_leaves_proof() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji, weijian] = zone.clients(["jiwei", "shenji", "weijian"]).await;
+    let colleague = zone.client("jiwei", "app-2").await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
+    for other in [&shenji, &weijian, &colleague] {
+        join(&at_jiwei, other).await;
+    }
+    let channel = at_jiwei.id();
+    shenji.close().await.expect("closes");
+    let connection = zone.connect(&zone.app("shenji", "app-1")).await.expect("connects");
+
+    // While it is away it may be that the state is older than the log: the text says so, and the proof is kept.
+    let removal = refused_removal(&zone, channel, weijian.device()).await;
+    let logged = connection.commit(removal).await.expect("acceptable").sequence;
+    let shenji = zone.client("shenji", "app-1").await;
+    assert_eq!(told_restored(&shenji, &at_jiwei).await, logged);
+    let kept = shenji.evidence(channel, logged).await.expect("readable").expect("kept");
+    assert_eq!((kept.kind, &kept.sender, kept.sequence), (ViolationKind::NotSent, shenji.device(), logged));
+    is_back(&shenji, &at_jiwei, "第一次").await;
+
+    // Before its eyes it is the gateway's doing.
+    shenji.close().await.expect("closes");
+    let removal = refused_removal(&zone, channel, colleague.device()).await;
+    let shenji = Client::open(zone.config("shenji", "app-1")).await.expect("opens");
+    event(&shenji, "the end of the backlog", |event| matches!(event, Event::CaughtUp { .. }).then_some(())).await;
+    let logged = connection.commit(removal).await.expect("acceptable").sequence;
+    let told = event(&shenji, "a violation", |event| match event {
+        Event::Violation { sequence, kind, sender, detail, .. } => Some((sequence, kind, sender, detail)),
+        Event::StateRestored { .. } => panic!("nothing was put back"),
+        _ => None,
+    });
+    let (sequence, kind, sender, detail) = told.await;
+    assert_eq!((sequence, kind, &sender), (logged, ViolationKind::NotSent, shenji.device()));
+    let kept = shenji.evidence(channel, logged).await.expect("readable").expect("kept");
+    assert_eq!((kept.kind, kept.detail, kept.sequence), (kind, detail, sequence));
+    is_back(&shenji, &at_jiwei, "第二次").await;
+    for client in [jiwei, shenji, weijian, colleague] {
         client.close().await.expect("closes");
     }
 }

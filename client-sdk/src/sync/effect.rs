@@ -112,11 +112,12 @@ pub(super) fn effect(
 fn hidden(
     tx: &Transaction<'_>,
     mls: &Mls,
-    Reader { device, federation, .. }: Reader<'_>,
+    reader: Reader<'_>,
     event: &LogEntry,
     violation: &Violation,
     applied: &mut Applied,
 ) -> Result<(), ClientError> {
+    let Reader { device, federation, .. } = reader;
     let (channel, sequence, sender) = (event.channel, event.sequence, event.sender.clone());
     let told = match violation {
         // One event per broken channel is enough; what follows it cannot be judged.
@@ -127,7 +128,7 @@ fn hidden(
             fail(applied, outbox::drop_all(tx, channel, outbox::Read::InPart)?);
             fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)).collect());
             applied.removed = true;
-            Event::StateRestored { channel, sequence }
+            under_own_name(tx, mls, reader, event, violation)?
         }
         violation => {
             if event.kind == EventKind::Commit {
@@ -137,7 +138,7 @@ fn hidden(
                 fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
             }
             match ViolationKind::from_violation(violation) {
-                None if *violation == Violation::OlderState => Event::StateRestored { channel, sequence },
+                None if *violation == Violation::OlderState => under_own_name(tx, mls, reader, event, violation)?,
                 None => Event::AwayTooLong { channel, sequence },
                 Some(kind) => {
                     let detail = chain(violation);
@@ -155,28 +156,44 @@ fn hidden(
 fn not_remembered(
     tx: &Transaction<'_>,
     mls: &Mls,
-    Reader { device, federation, coming, .. }: Reader<'_>,
+    reader: Reader<'_>,
     event: &LogEntry,
     is_first: bool,
     applied: &mut Applied,
 ) -> Result<(), ClientError> {
-    let (channel, sequence, sender) = (event.channel, event.sequence, event.sender.clone());
     if is_first {
-        let (kind, detail) = (ViolationKind::NotSent, chain(&Violation::NotSent));
-        let head = mls.head(tx, channel)?.ok_or(ClientError::NotMember)?;
-        evidence::keep(tx, device, event, (kind, &detail), head)?;
-        let told = match coming {
-            Coming::Stored => Event::StateRestored { channel, sequence },
-            // What happens now is not this device's.
-            Coming::Live => Event::Violation { channel, sequence, sender, kind, detail },
-        };
-        keep(tx, &told)?;
+        keep(tx, &under_own_name(tx, mls, reader, event, &Violation::NotSent)?)?;
         applied.is_state_older = true;
         // What was encrypted goes: its keys may have been used. Nothing is encrypted from now on until there are new ones.
-        fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
+        fail(applied, outbox::encrypt_again(tx, mls, reader.federation, event.channel)?);
     }
     fail(applied, outbox::give_up(tx, event)?);
     Ok(())
+}
+
+/// How something under this device's name is told that it does not know of, and what is kept of it: the log that was stored while it was
+/// away may know more than an older copy of its state does. What happens now is not this device's, or was refused before.
+fn under_own_name(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    Reader { device, coming, .. }: Reader<'_>,
+    event: &LogEntry,
+    violation: &Violation,
+) -> Result<Event, ClientError> {
+    let (channel, sequence, sender) = (event.channel, event.sequence, event.sender.clone());
+    let kind = ViolationKind::NotSent;
+    let detail = match violation {
+        Violation::OlderState => {
+            "signed with this device's key, and it has no such change, or one that the gateway had refused".to_owned()
+        }
+        violation => chain(violation),
+    };
+    let head = mls.head(tx, channel)?.ok_or(ClientError::NotMember)?;
+    evidence::keep(tx, device, event, (kind, &detail), head)?;
+    Ok(match coming {
+        Coming::Stored => Event::StateRestored { channel, sequence },
+        Coming::Live => Event::Violation { channel, sequence, sender, kind, detail },
+    })
 }
 
 /// The id of the call that asks again, after `event` has ended the epoch of the first proposal: the same whenever this event
