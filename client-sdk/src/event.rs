@@ -132,9 +132,10 @@ pub enum Event {
         sequence: Sequence,
     },
     /// The stored log has something that this device sent and its state does not know of: the state folder was put back from an older
-    /// copy. (Or a message was altered or made in this device's name while it was away: [`crate::Client::evidence`] has it then.)
-    /// The device makes new keys before it sends anything, by a commit of its own or, where it cannot follow, by coming back as
-    /// [`Event::MemberRejoined`] says then. What it sent and received since the copy was made may be missing in its history, and a
+    /// copy. (Or while it was away a message was altered or made in its name, or a change of its own was logged that had been refused:
+    /// [`crate::Client::evidence`] has it.) The device makes new keys before it sends anything more, by a commit of its own or, where
+    /// it cannot follow, by coming back as [`Event::MemberRejoined`] says then. Nothing is noticed of what the log does not have:
+    /// what was refused, or comes in after the log was read, may have used keys that are used again. What it sent and received since the copy was made may be missing in its history, and a
     /// message that waited in the copy may have been sent already ([`crate::ClientError::Unanswered`]).
     StateRestored {
         /// In which channel.

@@ -77,7 +77,7 @@ pub enum MlsError {
     #[error("the own leaf still has the keys of a last resort")]
     LastResortKeys,
     /// The log has something that this device sent and does not know of: its state was put back from an older copy. The keys for its
-    /// messages may have been used already, so it commits first and sends with new ones.
+    /// messages may have been used already, so it commits first and sends with new ones. (Of what is not in the log it learns nothing.)
     #[error("the device's state is an older copy: it makes new keys first")]
     OlderState,
     /// Of what this device has encrypted last nothing is in the log, and it is so much that others might not open what comes next: it

@@ -1,6 +1,9 @@
 //! Care for the own leaf's keys: how the device came by them, how old they are, and when a commit of its own is due that makes
 //! new ones (RFC 9420 section 16.6: who does not update heals no compromise). Who came by a last resort makes new ones before it
-//! sends anything, because others may have been invited with the same (PROTOCOL 5); so does who finds that its state is an older copy.
+//! sends anything, because others may have been invited with the same (PROTOCOL 5); so does who finds that its state is an older copy,
+//! by what the log has of it. What the log does not have shows nothing: a message that the gateway refused, withholds, or logs only after
+//! the device has read to the end may have been encrypted with a key that is used once more then. MLS provides for that: the nonce
+//! of each message is made with four random bytes beside its key, the reuse guard (RFC 9420 section 6.3.1).
 
 use std::time::Duration;
 
