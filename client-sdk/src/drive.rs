@@ -249,8 +249,7 @@ impl Drive {
             Frame::Closed { channel: Some(channel), reason } => self.closed(channel, reason).await?,
             Frame::Closed { channel: None, reason } => return Err(ClientError::Refused(reason)),
             Frame::Opened { gateway_time, .. } => self.compare_clocks(gateway_time),
-            Frame::Heartbeat { .. } | Frame::Unknown => {}
-            Frame::Inbox { item: InboxItem::Unknown, .. } => {}
+            Frame::Heartbeat { .. } | Frame::Unknown | Frame::Inbox { item: InboxItem::Unknown, .. } => {}
         }
         Ok(())
     }
@@ -318,6 +317,7 @@ impl Drive {
             self.urgent.remove(&channel);
             self.refusals.remove(&channel);
             self.ways_back.remove(&channel);
+            self.wait_anew(channel);
             if let Some(lane) = self.lanes.get_mut(&channel) {
                 lane.epoch_changed();
                 self.ready.insert(channel);
@@ -375,7 +375,7 @@ impl Drive {
                 self.replenish();
             }
             Invited::Known => {}
-            Invited::Seat => self.plan_healing(channel, 0),
+            Invited::Seat => self.seat_came(channel),
             Invited::Used => self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] }),
         }
         Ok(())

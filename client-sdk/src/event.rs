@@ -85,7 +85,8 @@ pub enum Event {
         reason: ReportReason,
     },
     /// A commit broke the channel's group for good, and another group carries the channel on: same label, same log, same history.
-    /// Everybody who sat in the group before is seated again by itself, but for whoever made that commit.
+    /// Everybody who sat in the group before is seated again by itself, but for whoever made that commit. It comes again, with a
+    /// later incarnation, if whoever has started that group seats nobody there.
     ChannelRestarted {
         /// Which channel.
         channel: ChannelId,
@@ -93,7 +94,8 @@ pub enum Event {
         incarnation: Incarnation,
         /// Who started it; it can be this device.
         by: DeviceUri,
-        /// Who made the commit and is left behind; `None` if that was in order for this device.
+        /// Who made the commit and is left behind, also if that was in order for this device; `None` for who came in by it, and
+        /// where this device's own start gives way to another's.
         culprit: Option<DeviceUri>,
     },
     /// This device is seated in the group that carries the channel on; messages that waited are on their way.

@@ -1,5 +1,6 @@
 //! A channel that goes on in another group, because a commit has broken the one before and there is no way back into it: started
-//! by the first member whose turn it is, who then seats the others; each of them waits for its seat. By itself, all of it.
+//! by the first member whose turn it is, who then seats the others; each of them waits for its seat. Should nobody be seated, the
+//! next one starts another. By itself, all of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,14 @@ use std::time::Duration;
 use lianxin_connection::{CallError, Claim, Connection, GetWelcomeTree, Receive, WelcomeTree};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{Mls, MlsError};
-use lianxin_types::{ChannelId, DeviceUri, LIMITS, Monotonic, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, Incarnation, LIMITS, Monotonic, Sequence};
 
 use crate::calls::CallDone;
 use crate::changes::{self, Staged};
 use crate::drive::Drive;
 use crate::error::chain;
 use crate::event::keep;
+use crate::lane::Lane;
 use crate::rows::{INVITATION, InvitationRow};
 use crate::shared::{News, Shared};
 use crate::sync::invitation_key;
@@ -22,12 +24,17 @@ use crate::{ClientError, Event, outbox, planning};
 /// Between attempts, at most.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
+/// How many times [`lianxin_types::Limits::seats_within`] a device waits for its seat, at most.
+const WAITS_MAX: u32 = 20;
+
 /// When the next step comes, and how many were in vain. What the step is, the stored state says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Healing {
     /// `None` while a step is being made.
     pub(crate) moment: Option<Monotonic>,
     attempts: u32,
+    /// Whether the step is to start another group because nobody seats this device in the one that it waits for.
+    instead: bool,
 }
 
 /// Key packages with which others are to be seated.
@@ -44,6 +51,8 @@ pub(crate) struct Seats {
 enum Step {
     /// Nothing, any more or yet.
     None,
+    /// To wait for a seat in this incarnation, as the member with so many before it.
+    Wait(Incarnation, u32),
     /// A start was stored.
     Started,
     /// The seat that this invitation gives is to be taken.
@@ -56,7 +65,19 @@ impl Drive {
     /// Plans a step for the member with so many before it, unless one is planned or on its way.
     pub(crate) fn plan_healing(&mut self, channel: ChannelId, rank: u32) {
         let moment = self.shared.clock.monotonic().plus(planning::wait_of(rank));
-        self.healings.entry(channel).or_insert(Healing { moment: Some(moment), attempts: 0 });
+        self.healings.entry(channel).or_insert(Healing { moment: Some(moment), ..Healing::default() });
+    }
+
+    /// An invitation has come for which this device waits.
+    pub(crate) fn seat_came(&mut self, channel: ChannelId) {
+        self.healings.insert(channel, Healing { moment: Some(self.shared.clock.monotonic()), ..Healing::default() });
+    }
+
+    /// The channel's group is another one: who it was waited for does not matter any more.
+    pub(crate) fn wait_anew(&mut self, channel: ChannelId) {
+        if self.healings.get(&channel).is_some_and(|healing| healing.instead) {
+            self.healings.remove(&channel);
+        }
     }
 
     /// There is no way back into the channel's group: this device starts the next one when those before it in the tree have not.
@@ -81,14 +102,24 @@ impl Drive {
     pub(crate) async fn heal(&mut self, channel: ChannelId) -> Result<(), ClientError> {
         let Some(healing) = self.healings.get_mut(&channel) else { return Ok(()) };
         healing.moment = None;
+        // Only who has read everything, and no seats of others, knows that nobody has been seated.
+        let instead = healing.instead && self.lanes.get(&channel).is_some_and(Lane::has_caught_up);
         let (federation, id) = (self.shared.federation(), self.shared.id());
         let step = self.shared.transaction(move |tx, mls| {
             let Some(view) = mls.channel(tx, channel)? else { return Ok(Step::None) };
             if view.is_awaited {
                 let invitation = newest_invitation(tx, channel)?.filter(|found| *found > view.head.sequence);
-                return Ok(invitation.map_or(Step::None, Step::Take));
+                if let Some(sequence) = invitation {
+                    return Ok(Step::Take(sequence));
+                }
+                if !instead {
+                    let rank = u32::try_from(view.own_position).unwrap_or(u32::MAX);
+                    return Ok(mls
+                        .awaited(tx, channel)?
+                        .map_or(Step::None, |group| Step::Wait(group.incarnation, rank)));
+                }
             }
-            if view.is_broken {
+            if view.is_broken || view.is_awaited {
                 let staged = changes::put_start(tx, channel, id, mls.next_incarnation(tx, &federation, channel))?;
                 return Ok(if matches!(staged, Staged::Ready) { Step::Started } else { Step::None });
             }
@@ -108,6 +139,12 @@ impl Drive {
         match step {
             Step::None => {
                 self.healings.remove(&channel);
+            }
+            Step::Wait(incarnation, rank) => {
+                // Where starts have been in vain before, there may be a reason for it that time must mend.
+                let wait = LIMITS.seats_within * incarnation.0.clamp(1, WAITS_MAX);
+                let moment = self.shared.clock.monotonic().plus(wait + planning::wait_of(rank));
+                self.healings.insert(channel, Healing { moment: Some(moment), attempts: 0, instead: true });
             }
             Step::Started => {
                 self.healings.remove(&channel);

@@ -164,8 +164,9 @@ impl Lane {
                 }
                 if problem.code == ReasonCode::PendingRemoves { Verdict::CommitFirst } else { Verdict::Again }
             }
-            // A ciphertext of an epoch that has passed cannot be judged by its head either.
-            ReasonCode::BadHead if !current => {
+            // A ciphertext of an epoch that has passed cannot be judged by its head either; and who has no seat in the group that
+            // carries the channel on, yet, is no member.
+            ReasonCode::BadHead | ReasonCode::NotMember if !current => {
                 self.start_over = true;
                 Verdict::Again
             }

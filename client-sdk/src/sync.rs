@@ -259,7 +259,7 @@ pub(crate) fn invite(
         welcome: welcome.welcome.to_vec(),
     };
     tx.put(INVITATION, &key, &row.to_bytes())?;
-    if mls.is_awaited(tx, channel)? {
+    if mls.awaited(tx, channel)?.is_some() {
         return Ok(Invited::Seat);
     }
     if invited == Invited::New {
@@ -310,7 +310,7 @@ pub(crate) fn give_up_invitation(
     channel: ChannelId,
     sequence: Sequence,
 ) -> Result<Vec<u64>, ClientError> {
-    if mls.is_awaited(tx, channel)? {
+    if mls.awaited(tx, channel)?.is_some() {
         mls.discard(tx, channel)?;
     }
     drop_invitations(tx, channel, &invitation_key(channel, sequence))

@@ -263,6 +263,81 @@ async fn who_asks_for_the_way_back_behind_the_next_group_waits_for_its_seat() {
     shenji.close().await.expect("closes");
 }
 
+/// Whoever starts the next group may be gone before it has seated anybody. The next member starts another, and the first one, should
+/// it come back, has its seat there like everybody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_starter_seats_nobody_the_next_member_starts_another_group() {
+    let zone = Zone::start().await;
+    let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
+    jiwei.publish(jiwei.key_packages(2).await).await.expect("published");
+    let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
+    let add = async |owner: &DeviceUri| {
+        let package = jiwei.claim(channel, owner).await.expect("claimed").remove(0);
+        let bundle = jiwei.invite_bundle(channel, &package).await;
+        jiwei.commit(channel, &bundle, fresh_id()).await.expect("committed");
+        jiwei.read(channel).await;
+    };
+    for name in ["app-1", "app-2"] {
+        let client = zone.client("shenji", name).await;
+        add(client.device()).await;
+        let invitation = soon("an invitation", client.invitations().next()).await.expect("open").expect("one");
+        let joined = client.accept(invitation).await.expect("joins");
+        soon("everything read", joined.info()).await.expect("a member");
+        client.close().await.expect("closes");
+    }
+    let device = RawDevice::open(&zone, "weijian", "app-1").await;
+    jiwei.add(channel, &device).await;
+    let second = RawDevice::open(&zone, "weijian", "app-2").await;
+    second.publish(second.key_packages(1).await).await.expect("published");
+    let app = zone.app("weijian", "app-1");
+    let villain = Villain { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) };
+    let broken = villain.breaks(channel).await;
+    jiwei.read(channel).await;
+    let said = crate::reports::report(&jiwei, channel, broken.0).await;
+    jiwei.report(channel, crate::reports::signed(&zone, ("jiwei", "app-1"), &said), fresh_id()).await.expect("taken");
+    jiwei.read(channel).await;
+    let start = jiwei.work(move |tx, mls, federation| mls.next_incarnation(tx, federation, channel)).await;
+    jiwei.start_incarnation(channel, &start, fresh_id()).await.expect("who has reported it may");
+    jiwei.read(channel).await;
+    // That was its last step.
+
+    let [first, other] = [zone.client("shenji", "app-1").await, zone.client("shenji", "app-2").await];
+    let (at_first, at_other) = (first.channel(channel), other.channel(channel));
+    let sender = at_first.clone();
+    let sent = tokio::spawn(async move { sender.send("等着").await });
+    let mut starters = Vec::new();
+    for client in [&first, &other] {
+        let (incarnation, by, culprit) = restarted(client).await;
+        let expect = (Incarnation(1), jiwei.uri.clone(), Some(villain.device.uri.clone()));
+        assert_eq!((incarnation, by, culprit), expect);
+        let (incarnation, by, culprit) = restarted(client).await;
+        assert_eq!((incarnation, culprit), (Incarnation(2), Some(villain.device.uri.clone())));
+        starters.push(by);
+        restored(client).await;
+    }
+    assert!(starters[0] == starters[1] && [first.device(), other.device()].contains(&&starters[0]), "{starters:?}");
+    soon("a receipt", sent).await.expect("no panic").expect("accepted");
+    assert_eq!(texts(&receive(&at_other, 1).await), ["等着"]);
+    assert_together(&[&at_first, &at_other], &[first.device(), other.device(), &jiwei.uri]).await;
+    // It comes back, and finds another group in the place of its own.
+    for event in jiwei.log(channel, jiwei.view(channel).await.head.sequence).await {
+        if event.kind == EventKind::Commit {
+            break;
+        }
+        jiwei.take_in(event).await;
+    }
+    assert!(jiwei.view(channel).await.is_awaited);
+    for client in [first, other] {
+        client.close().await.expect("closes");
+    }
+    drop((villain, jiwei));
+    let closed = zone.close().await;
+    let bodies = closed.shared_bodies();
+    let starts: Vec<_> = bodies.iter().filter(|body| body["event"] == "incarnation-started").collect();
+    let numbers: Vec<_> = starts.iter().map(|body| (&body["incarnation"], &body["awaited"], &body["left"])).collect();
+    assert_eq!(numbers, [(&1.into(), &2.into(), &1.into()), (&2.into(), &1.into(), &0.into())]);
+}
+
 /// Only who has reported the commit of the current epoch carries the channel on, and only as the rules say.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_next_group_that_may_not_be_is_refused_and_of_two_one_wins() {
@@ -333,6 +408,10 @@ async fn a_next_group_that_may_not_be_is_refused_and_of_two_one_wins() {
     assert_eq!(read.last().map(|event| (event.kind, event.sequence)), Some((EventKind::Start, done.sequence)));
     let word = (fresh_id(), weijian.encrypt(channel, "在吗").await);
     assert_refused(&weijian.send(channel, &[word]).await.remove(0), ReasonCode::NotMember);
+    // Whoever has started the group has time yet to seat the others.
+    weijian.read(channel).await;
+    let instead = by(&theirs, 2, 9, weijian.view(channel).await.head);
+    assert_refused(&weijian.start_incarnation(channel, &instead, fresh_id()).await, ReasonCode::NotMember);
     for gone in [&jiwei, &second] {
         let history = History { channel, after: Sequence(0), events_max: 10 };
         let answer = soon("an answer", gone.connection.history(history)).await;

@@ -27,11 +27,13 @@ impl Mls {
     /// channel, zone, label and departments, the next incarnation in the id, another slot key. It takes the place of the broken
     /// one when its own bytes come back in the log; until then, or until [`Mls::discard_commit`], that stays.
     ///
-    /// Only when there is no way back into the group ([`Mls::rejoin`]), for whoever is left behind is out of the channel.
+    /// Only when there is no way back into the group ([`Mls::rejoin`]), for whoever is left behind is out of the channel; or, for a
+    /// device that is awaited, when whoever started the group that it waits for seats nobody: the gateway takes that after
+    /// [`lianxin_types::Limits::seats_within`].
     ///
     /// # Errors
     /// [`MlsError::NotBroken`], also if the log names this device for the commit that broke the group;
-    /// [`MlsError::CommitPending`] if a way out waits already; [`MlsError::Profile`] for an own certificate that is not valid;
+    /// [`MlsError::CommitPending`] if a way out or a seat waits already; [`MlsError::Profile`] for an own certificate that is not valid;
     /// [`MlsError::NotMember`], [`MlsError::Library`], [`MlsError::Keystore`], [`MlsError::Record`].
     pub fn next_incarnation(
         &self,
@@ -41,17 +43,19 @@ impl Mls {
     ) -> Result<StartBundle, MlsError> {
         let records = Records::new(tx, channel);
         let record = records.load()?.ok_or(MlsError::NotMember)?;
-        let breach = records.breach()?.filter(|breach| breach.committer != self.device);
-        if record.standing != Standing::Broken || breach.is_none() {
-            return Err(MlsError::NotBroken);
-        }
-        if records.rejoin()?.is_some() || records.next_start()?.is_some() {
+        let head = record.head;
+        let (last, old) = match (record.standing, records.followed()?) {
+            (Standing::Broken, _) if records.breach()?.is_some_and(|breach| breach.committer != self.device) => {
+                (record.group, self.context_of(tx, record)?)
+            }
+            (Standing::Awaited, Some(followed)) => (followed.group, followed.context),
+            _ => return Err(MlsError::NotBroken),
+        };
+        if records.rejoin()?.is_some() || records.next_start()?.is_some() || records.next_seat()?.is_some() {
             return Err(MlsError::CommitPending);
         }
-        let number = record.group.incarnation.0.checked_add(1).ok_or(MlsError::NotBroken)?;
+        let number = last.incarnation.0.checked_add(1).ok_or(MlsError::NotBroken)?;
         let id = GroupId { channel, incarnation: Incarnation(number) };
-        let head = record.head;
-        let old = self.context_of(tx, record)?;
         let departments = old.departments().to_vec();
         let (zone, label) = (old.zone().clone(), old.label().clone());
         let slot_key = self.random.array();
@@ -137,12 +141,14 @@ impl Mls {
         records.save_next_seat(&NextSeat { head: invitation.head, group, roster, origin })
     }
 
-    /// Whether this device waits to be seated in the group that carries the channel on.
+    /// The group that carries the channel on and in which this device waits to be seated; `None` if it waits for no seat.
     ///
     /// # Errors
     /// [`MlsError::Keystore`], [`MlsError::Record`].
-    pub fn is_awaited(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, MlsError> {
-        Ok(Records::new(tx, channel).load()?.is_some_and(|record| record.standing == Standing::Awaited))
+    pub fn awaited(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<GroupId>, MlsError> {
+        let records = Records::new(tx, channel);
+        let record = records.load()?.filter(|record| record.standing == Standing::Awaited);
+        Ok(record.map(|_| records.followed()).transpose()?.flatten().map(|followed| followed.group))
     }
 
     /// A start that is not the channel's first: the own one that waits, another member's, or one that may not be.
@@ -172,8 +178,10 @@ impl Mls {
             ),
         };
         let before = records.followed()?.map_or(record.group, |followed| followed.group);
-        let roster = records.roster()?;
-        let culprit = breach.map(|breach| breach.committer);
+        // Who has started a group and is alone there knows from the one before who may start another in its place.
+        let roster = records.before()?.map_or_else(|| records.roster(), Ok)?;
+        let culprit = breach.map_or_else(|| records.last_commit(), |breach| Ok(Some(breach)))?;
+        let culprit = culprit.map(|breach| breach.committer);
         let broken = Broken { group: &before, context: &context, roster: &roster, culprit: culprit.as_ref(), commit };
         let found = read_next_start(federation, &self.crypto, &event.mls, &event.sender, broken);
         let violation = match found {
@@ -197,6 +205,8 @@ impl Mls {
                 let (group, context, start) = (found.group, found.context, event.sequence);
                 records.save_followed(&Followed { group, context, start })?;
                 records.raise_floor(group, Epoch(0))?;
+                records.save_roster(&roster)?;
+                records.forget_before()?;
                 records.save_head(&head)?;
                 records.save(&ChannelRecord { head, standing: Standing::Awaited, ..record.clone() })?;
                 let (by, own_start) = (event.sender.clone(), false);
@@ -209,6 +219,12 @@ impl Mls {
             Err(error) => Violation::InvalidStart(error),
         };
         tracing::warn!(channel = ?event.channel, sequence = event.sequence.0, %violation, "start hidden");
+        if let Some(followed) = records.followed()? {
+            // The gateway counts it, since it does not know what key an awaited device had; nobody will take a seat there.
+            let incarnation = Incarnation(followed.group.incarnation.0.saturating_add(1));
+            let group = GroupId { incarnation, ..followed.group };
+            records.save_followed(&Followed { group, start: event.sequence, ..followed })?;
+        }
         records.save_head(&head)?;
         records.save(&ChannelRecord { head, ..record.clone() })?;
         Ok(Some(Processed::Hidden(violation)))
@@ -223,16 +239,18 @@ impl Mls {
         (event, head): (&LogEvent, Head),
         start: NextStart,
     ) -> Result<Processed, MlsError> {
-        let breach = records.breach()?.ok_or(MlsError::NotBroken)?;
+        let breach = records.breach()?.map_or_else(|| records.last_commit(), |breach| Ok(Some(breach)))?;
+        let culprit = breach.map(|breach| breach.committer);
         let open = self.open(tx, *records, record.clone())?;
         let leaving: Vec<DeviceUri> = open.leaving().cloned().collect();
-        let stays =
-            |device: &&DeviceUri| **device != self.device && **device != breach.committer && !leaving.contains(device);
-        let unseated: Vec<DeviceUri> = open.roster.seats().map(|seat| &seat.uri).filter(stays).cloned().collect();
+        let before = open.roster.only(|seat| culprit.as_ref() != Some(&seat.uri) && !leaving.contains(&seat.uri));
+        let others = before.seats().map(|seat| &seat.uri).filter(|device| **device != self.device);
+        let unseated: Vec<DeviceUri> = others.cloned().collect();
         delete_group(&Provider::on(&self.crypto, tx, record.shelf), record.group)?;
         records.forget_incarnation()?;
         records.forget_sent()?;
         records.save_unseated(&unseated)?;
+        records.save_before(&before)?;
         records.save_roster(&start.roster)?;
         records.save_leaf(Origin::OwnPath, event.gateway_time)?;
         records.save_head(&head)?;
@@ -241,12 +259,13 @@ impl Mls {
         Ok(Processed::Incarnation {
             incarnation: start.group.incarnation,
             by: self.device.clone(),
-            culprit: Some(breach.committer),
+            culprit,
             own_start: true,
         })
     }
 
-    /// An event of a channel in which the device is not seated yet: counted up to the commit that seats it, and not read.
+    /// An event of a channel in which the device is not seated yet: counted up to the commit that seats it, and not read. Without
+    /// an invitation that may be the next commit.
     pub(crate) fn await_seat(
         &self,
         tx: &Transaction<'_>,
@@ -256,12 +275,14 @@ impl Mls {
         head: Head,
     ) -> Result<Processed, MlsError> {
         let seat = records.next_seat()?.filter(|seat| seat.head.sequence >= event.sequence);
-        let seat = seat.ok_or(MlsError::NotSeated)?;
+        if seat.is_none() && event.kind == EventKind::Commit {
+            return Err(MlsError::NotSeated);
+        }
         records.save_head(&head)?;
-        if event.sequence < seat.head.sequence {
+        let Some(seat) = seat.filter(|seat| seat.head.sequence == event.sequence) else {
             records.save(&ChannelRecord { head, ..record })?;
             return Ok(Processed::Hidden(Violation::ChannelBroken));
-        }
+        };
         let provider = Provider::new(&self.crypto, tx);
         let is_followed = records.followed()?.is_some_and(|followed| followed.group == seat.group);
         if seat.head != head || !is_followed {

@@ -323,6 +323,9 @@ impl Mls {
                 return Err(MlsError::Library { action: "merge a commit", detail }.into());
             }
             open.records.save_roster(&summary.roster)?;
+            let committer = summary.committer.uri.clone();
+            open.records.save_last_commit(&Breach { commit: event.sequence, committer })?;
+            open.records.forget_before()?;
             if own_commit && summary.updated {
                 open.records.save_leaf(Origin::OwnPath, event.gateway_time)?;
             }

@@ -85,7 +85,6 @@ pub(super) fn effect(
             applied.settled.extend(committed.into_iter().chain(left).map(|id| (id, Err(Failure::Superseded))));
             keep(tx, &Event::ChannelRestarted { channel, incarnation, by, culprit })?;
             applied.epoch_changed = true;
-            applied.is_awaited = !own_start;
             if own_start {
                 keep(tx, &Event::ChannelRestored { channel, epoch: Epoch(0) })?;
             }

@@ -43,6 +43,9 @@ pub enum DeliveryError {
     /// The log has no such commit, or the caller was not there before it.
     #[error("the log has no such commit")]
     UnknownCommit,
+    /// Another group carries the channel on, and its creator has time yet to seat the caller.
+    #[error("seats in the next group are pending")]
+    SeatsPending,
     /// A one-time key package was not claimed for this channel, or a last resort is not its owner's newest.
     #[error("key package was not claimed for this channel")]
     KeyPackageNotClaimed,

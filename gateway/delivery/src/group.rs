@@ -10,8 +10,8 @@ use bytes::Bytes;
 use lianxin_profile::{
     ApplicationFrame, AsOf, Before, Broken, ChannelContext, CommitSummary, GroupStart, HandshakeFrame, HandshakeKind,
     ProfileError, RemovalData, Roster, check_commit, check_leave, check_next_start, check_removal, check_sender,
-    check_start, external_sender, is_removal_sender, parse_chain, parse_group_info, parse_handshake, parse_tree,
-    refused_by_library, removal_due, stored_context,
+    check_start, check_start_after, external_sender, is_removal_sender, parse_chain, parse_group_info, parse_handshake,
+    parse_tree, refused_by_library, removal_due, stored_context,
 };
 use lianxin_store::{GroupEpoch, StoredEvent};
 use lianxin_tlog::{EventKind, Head};
@@ -82,6 +82,18 @@ impl GroupState {
         now: Timestamp,
     ) -> Result<(Self, GroupStart), DeliveryError> {
         Self::open_start(group_info, tree, |group, info| check_next_start(federation, group, info, broken, now))
+    }
+
+    /// As [`GroupState::start_next`] in the place of a next incarnation that nobody was seated in: the members of the group that
+    /// broke are not known any more.
+    pub(crate) fn start_after(
+        federation: &Federation,
+        group_info: &[u8],
+        tree: &[u8],
+        before: Broken<'_>,
+        now: Timestamp,
+    ) -> Result<(Self, GroupStart), DeliveryError> {
+        Self::open_start(group_info, tree, |group, info| check_start_after(federation, group, info, before, now))
     }
 
     fn open_start(

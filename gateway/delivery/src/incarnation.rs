@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lianxin_policy::{Permit, StartIncarnation};
-use lianxin_profile::{Broken, label_reference, slot};
+use lianxin_profile::{Broken, GroupStart, label_reference, slot};
 use lianxin_store::{ChannelHead, ChannelWrite, Effect, NewEvent, Seat};
 use lianxin_tlog::{EventKind, Head};
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, Incarnation, Timestamp};
+use lianxin_types::{ChannelId, DeviceUri, Digest, Epoch, Incarnation, LIMITS, Timestamp};
 
 use crate::channels::{Channels, expect};
 use crate::error::DeliveryError;
 use crate::group::GroupState;
 use crate::messages::check_head;
-use crate::report::commit_at;
+use crate::report::{commit_at, event_at};
 
 /// A next incarnation that verified; it needs a permit to become a write.
 pub struct PreparedIncarnation {
@@ -22,7 +22,7 @@ pub struct PreparedIncarnation {
     group_info: Bytes,
     incarnation: Incarnation,
     head: Head,
-    culprit: DeviceUri,
+    culprit: Option<DeviceUri>,
     awaited: Vec<DeviceUri>,
     left: Vec<DeviceUri>,
     before: Arc<ChannelHead>,
@@ -30,12 +30,14 @@ pub struct PreparedIncarnation {
 }
 
 impl Channels {
-    /// Verifies the start of the channel's next incarnation: the current epoch began with a commit that the caller has reported
-    /// and did not make, so nobody has found a way on since; and everything of [`lianxin_profile::check_next_start`].
-    /// Blocking.
+    /// Verifies the start of the channel's next incarnation. From a member: the current epoch began with a commit that it has
+    /// reported and did not make, so nobody has found a way on since; and everything of [`lianxin_profile::check_next_start`].
+    /// From a device that is awaited: whoever started the current incarnation has seated nobody for
+    /// [`lianxin_types::Limits::seats_within`]; and everything of [`lianxin_profile::check_start_after`]. Blocking.
     ///
     /// # Errors
     /// [`DeliveryError::UnknownCommit`] if no commit stands there, or the caller has not reported it;
+    /// [`DeliveryError::SeatsPending`] for a caller that is awaited and may be seated yet;
     /// [`DeliveryError::SenderMismatch`] for a creator who is not the caller; [`DeliveryError::BadHead`]; broken MLS or profile.
     pub fn verify_incarnation(
         &self,
@@ -46,6 +48,9 @@ impl Channels {
         now: Timestamp,
     ) -> Result<PreparedIncarnation, DeliveryError> {
         let (before, broken) = self.current(federation, channel)?;
+        if before.awaited.contains_key(caller) {
+            return self.verify_another(federation, caller, (before, &broken), (group_info, tree), now);
+        }
         let commit = commit_at(self.store(), channel, before.epoch_sequence)?;
         let (culprit, sequence) = (commit.sender.clone(), commit.head.sequence);
         if !self.store().has_reported(channel, sequence, caller)? {
@@ -65,10 +70,46 @@ impl Channels {
             let stays = *device != culprit && member.joined < sequence && !before.leaving.contains(device);
             if stays { awaited.push(device.clone()) } else { left.push(device.clone()) }
         }
-        let slot = slot(start.context.slot_key(), &start.group.to_bytes(), Epoch(0));
-        let (incarnation, head) = (start.group.incarnation, start.head);
-        Ok(PreparedIncarnation { state, group_info, incarnation, head, culprit, awaited, left, before, slot })
+        Ok(prepared(state, &start, group_info, (awaited, left), (before, Some(culprit))))
     }
+
+    /// A start in the place of an incarnation whose starter seats nobody.
+    fn verify_another(
+        &self,
+        federation: &Federation,
+        caller: &DeviceUri,
+        (before, stalled): (Arc<ChannelHead>, &GroupState),
+        (group_info, tree): (Bytes, &[u8]),
+        now: Timestamp,
+    ) -> Result<PreparedIncarnation, DeliveryError> {
+        let (group, roster, since) = (stalled.id()?, stalled.roster(), before.epoch_sequence);
+        let begun = event_at(self.store(), &group.channel, since)?.filter(|event| event.kind == EventKind::Start);
+        let due = begun.is_some_and(|event| now >= event.gateway_time.plus(LIMITS.seats_within));
+        if before.epoch != Epoch(0) || !due {
+            return Err(DeliveryError::SeatsPending);
+        }
+        let stalled = Broken { group: &group, context: stalled.context(), roster, culprit: None, commit: since };
+        let (state, start) = GroupState::start_after(federation, &group_info, tree, stalled, now)?;
+        if start.roster.of(caller).is_none() {
+            return Err(DeliveryError::SenderMismatch);
+        }
+        check_head(self.store(), &group.channel, &start.head)?;
+        // Whoever is awaited already stays so, and whose start it was is awaited like them.
+        let (left, awaited) = before.members.keys().cloned().partition(|device| before.leaving.contains(device));
+        Ok(prepared(state, &start, group_info, (awaited, left), (before, None)))
+    }
+}
+
+fn prepared(
+    state: GroupState,
+    start: &GroupStart,
+    group_info: Bytes,
+    (awaited, left): (Vec<DeviceUri>, Vec<DeviceUri>),
+    (before, culprit): (Arc<ChannelHead>, Option<DeviceUri>),
+) -> PreparedIncarnation {
+    let slot = slot(start.context.slot_key(), &start.group.to_bytes(), Epoch(0));
+    let (incarnation, head) = (start.group.incarnation, start.head);
+    PreparedIncarnation { state, group_info, incarnation, head, culprit, awaited, left, before, slot }
 }
 
 impl PreparedIncarnation {
@@ -77,12 +118,13 @@ impl PreparedIncarnation {
         self.incarnation
     }
 
-    /// Who made the commit that broke the group before; it is not taken along.
-    pub const fn culprit(&self) -> &DeviceUri {
-        &self.culprit
+    /// Who made the commit that broke the group before, and is not taken along; `None` where the group before was in order, and
+    /// only stood still.
+    pub const fn culprit(&self) -> Option<&DeviceUri> {
+        self.culprit.as_ref()
     }
 
-    /// Who is to be seated again.
+    /// Who loses its leaf and is to be seated again; whoever was awaited before is so still.
     pub fn awaited(&self) -> &[DeviceUri] {
         &self.awaited
     }

@@ -62,10 +62,19 @@ pub(crate) fn commit_at(
     channel: &ChannelId,
     sequence: Sequence,
 ) -> Result<Arc<StoredEvent>, DeliveryError> {
-    let before = Sequence(sequence.0.checked_sub(1).ok_or(DeliveryError::UnknownCommit)?);
-    let page = store.read(channel, before, 1, LIMITS.frame_bytes_max)?;
-    let found = page.events.into_iter().find(|event| event.head.sequence == sequence);
+    let found = event_at(store, channel, sequence)?;
     found.filter(|event| event.kind == EventKind::Commit).ok_or(DeliveryError::UnknownCommit)
+}
+
+/// The event at a place of the log; `None` if none stands there, or it is kept no longer.
+pub(crate) fn event_at(
+    store: &dyn ZoneStore,
+    channel: &ChannelId,
+    sequence: Sequence,
+) -> Result<Option<Arc<StoredEvent>>, DeliveryError> {
+    let Some(before) = sequence.0.checked_sub(1) else { return Ok(None) };
+    let page = store.read(channel, Sequence(before), 1, LIMITS.frame_bytes_max)?;
+    Ok(page.events.into_iter().find(|event| event.head.sequence == sequence))
 }
 
 impl PreparedReport {

@@ -14,7 +14,8 @@ use crate::guard::hash_of;
 use crate::refusal::Refusal;
 
 impl Operations {
-    /// Starts the group that carries the channel on, without whoever made the commit that the caller has reported.
+    /// Starts the group that carries the channel on, without whoever made the commit that the caller has reported; or one in the
+    /// place of that group, whose starter has seated nobody in time.
     ///
     /// # Errors
     /// [`Refusal`] as listed at `Channels.StartIncarnation` in the contract.
@@ -56,7 +57,10 @@ impl Operations {
             let prepared = self.guard.validate(&caller.uri, verify).await??;
             let event = AuditEvent::IncarnationStarted {
                 incarnation: prepared.incarnation(),
-                change: Change { added: prepared.awaited().to_vec(), removed: vec![prepared.culprit().clone()] },
+                change: Change {
+                    added: prepared.awaited().to_vec(),
+                    removed: prepared.culprit().cloned().into_iter().collect(),
+                },
             };
             let (slot, version) = (Some(prepared.slot()), permit.policy_version());
             match self.accept(scope.clone(), event, slot, version, prepared.into_write(&permit), Vec::new()).await {

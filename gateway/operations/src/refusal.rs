@@ -269,6 +269,7 @@ impl From<DeliveryError> for Refusal {
             DeliveryError::SenderMismatch => Self::SenderMismatch,
             DeliveryError::OtherChannel => Self::InvalidMls,
             DeliveryError::UnknownCommit => Self::UnknownCommit,
+            DeliveryError::SeatsPending => Self::NotMember,
             DeliveryError::KeyPackageNotClaimed => Self::KeyPackageNotClaimed,
             DeliveryError::ZoneNotHere => Self::ZoneNotHere,
             DeliveryError::DepartmentUnknown { department } => Self::DepartmentUnknown { department },

@@ -57,9 +57,9 @@ impl Engine {
     /// caller's choice; so it may who may commit.
     ///
     /// # Errors
-    /// [`Denial`]: not a member, leaving, expired, paused.
+    /// [`Denial`]: neither a member nor awaited, leaving, expired, paused.
     pub fn start_incarnation(&self, request: &Request<'_>) -> Result<Permit<StartIncarnation>, Denial> {
-        let channel = self.active_member(request)?;
+        let channel = active(reader(self.channel(request)?)?, request)?;
         if channel.is_paused {
             return Err(Denial::CommitterPaused);
         }
@@ -223,12 +223,7 @@ impl Engine {
     }
 
     fn active_member<'a>(&self, request: &Request<'a>) -> Result<ChannelFacts<'a>, Denial> {
-        let channel = member(self.channel(request)?)?;
-        if channel.is_leaving {
-            return Err(Denial::Leaving);
-        }
-        not_expired(&channel, request)?;
-        Ok(channel)
+        active(member(self.channel(request)?)?, request)
     }
 
     fn check_additions(&self, channel: &ChannelFacts<'_>, request: &Request<'_>) -> Result<(), Denial> {
@@ -249,6 +244,14 @@ impl Engine {
 
 fn own_kind(request: &Request<'_>) -> Result<(), Denial> {
     if request.caller.kind().is_member() { Ok(()) } else { Err(Denial::WrongKind) }
+}
+
+fn active<'a>(channel: ChannelFacts<'a>, request: &Request<'_>) -> Result<ChannelFacts<'a>, Denial> {
+    if channel.is_leaving {
+        return Err(Denial::Leaving);
+    }
+    not_expired(&channel, request)?;
+    Ok(channel)
 }
 
 /// Who is to be seated again reads what it may read as a member.

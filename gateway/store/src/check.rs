@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lianxin_tlog::{EventKind, Head};
-use lianxin_types::{DeviceUri, LIMITS, Sequence, Timestamp};
+use lianxin_types::{DeviceUri, Epoch, LIMITS, Sequence, Timestamp};
 
 use crate::change::Taken;
 use crate::claim;
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::key;
 use crate::record::{damaged, scope_digest};
 use crate::state::{RememberedRow, decode_item};
-use crate::unit::{ChannelWrite, Effect, Expect, Idempotency, KeyPackageItem, Refused, Unit};
+use crate::unit::{ChannelWrite, Effect, Expect, GroupEpoch, Idempotency, KeyPackageItem, Refused, Unit};
 use crate::zone_store::{ChannelHead, StoreError};
 
 /// The answer of a check: what the caller did wrong apart from what the engine did wrong.
@@ -62,7 +62,7 @@ fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Che
     let Some(channel) = draft.channel_mut(&write.channel) else { return Ok(Err(Refused::NoChannel)) };
     let head = channel.view();
     if !matches!(write.expect, Expect::Own { .. }) {
-        allow!(check_sender(head, write));
+        allow!(check_sender(head, write, current));
     }
     let Some(current) = current else { return Ok(Ok(())) };
     if head.current() != current {
@@ -85,9 +85,12 @@ fn check_event<E: Engine>(draft: &mut Draft<'_, E>, write: &ChannelWrite) -> Che
     Ok(if is_good { Ok(()) } else { Err(Refused::BadHead) })
 }
 
-fn check_sender(head: &ChannelHead, write: &ChannelWrite) -> Result<(), Refused> {
+fn check_sender(head: &ChannelHead, write: &ChannelWrite, current: Option<GroupEpoch>) -> Result<(), Refused> {
     let sender = &write.event.sender;
-    if !head.members.contains_key(sender) {
+    // Who is awaited may start another group in the place of one that has seated nobody.
+    let is_stalled = head.epoch == Epoch(0) && current == Some(head.current());
+    let may_start = write.event.kind == EventKind::Start && is_stalled && head.awaited.contains_key(sender);
+    if !may_start && !head.members.contains_key(sender) {
         return Err(Refused::NotMember);
     }
     if head.leaving.contains(sender) {

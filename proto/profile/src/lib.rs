@@ -52,5 +52,5 @@ pub use removal::{
 };
 pub use report::{REPORT_BYTES, Report, ReportReason, SignedReport};
 pub use roster::{Roster, Seat};
-pub use start::{Broken, GroupStart, NextStart, check_next_start, check_start, read_next_start};
+pub use start::{Broken, GroupStart, NextStart, check_next_start, check_start, check_start_after, read_next_start};
 pub use welcome::check_welcome;

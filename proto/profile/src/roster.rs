@@ -89,6 +89,13 @@ impl Roster {
         self.seats.values().find(|seat| seat.uri == *uri)
     }
 
+    /// Those members for whom `stays` holds, at their leaves.
+    #[must_use]
+    pub fn only(&self, stays: impl Fn(&Seat) -> bool) -> Self {
+        let seats = self.seats.iter().filter(|(_, seat)| stays(seat));
+        Self { seats: seats.map(|(leaf, seat)| (*leaf, seat.clone())).collect() }
+    }
+
     /// version u8, count u32, then each leaf u32, identity with a 32-bit length, key 32 bytes; ascending by leaf. For
     /// whoever keeps a roster beside its group; it is trusted on reading.
     pub fn to_bytes(&self) -> Vec<u8> {

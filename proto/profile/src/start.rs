@@ -90,6 +90,24 @@ pub fn check_next_start(
     Ok(start)
 }
 
+/// As [`check_next_start`] where the group before, too, was a next incarnation, in which nobody but its own creator ever sat:
+/// the roster of `broken` is that creator's alone. That this creator sat in the group that broke, with the same key, is for the
+/// members to say, who were there.
+///
+/// # Errors
+/// As [`check_start`].
+pub fn check_start_after(
+    federation: &Federation,
+    group: &PublicGroup,
+    group_info: &GroupInfo,
+    broken: Broken<'_>,
+    now: Timestamp,
+) -> Result<GroupStart, ProfileError> {
+    let start = read_start(federation, group, group_info, now)?;
+    check_carries_on(&start.group, &start.context, &start.head, broken)?;
+    Ok(start)
+}
+
 /// As [`check_next_start`], for a member of the broken group who reads it in the log: the GroupInfo alone, signed with the key
 /// that `creator` had there. The members it will have, and their certificates, are checked with the Welcome.
 ///

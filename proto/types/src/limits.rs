@@ -43,6 +43,8 @@ pub struct Limits {
     pub leaf_lifetime_max: Duration,
     /// How long a leaf may stay after its certificate's end before the gateway asks for its removal (PROTOCOL 1).
     pub leaf_expiry_grace: Duration,
+    /// How long who has started a next incarnation may take to seat somebody; after that another may start the one after it.
+    pub seats_within: Duration,
     /// Events in one history page.
     pub history_events_max: usize,
     /// Bytes of events in one history page or one frame of a stream.
@@ -72,6 +74,7 @@ pub const LIMITS: Limits = Limits {
     clock_skew_max: Duration::from_secs(60),
     leaf_lifetime_max: Duration::from_secs(84 * 24 * 3600),
     leaf_expiry_grace: Duration::from_secs(14 * 24 * 3600),
+    seats_within: Duration::from_secs(30),
     history_events_max: 500,
     frame_bytes_max: 1024 * 1024,
     channel_departments_max: 64,
@@ -113,6 +116,7 @@ impl Limits {
             time("clock_skew_max", self.clock_skew_max),
             time("leaf_lifetime_max", self.leaf_lifetime_max),
             time("leaf_expiry_grace", self.leaf_expiry_grace),
+            time("seats_within", self.seats_within),
             row("history_events_max", self.history_events_max, "events"),
             row("frame_bytes_max", self.frame_bytes_max, "bytes"),
             row("channel_departments_max", self.channel_departments_max, "departments"),

@@ -17,6 +17,10 @@ const SEATS: &str = "mls-next-seat";
 const TO_SEAT: &str = "mls-to-seat";
 /// Those of them who cannot be seated yet, so that nobody waits for them.
 const LATE: &str = "mls-to-seat-late";
+/// Who of the broken group is to sit in the one that this device has started and in which nobody else is yet, it included.
+const BEFORE: &str = "mls-before";
+/// Who made the last commit, and where: if that breaks the group for others, they will name it.
+const LAST_COMMITS: &str = "mls-last-commit";
 
 const VERSION: u8 = 1;
 /// A roster of 1,000 members with the longest names.
@@ -178,6 +182,26 @@ impl Records<'_> {
         Ok(self.tx.put(BREACHES, &self.channel.0, &breach.to_bytes())?)
     }
 
+    pub(crate) fn last_commit(&self) -> Result<Option<Breach>, MlsError> {
+        self.between(LAST_COMMITS, Breach::from_bytes)
+    }
+
+    pub(crate) fn save_last_commit(&self, last: &Breach) -> Result<(), MlsError> {
+        Ok(self.tx.put(LAST_COMMITS, &self.channel.0, &last.to_bytes())?)
+    }
+
+    pub(crate) fn before(&self) -> Result<Option<Roster>, MlsError> {
+        self.between(BEFORE, Roster::from_bytes)
+    }
+
+    pub(crate) fn save_before(&self, roster: &Roster) -> Result<(), MlsError> {
+        Ok(self.tx.put(BEFORE, &self.channel.0, &roster.to_bytes())?)
+    }
+
+    pub(crate) fn forget_before(&self) -> Result<(), MlsError> {
+        Ok(self.tx.delete(BEFORE, &self.channel.0)?)
+    }
+
     pub(crate) fn next_start(&self) -> Result<Option<NextStart>, MlsError> {
         self.between(STARTS, NextStart::from_bytes)
     }
@@ -253,7 +277,7 @@ impl Records<'_> {
 
     /// Forgets all of it: the channel has a group again, or is gone.
     pub(crate) fn forget_incarnation(&self) -> Result<(), MlsError> {
-        for kind in [BREACHES, STARTS, FOLLOWED, SEATS, TO_SEAT, LATE] {
+        for kind in [BREACHES, STARTS, FOLLOWED, SEATS, TO_SEAT, LATE, BEFORE, LAST_COMMITS] {
             self.tx.delete(kind, &self.channel.0)?;
         }
         Ok(())

@@ -91,6 +91,13 @@ impl Office {
         (app.uri, before, identity(&app.mls_certificate, &app.mls_key))
     }
 
+    /// An application of weijian, made for this under `name`, and the same set up anew, with another key.
+    pub(crate) fn set_up_anew(&self, name: &str) -> (DeviceUri, MlsIdentity, MlsIdentity) {
+        let app = self.minted.mint_app("weijian", name).expect("minted");
+        let (certificate, key) = self.minted.mint_mls_again("weijian", name).expect("minted");
+        (app.uri, identity(&app.mls_certificate, &app.mls_key), identity(&certificate, &key))
+    }
+
     pub(crate) fn removal_key(&self) -> ed25519_dalek::SigningKey {
         read_signing_key(&self.minted.gateway().removal_key).expect("a key")
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use lianxin_mls::{CommitBundle, Invitation, LogEvent, MlsError, NewChannel, Processed, StartBundle};
 use lianxin_profile::{
     AsOf, Before, Broken, CommitSummary, GroupInfoSigner, ProfileError, Roster, check_commit, check_group_info,
-    check_leave, check_next_start, check_sender, check_start, check_welcome, parse_group_info, parse_handshake,
-    parse_tree, refused_by_library, stored_context,
+    check_leave, check_next_start, check_sender, check_start, check_start_after, check_welcome, parse_group_info,
+    parse_handshake, parse_tree, refused_by_library, stored_context,
 };
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_trust::Federation;
@@ -80,6 +80,25 @@ impl Gateway {
         bundle: &StartBundle,
         (culprit, commit): (&Device, Sequence),
     ) -> Result<LogEvent, ProfileError> {
+        self.go_on(sender, bundle, (Some(&culprit.uri), commit))
+    }
+
+    /// Accepts the group that carries the channel on in the place of the one that began at `start`, in which nobody was seated.
+    pub(crate) fn start_instead(
+        &mut self,
+        sender: &Device,
+        bundle: &StartBundle,
+        start: Sequence,
+    ) -> Result<LogEvent, ProfileError> {
+        self.go_on(sender, bundle, (None, start))
+    }
+
+    fn go_on(
+        &mut self,
+        sender: &Device,
+        bundle: &StartBundle,
+        (culprit, commit): (Option<&DeviceUri>, Sequence),
+    ) -> Result<LogEvent, ProfileError> {
         let (crypto, storage) = (RustCrypto::default(), MemoryStorage::default());
         let (tree, group_info) = (parse_tree(&bundle.ratchet_tree)?, parse_group_info(&bundle.group_info)?);
         let (group, group_info) =
@@ -87,9 +106,9 @@ impl Gateway {
                 .map_err(|_| ProfileError::InvalidMls { what: "start" })?;
         let before = GroupId::try_from(self.group.group_id().as_slice()).expect("ours");
         let context = stored_context(self.group.group_context())?;
-        let broken =
-            Broken { group: &before, context: &context, roster: &self.roster, culprit: Some(&culprit.uri), commit };
-        let start = check_next_start(&self.federation, &group, &group_info, broken, SystemClock.now())?;
+        let broken = Broken { group: &before, context: &context, roster: &self.roster, culprit, commit };
+        let check = if culprit.is_some() { check_next_start } else { check_start_after };
+        let start = check(&self.federation, &group, &group_info, broken, SystemClock.now())?;
         assert!(start.roster.of(&sender.uri).is_some() && self.heads.contains(&start.head));
         (self.group, self.storage, self.roster) = (group, storage, start.roster);
         self.group_info = bundle.group_info.clone();

@@ -1,13 +1,19 @@
 //! A commit has broken the group for good: a member starts the next one, the others take their seats there, and nothing of the
 //! log is skipped.
 
+use std::time::Duration;
+
 use lianxin_mls::{CommitBundle, Invitation, MlsError, Processed, StartBundle, Violation};
 use lianxin_profile::ProfileError;
 use lianxin_tlog::EventKind;
-use lianxin_types::{Digest, Incarnation, Sequence};
+use lianxin_trust::Past;
+use lianxin_types::{Clock as _, Digest, Incarnation, Sequence, SystemClock};
 
 use crate::device::Device;
+use crate::federation::{office, with_past};
 use crate::gateway::{Gateway, body_from};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Four members, of whom the last has broken the channel for the first three by the commit at the sequence given; the third has
 /// not read it.
@@ -21,8 +27,11 @@ pub(crate) struct Broken {
 }
 
 pub(crate) fn broken() -> Broken {
+    broken_with(Device::app("shenji", "app-2"))
+}
+
+fn broken_with(away: Device) -> Broken {
     let [jiwei, shenji, culprit] = ["jiwei", "shenji", "weijian"].map(|name| Device::app(name, "app-1"));
-    let away = Device::app("shenji", "app-2");
     let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
     gateway.seat(&jiwei, &[&jiwei], &[&shenji, &away, &culprit]);
     gateway.say(&jiwei, b"before");
@@ -105,19 +114,17 @@ fn a_member_starts_the_next_group_and_the_others_are_seated_where_the_log_says()
     let (_, invitation) = seats(&shenji, &mut gateway, &[&jiwei, &away]);
     gateway.feed(&shenji);
     gateway.say(&shenji, b"together");
-    assert_eq!(read(&jiwei, &gateway), (vec![], true));
+    assert_eq!(read(&jiwei, &gateway), (vec![Processed::Hidden(Violation::ChannelBroken)], true), "up to the commit");
     assert!(matches!(jiwei.encrypt(channel, b"x"), Err(MlsError::Broken)), "it waits");
     take_seat(&jiwei, &invitation).expect("its seat");
     let (seen, stopped) = read(&jiwei, &gateway);
-    let [Processed::Hidden(Violation::ChannelBroken), Processed::Seated { epoch }, message] = &seen[..] else {
-        panic!("{seen:?}")
-    };
+    let [Processed::Seated { epoch }, message] = &seen[..] else { panic!("{seen:?}") };
     assert_eq!((epoch.0, stopped), (1, false));
     assert_eq!(body_from(message, &shenji).as_deref(), Some(&b"together"[..]));
 
     // Who was away reads first what it had not read, then finds its group broken and followed, and is seated.
     let (seen, stopped) = read(&away, &gateway);
-    let [message, Processed::Hidden(Violation::CannotProcess { .. }), restarted] = &seen[..] else {
+    let [message, Processed::Hidden(Violation::CannotProcess { .. }), restarted, _] = &seen[..] else {
         panic!("{seen:?}")
     };
     assert_eq!(body_from(message, &jiwei).as_deref(), Some(&b"before"[..]));
@@ -199,7 +206,6 @@ fn another_members_start_takes_the_place_of_the_own_one() {
     gateway.restart(&shenji, &theirs, (&culprit, commit)).expect("acceptable");
     assert!(matches!(gateway.feed(&jiwei)[..], [Processed::Incarnation { own_start: false, .. }]));
     assert!(!jiwei.view(channel).expect("a member").has_pending_commit, "the own one is forgotten");
-    assert!(matches!(next(&jiwei, &gateway), Err(MlsError::NotBroken)));
     assert_ne!(mine.group_info, theirs.group_info);
 }
 
@@ -258,4 +264,119 @@ fn nobody_waits_for_who_cannot_be_seated_now_and_it_is_tried_again() {
     let never = [away.uri.clone()];
     shenji.run(move |mls, tx, _| mls.defer_seats(tx, channel, &[], &never)).expect("stored");
     assert_eq!(unseated(), []);
+}
+
+/// What the event of another group says.
+fn began(by: &Device, number: u32, culprit: Option<&Device>, own_start: bool) -> Processed {
+    let (by, culprit) = (by.uri.clone(), culprit.map(|one| one.uri.clone()));
+    Processed::Incarnation { incarnation: Incarnation(number), by, culprit, own_start }
+}
+
+#[test]
+fn where_nobody_is_seated_an_awaited_member_starts_another_group_and_the_first_starter_is_seated_there() {
+    let Broken { jiwei, shenji, away, culprit, mut gateway, commit } = broken();
+    let channel = gateway.channel;
+    let start = next(&shenji, &gateway).expect("broken");
+    let first = gateway.restart(&shenji, &start, (&culprit, commit)).expect("acceptable").sequence;
+    gateway.feed(&shenji);
+    // Its seats never leave; here they are staged, so that something waits there, too.
+    let package = jiwei.key_package();
+    let staged = shenji.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    staged.expect("staged");
+
+    assert_eq!(gateway.feed(&jiwei), [began(&shenji, 1, Some(&culprit), false)]);
+    // The log goes on without a commit: that is read, for nobody can have been seated.
+    gateway.append(EventKind::Report, &jiwei.uri, b"late".to_vec());
+    assert_eq!(read(&jiwei, &gateway), (vec![Processed::Hidden(Violation::ChannelBroken)], false));
+    let instead = next(&jiwei, &gateway).expect("awaited");
+    assert!(matches!(next(&jiwei, &gateway), Err(MlsError::CommitPending)), "one at a time");
+    gateway.start_instead(&jiwei, &instead, first).expect("acceptable");
+    assert_eq!(gateway.feed(&jiwei), [began(&jiwei, 2, Some(&culprit), true)]);
+    let unseated = jiwei.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
+    assert_eq!(unseated, [shenji.uri.clone(), away.uri.clone()], "who was slow is no culprit");
+
+    // Who was slow finds its group followed, and whatever waited in it void.
+    let (seen, stopped) = read(&shenji, &gateway);
+    assert_eq!((seen.last(), stopped), (Some(&began(&jiwei, 2, None, false)), false), "{seen:?}");
+    assert!(matches!(shenji.encrypt(channel, b"x"), Err(MlsError::Broken)), "it waits");
+    // Who was away reads of both starts at once.
+    let (seen, stopped) = read(&away, &gateway);
+    let both = [began(&shenji, 1, Some(&culprit), false), began(&jiwei, 2, Some(&culprit), false)];
+    assert!(both.iter().all(|one| seen.contains(one)) && !stopped, "{seen:?}");
+
+    let (_, invitation) = seats(&jiwei, &mut gateway, &[&shenji, &away]);
+    gateway.feed(&jiwei);
+    gateway.say(&jiwei, b"together");
+    for member in [&shenji, &away] {
+        assert_eq!(read(member, &gateway), (vec![], true), "not without its seat");
+        take_seat(member, &invitation).expect("its seat");
+        let (seen, _) = read(member, &gateway);
+        let [Processed::Seated { .. }, message] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!(body_from(message, &jiwei).as_deref(), Some(&b"together"[..]));
+    }
+    gateway.feed(&jiwei);
+    let views = [&jiwei, &shenji, &away].map(|member| member.view(channel).expect("a member"));
+    for view in &views {
+        assert_eq!((view.epoch_authenticator, view.head), (views[0].epoch_authenticator, views[0].head));
+        assert_eq!(view.members, [jiwei.uri.clone(), shenji.uri.clone(), away.uri.clone()]);
+        assert!(!view.is_broken && !view.is_awaited && !view.has_pending_commit);
+    }
+    // Now that others sit there, nobody starts another in its place.
+    let late = away.run(move |mls, tx, federation| mls.next_incarnation(tx, federation, channel));
+    assert!(matches!(late, Err(MlsError::NotBroken)), "{late:?}");
+}
+
+/// A member for whom the commit was in order is told who made it, and carries the channel on like everybody else.
+#[test]
+fn for_whom_the_commit_was_in_order_knows_who_made_it_and_can_start_another_group() {
+    let [jiwei, mut shenji, weijian] = ["jiwei", "shenji", "weijian"].map(|name| Device::app(name, "app-1"));
+    let (uri, identity, without) = office().revoked_at("named-by-one", SystemClock.now());
+    let newcomer = Device::with(uri, identity);
+    let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
+    gateway.seat(&jiwei, &[&jiwei], &[&shenji, &weijian]);
+    let (channel, package) = (gateway.channel, newcomer.key_package());
+    let invite = weijian.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    gateway.commit(&weijian, &invite.expect("a commit")).expect("in order");
+    let commit = gateway.log.last().expect("events").sequence;
+    let seen = gateway.feed(&jiwei);
+    assert!(matches!(&seen[..], [Processed::Membership { .. }]), "{seen:?}");
+    // One has known for an hour that whom the commit adds is revoked; the others have not heard of it.
+    let known = Past::default().given_out(without.revocation_lists(), SystemClock.now().minus(HOUR));
+    let known = std::mem::replace(&mut shenji.federation, with_past(&without, known));
+    let seen = gateway.feed(&shenji);
+    assert!(matches!(&seen[..], [Processed::Hidden(Violation::InvalidCommit(_))]), "{seen:?}");
+    shenji.federation = known;
+
+    let start = next(&shenji, &gateway).expect("broken");
+    let first = gateway.restart(&shenji, &start, (&weijian, commit)).expect("acceptable").sequence;
+    assert_eq!(gateway.feed(&jiwei), [began(&shenji, 1, Some(&weijian), false)]);
+    let instead = next(&jiwei, &gateway).expect("awaited");
+    gateway.start_instead(&jiwei, &instead, first).expect("acceptable");
+    assert_eq!(gateway.feed(&jiwei), [began(&jiwei, 2, Some(&weijian), true)]);
+    let unseated = jiwei.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
+    assert!(unseated.contains(&shenji.uri) && !unseated.contains(&weijian.uri), "{unseated:?}");
+}
+
+/// A start by an awaited device with another key than it had is refused by everybody who was there, and keeps nobody from
+/// starting the one after it: the gateway, which does not know the keys, has counted it.
+#[test]
+fn a_start_with_another_key_is_nobodys_group_and_the_next_one_goes_on() {
+    let (uri, identity, other) = office().set_up_anew("with-two-keys");
+    let Broken { jiwei, shenji, away, culprit, mut gateway, commit } = broken_with(Device::with(uri, identity));
+    let start = next(&shenji, &gateway).expect("broken");
+    let first = gateway.restart(&shenji, &start, (&culprit, commit)).expect("acceptable").sequence;
+    read(&jiwei, &gateway);
+    read(&away, &gateway);
+    let mut stranger = away;
+    stranger.identity = other;
+    let instead = next(&stranger, &gateway).expect("awaited");
+    let second = gateway.start_instead(&stranger, &instead, first).expect("a gateway does not know the keys").sequence;
+    let seen = gateway.feed(&jiwei);
+    assert!(
+        matches!(&seen[..], [Processed::Hidden(Violation::InvalidStart(ProfileError::InvalidGroupInfo { .. }))]),
+        "{seen:?}"
+    );
+    let again = next(&jiwei, &gateway).expect("awaited still");
+    gateway.start_instead(&jiwei, &again, second).expect("the one behind it");
+    assert_eq!(gateway.feed(&jiwei), [began(&jiwei, 3, Some(&culprit), true)]);
 }

@@ -168,3 +168,21 @@ fn a_lease_holds_until_its_generation_or_its_time_moves() {
     assert_eq!(lease.draw(Generation(5), Timestamp(1)).err(), Some(crate::Stale));
     assert_eq!(lease.draw(Generation(4), Timestamp(1_000)).err(), Some(crate::Stale));
 }
+
+#[test]
+fn who_is_awaited_may_start_another_group_and_do_nothing_else() {
+    let engine = Engine::new(LIMITS);
+    let caller = device("lianxin://jiwei/app/a/1");
+    let named = [department("jiwei")];
+    let awaited = ChannelFacts { is_member: false, is_awaited: true, ..facts(&named) };
+    assert!(engine.start_incarnation(&request(&caller, awaited)).is_ok());
+    assert!(engine.follow(&request(&caller, awaited)).is_ok());
+    assert_eq!(lease(&engine, &request(&caller, awaited)).err(), Some(Denial::NotMember));
+    assert_eq!(engine.leave(&request(&caller, awaited)).err(), Some(Denial::NotMember));
+    let former = ChannelFacts { is_member: false, ..facts(&named) };
+    assert_eq!(engine.start_incarnation(&request(&caller, former)).err(), Some(Denial::NotMember));
+    let paused = ChannelFacts { is_paused: true, ..awaited };
+    assert_eq!(engine.start_incarnation(&request(&caller, paused)).err(), Some(Denial::CommitterPaused));
+    let late = Request { now: Timestamp(1_000), ..request(&caller, awaited) };
+    assert_eq!(engine.start_incarnation(&late).err(), Some(Denial::ChannelExpired));
+}

@@ -51,6 +51,10 @@ pub fn run<H: Home>(fresh: impl Fn() -> H) {
         ("what follows an event stands behind it or is not there", removals::followers_stand_behind_their_unit),
         ("all channels are listed in pages", removals::all_channels_in_pages),
         ("the next group carries the channel on", incarnations::the_next_group_carries_the_channel_on),
+        (
+            "who is awaited starts another group as long as nobody is seated",
+            incarnations::who_is_awaited_starts_another_group_as_long_as_nobody_is_seated,
+        ),
         ("a report pauses a committer until it is allowed", reports::a_report_pauses_a_committer),
         ("pages keep their bounds across buckets", stories::pages_keep_their_bounds),
         ("welcomes wait in inboxes", stories::welcomes_wait_in_inboxes),
