@@ -14,7 +14,7 @@ use lianxin_tlog::EventKind;
 use lianxin_types::{Clock as _, SystemClock};
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::effort::{seed, share};
+use crate::effort::{closing_line, seed, share};
 use crate::talk::{accept, create, receive, soon};
 use crate::zone::{check_store, open_store};
 
@@ -103,11 +103,6 @@ async fn killed_again_and_again_under_load_it_loses_and_doubles_nothing() {
     assert_eq!(head.members.len(), 4);
     check_log(&*store, id, &acknowledged);
     closing_line(&format!("{kills} kills, {visits} visits, {} messages, epoch {}", acknowledged.len(), head.epoch.0));
-}
-
-#[expect(clippy::print_stdout, reason = "a long run is reported with what it did")]
-fn closing_line(text: &str) {
-    println!("{text}");
 }
 
 async fn connected(stage: &Stage, department: &str, app: &str) -> Client {

@@ -9,3 +9,9 @@ pub(crate) fn seed() -> u64 {
 pub(crate) fn share(quick: usize, long: usize) -> usize {
     if std::env::var_os("LIANXIN_TEST_LONG").is_some() { long } else { quick }
 }
+
+/// A long run is reported with what it did.
+#[expect(clippy::print_stdout, reason = "that is for whoever keeps the report")]
+pub(crate) fn closing_line(text: &str) {
+    println!("{text}");
+}

@@ -12,7 +12,7 @@ use lianxin_types::{Clock as _, SystemClock};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::effort::{seed, share};
+use crate::effort::{closing_line, seed, share};
 use crate::talk::{accept, soon};
 
 /// Messages begun between two kills.
@@ -184,9 +184,4 @@ async fn an_application_that_is_killed_again_and_again_loses_and_repeats_nothing
     for client in [other, guest] {
         client.close().await.expect("closes");
     }
-}
-
-#[expect(clippy::print_stdout, reason = "a long run is reported with what it did")]
-fn closing_line(text: &str) {
-    println!("{text}");
 }

@@ -2,17 +2,17 @@
 //! Whatever it was doing, it goes on where it was, and nothing is lost or repeated.
 
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lianxin_harness::{Application, Call, ChannelInfo, DiskFault, Fault, Joined, Listed, Refusal, SentInfo, Stage};
-use lianxin_sdk::{Channel, Client, Event, Sequence};
+use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence};
 use lianxin_types::{Clock as _, SystemClock};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
-use crate::effort::{seed, share};
+use crate::effort::{closing_line, seed, share};
 use crate::quarantine::copy;
 use crate::talk::{create, departments, soon};
 
@@ -34,10 +34,15 @@ enum Action {
     Remove,
     Accept,
     Leave,
+    /// An older copy of the state finds own messages in the log: new keys, by an own commit.
+    Update,
+    /// An older copy of the state finds an own commit in the log: back by an external commit.
     ComeBack,
+    /// A device's first opening: its state begins, and its key packages are published.
+    Publish,
 }
 
-const ACTIONS: [Action; 9] = [
+const ACTIONS: [Action; 11] = [
     Action::Open,
     Action::Create,
     Action::Invite,
@@ -46,8 +51,17 @@ const ACTIONS: [Action; 9] = [
     Action::Remove,
     Action::Accept,
     Action::Leave,
+    Action::Update,
     Action::ComeBack,
+    Action::Publish,
 ];
+
+impl Action {
+    /// Whether it begins with opening the state, without which nothing runs that could go on.
+    fn opens(self) -> bool {
+        matches!(self, Self::Open | Self::Update | Self::ComeBack | Self::Publish)
+    }
+}
 
 /// What became of an action.
 #[derive(Debug)]
@@ -73,6 +87,8 @@ impl fmt::Display for Outcome {
 struct Story {
     stage: Stage,
     victim: Application,
+    /// Which of jiwei's applications that is.
+    name: String,
     other: Client,
     guest: Client,
     channel: Channel,
@@ -103,7 +119,8 @@ impl Story {
         }
         let victim = stage.application("jiwei-app-1").expect("starts");
         let channel = create(&other, &["jiwei", "shenji", "weijian"]).await;
-        let mut story = Self { stage, victim, other, guest, channel, aside: None, number: 0, mark: 0 };
+        let mut story =
+            Self { stage, victim, name: "app-1".to_owned(), other, guest, channel, aside: None, number: 0, mark: 0 };
         story.open().await;
         let victim = story.stage.device("jiwei", "app-1").expect("minted");
         soon("an invite", story.channel.invite(&[victim])).await.expect("invited");
@@ -113,10 +130,12 @@ impl Story {
     }
 
     async fn open(&self) {
-        let state = self.stage.state_folder("jiwei", "app-1");
-        let call = Call::open(self.stage.minted.folder(), "jiwei", "app-1", state);
-        self.victim.call::<Value>(call).await.expect("opens where it was");
+        self.victim.call::<Value>(self.opening()).await.expect("opens where it was");
         self.victim.call::<Value>(Call::Connected).await.expect("connects");
+    }
+
+    fn opening(&self) -> Call {
+        Call::open(self.stage.minted.folder(), "jiwei", &self.name, self.state())
     }
 
     /// The process has died, or is to: another one opens the same state.
@@ -190,8 +209,16 @@ impl Story {
     /// Another channel of the other's, into which the victim is invited.
     async fn invited_aside(&mut self) {
         let aside = create(&self.other, &["jiwei", "shenji"]).await;
-        let victim = self.stage.device("jiwei", "app-1").expect("minted");
-        soon("an invite", aside.invite(&[victim])).await.expect("invited");
+        let victim = self.stage.device("jiwei", &self.name).expect("minted");
+        soon("an invite", async {
+            // It may have to publish its key packages first.
+            while let Err(error) = aside.invite(std::slice::from_ref(&victim)).await {
+                let ClientError::Refused(problem) = error else { panic!("{error}") };
+                assert_eq!(problem.code, ReasonCode::NoKeyPackage);
+                SystemClock.sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
         self.aside = Some(aside);
     }
 
@@ -210,25 +237,32 @@ impl Story {
                 self.invited_aside().await;
                 self.victim.call::<Joined>(Call::Accept).await.expect("accepted");
             }
-            Action::Open => {
+            Action::Open => self.close().await,
+            Action::Publish => {
                 self.close().await;
-                self.rise(false).await;
+                self.number += 1;
+                self.name = format!("new-{}", self.number);
+                self.stage.minted.mint_app("jiwei", &self.name).expect("minted");
             }
-            Action::ComeBack => {
-                let (state, backup) = (self.stage.state_folder("jiwei", "app-1"), self.stage.folder().join("backup"));
+            Action::Update | Action::ComeBack => {
+                let (state, backup) = (self.state(), self.stage.folder().join("backup"));
                 self.close().await;
                 drop(std::fs::remove_dir_all(&backup));
                 copy(&state, &backup);
                 self.rise(true).await;
-                self.guest_is(false).await;
-                let invite = Call::invite(&self.id(), &[self.guest.device()]);
-                self.victim.call::<SentInfo>(invite).await.expect("an own commit");
+                if action == Action::ComeBack {
+                    self.guest_is(false).await;
+                    let invite = Call::invite(&self.id(), &[self.guest.device()]);
+                    self.victim.call::<SentInfo>(invite).await.expect("an own commit");
+                }
                 self.talk().await;
                 self.close().await;
                 std::fs::remove_dir_all(&state).expect("ours");
                 copy(&backup, &state);
-                self.rise(false).await;
             }
+        }
+        if action.opens() {
+            self.rise(false).await;
         }
     }
 
@@ -240,13 +274,12 @@ impl Story {
     /// Does it, and waits for what follows by itself.
     async fn act(&mut self, action: Action) -> Outcome {
         let done = match action {
-            Action::Open | Action::ComeBack => {
-                let state = self.stage.state_folder("jiwei", "app-1");
-                let call = Call::open(self.stage.minted.folder(), "jiwei", "app-1", state);
-                match outcome(self.victim.call(call).await) {
+            Action::Open | Action::Update | Action::ComeBack | Action::Publish => {
+                match outcome(self.victim.call(self.opening()).await) {
                     Outcome::Done(_) => match action {
-                        Action::Open => self.victim.call(Call::Connected).await,
-                        _ => self.victim.call(Call::event("MemberRejoined")).await,
+                        Action::Update => self.victim.call(Call::event("StateRestored")).await,
+                        Action::ComeBack => self.victim.call(Call::event("MemberRejoined")).await,
+                        _ => self.victim.call(Call::Connected).await,
                     },
                     other => return other,
                 }
@@ -294,7 +327,7 @@ impl Story {
         if matches!(found, Outcome::Died) {
             self.rise(true).await;
             self.nothing_waits().await;
-        } else if matches!((action, found), (Action::Open | Action::ComeBack, Outcome::Refused(_))) {
+        } else if action.opens() && matches!(found, Outcome::Refused(_)) {
             // Nothing runs that could go on.
             self.close().await;
             self.open().await;
@@ -302,6 +335,13 @@ impl Story {
         match action {
             Action::Accept => self.is_in_aside().await,
             Action::Leave => self.is_out_of_aside().await,
+            Action::Publish => {
+                self.invited_aside().await;
+                self.is_in_aside().await;
+                self.close().await;
+                self.name = "app-1".to_owned();
+                self.open().await;
+            }
             Action::Create => {
                 let call = Call::create(PURPOSE.0, PURPOSE.1, &departments(&["jiwei", "shenji"]));
                 let Joined { channel } = self.victim.call(call).await.expect("another channel");
@@ -323,7 +363,7 @@ impl Story {
                     assert_eq!(self.has_guest().await, action == Action::Invite, "{action:?} cannot be done any more");
                 }
             }
-            Action::Open | Action::Invite | Action::Send | Action::Receive | Action::Remove => {}
+            Action::Open | Action::Invite | Action::Send | Action::Receive | Action::Remove | Action::Update => {}
         }
         self.talk().await;
         if let Action::Invite | Action::Remove = action {
@@ -392,8 +432,8 @@ impl Story {
     /// One fault. Gives what became of the action and whether the fault came.
     async fn fault(&mut self, action: Action, fault: Fault, at: usize) -> (bool, usize, Outcome) {
         self.prepare(action).await;
-        let (process, state) = (self.victim.process_id().expect("it runs"), self.state());
-        let waiting = DiskFault::wait_for(process, &state, fault, at).await.expect("strace attaches");
+        let process = self.victim.process_id().expect("it runs");
+        let waiting = DiskFault::wait_for(process, &self.state(), fault, at).await.expect("strace attaches");
         let outcome = self.act(action).await;
         let (has_come, writes) = waiting.end().await.expect("strace ends");
         assert_eq!(matches!(outcome, Outcome::Died), has_come && fault != Fault::Fail, "{action:?} {at}: {outcome}");
@@ -401,9 +441,8 @@ impl Story {
         (has_come, writes, outcome)
     }
 
-    fn state(&self) -> std::path::PathBuf {
-        let state: &Path = &self.stage.state_folder("jiwei", "app-1");
-        state.to_owned()
+    fn state(&self) -> PathBuf {
+        self.stage.state_folder("jiwei", &self.name)
     }
 }
 
@@ -458,9 +497,4 @@ async fn an_application_killed_before_it_knows_that_something_is_stored_goes_on_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_whose_disk_fails_at_any_write_says_so_and_goes_on() {
     sweep(Fault::Fail).await;
-}
-
-#[expect(clippy::print_stdout, reason = "a long run is reported with what it did")]
-fn closing_line(text: &str) {
-    println!("{text}");
 }
