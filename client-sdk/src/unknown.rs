@@ -15,8 +15,11 @@ use crate::calls::CallDone;
 use crate::drive::Drive;
 use crate::sync::is_invited;
 
-/// After the start of a connection, and between two looks: an invitation that is on its way comes sooner.
-const LOOK_AFTER: Duration = Duration::from_secs(10);
+/// After the start of a connection.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+/// Between two looks: an invitation that is on its way on the same connection comes sooner, or the connection is lost (a client that
+/// does not hear from the gateway for 40 s gives it up).
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(40);
 /// Pages of 200 channels that are asked for; no device is in so many.
 const PAGES_MAX: usize = 50;
 
@@ -44,7 +47,7 @@ impl Unknown {
         let (sure, suspects): (BTreeSet<_>, _) =
             unknown.into_iter().partition(|channel| self.suspects.contains(channel));
         if !suspects.is_empty() {
-            self.look_soon(now);
+            self.moment = Some(now.plus(LOOK_AGAIN_AFTER));
         }
         self.suspects = suspects;
         sure.into_iter().collect()
@@ -121,7 +124,7 @@ mod tests {
         assert_eq!(unknown.moment, Some(NOW.plus(LOOK_AFTER)));
         unknown.moment = None;
         assert!(unknown.found(BTreeSet::from([channels[0]]), NOW).is_empty(), "its invitation may be on its way");
-        assert_eq!(unknown.moment.take(), Some(NOW.plus(LOOK_AFTER)));
+        assert_eq!(unknown.moment.take(), Some(NOW.plus(LOOK_AGAIN_AFTER)));
         assert_eq!(unknown.found(BTreeSet::from(channels), NOW), [channels[0]]);
         assert!(unknown.moment.take().is_some(), "the other one is looked at again");
         assert!(unknown.found(BTreeSet::from([channels[0]]), NOW).is_empty(), "it was known in between");
