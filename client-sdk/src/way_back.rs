@@ -142,21 +142,17 @@ impl Drive {
         self.ways_back.entry(channel).or_insert(new);
     }
 
-    /// Tells the application; says whether the device goes back by itself, not by an invitation.
+    /// Tells the application; says whether the device goes back by itself, not by an invitation. Until that is accepted nobody is to
+    /// wait for what is stored.
     async fn tell_cut_off(&mut self, channel: ChannelId, first: Sequence) -> Result<bool, ClientError> {
-        let is_invited = self.shared.transaction(move |tx, _| {
-            let is_invited = sync::is_invited(tx, channel)?;
-            let reason = format!("this device gets no events before {}", first.0);
-            let told = match is_invited {
-                true => Event::ChannelGone { channel, reason },
-                false => Event::AwayTooLong { channel, sequence: first },
-            };
-            keep(tx, &told)?;
-            Ok(is_invited)
-        });
-        let is_invited = is_invited.await?;
+        if self.shared.transaction(move |tx, _| sync::is_invited(tx, channel)).await? {
+            self.gone(channel, format!("this device gets no events before {}", first.0)).await?;
+            return Ok(false);
+        }
+        let told = Event::AwayTooLong { channel, sequence: first };
+        self.shared.transaction(move |tx, _| keep(tx, &told)).await?;
         self.shared.bells.ring(&News::Events);
-        Ok(!is_invited)
+        Ok(true)
     }
 
     fn way_back_jitter(&self) -> Duration {

@@ -164,3 +164,34 @@ async fn removed_while_it_was_offline_it_is_told_so_and_keeps_its_history() {
     }
     zone.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removed_and_invited_again_while_it_was_offline_nobody_waits_for_what_it_had_to_say_before() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    let channel = join(&at_jiwei, &shenji).await.id();
+    let devices = [shenji.device().clone()];
+    shenji.close().await.expect("closes");
+    soon("a removal", at_jiwei.remove(&devices)).await.expect("removed");
+    send(&at_jiwei, "移除后").await;
+    soon("an invite", at_jiwei.invite(&devices)).await.expect("invited again");
+
+    let shenji = Client::open(zone.config("shenji", "app-1")).await.expect("opens");
+    let before =
+        soon("an answer", shenji.channel(channel).send("旧席位的话")).await.expect_err("it is of the old seat");
+    assert!(matches!(before, ClientError::NotServed), "{before:?}");
+    event(&shenji, "why", |event| match event {
+        Event::ChannelGone { channel: gone, .. } => (gone == channel).then_some(()),
+        Event::AwayTooLong { .. } => panic!("it does not go back past an invitation"),
+        _ => None,
+    })
+    .await;
+    let at_shenji = accept(&shenji).await;
+    send(&at_shenji, "新席位的话").await;
+    assert_eq!(texts(&receive(&at_jiwei, 1).await), ["新席位的话"], "and nothing of the old one");
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+    zone.close().await;
+}
