@@ -169,19 +169,16 @@ impl Mls {
         if let Some(start) = own.filter(|_| event.sender == self.device) {
             return self.begin_next(tx, records, record, (event, head), start).map(Some);
         }
-        let breach = records.breach()?;
-        let (context, commit) = match records.followed()? {
-            Some(followed) => (followed.context, followed.start),
-            None => (
-                self.context_of(tx, record.clone())?,
-                breach.as_ref().map_or(record.epoch_start, |breach| breach.commit),
-            ),
+        // A state of before it was remembered knows only the commit that broke its own group.
+        let last = records.last_commit()?.map_or_else(|| records.breach(), |last| Ok(Some(last)))?;
+        let (before, context, begun) = match records.followed()? {
+            Some(followed) => (followed.group, followed.context, followed.start),
+            None => (record.group, self.context_of(tx, record.clone())?, record.epoch_start),
         };
-        let before = records.followed()?.map_or(record.group, |followed| followed.group);
+        let commit = last.as_ref().map_or(begun, |last| last.commit.max(begun));
         // Who has started a group and is alone there knows from the one before who may start another in its place.
         let roster = records.before()?.map_or_else(|| records.roster(), Ok)?;
-        let culprit = breach.map_or_else(|| records.last_commit(), |breach| Ok(Some(breach)))?;
-        let culprit = culprit.map(|breach| breach.committer);
+        let culprit = last.map(|last| last.committer);
         let broken = Broken { group: &before, context: &context, roster: &roster, culprit: culprit.as_ref(), commit };
         let found = read_next_start(federation, &self.crypto, &event.mls, &event.sender, broken);
         let violation = match found {
@@ -219,14 +216,19 @@ impl Mls {
             Err(error) => Violation::InvalidStart(error),
         };
         tracing::warn!(channel = ?event.channel, sequence = event.sequence.0, %violation, "start hidden");
-        if let Some(followed) = records.followed()? {
+        let is_alone = records.before()?.is_some();
+        let standing = if is_alone { Standing::Awaited } else { record.standing };
+        if standing == Standing::Awaited {
             // The gateway counts it, since it does not know what key an awaited device had; nobody will take a seat there.
-            let incarnation = Incarnation(followed.group.incarnation.0.saturating_add(1));
-            let group = GroupId { incarnation, ..followed.group };
-            records.save_followed(&Followed { group, start: event.sequence, ..followed })?;
+            let group = GroupId { incarnation: Incarnation(before.incarnation.0.saturating_add(1)), ..before };
+            records.save_followed(&Followed { group, context, start: event.sequence })?;
+        }
+        if is_alone {
+            records.save_roster(&roster)?;
+            records.forget_before()?;
         }
         records.save_head(&head)?;
-        records.save(&ChannelRecord { head, ..record.clone() })?;
+        records.save(&ChannelRecord { head, standing, ..record.clone() })?;
         Ok(Some(Processed::Hidden(violation)))
     }
 
@@ -239,8 +241,8 @@ impl Mls {
         (event, head): (&LogEvent, Head),
         start: NextStart,
     ) -> Result<Processed, MlsError> {
-        let breach = records.breach()?.map_or_else(|| records.last_commit(), |breach| Ok(Some(breach)))?;
-        let culprit = breach.map(|breach| breach.committer);
+        let last = records.last_commit()?.map_or_else(|| records.breach(), |last| Ok(Some(last)))?;
+        let culprit = last.map(|last| last.committer);
         let open = self.open(tx, *records, record.clone())?;
         let leaving: Vec<DeviceUri> = open.leaving().cloned().collect();
         let before = open.roster.only(|seat| culprit.as_ref() != Some(&seat.uri) && !leaving.contains(&seat.uri));
@@ -278,6 +280,7 @@ impl Mls {
         if seat.is_none() && event.kind == EventKind::Commit {
             return Err(MlsError::NotSeated);
         }
+        records.note_commit(event)?;
         records.save_head(&head)?;
         let Some(seat) = seat.filter(|seat| seat.head.sequence == event.sequence) else {
             records.save(&ChannelRecord { head, ..record })?;

@@ -148,6 +148,7 @@ impl Mls {
         };
         open.record.head = head;
         if open.record.standing != Standing::Ended {
+            open.records.note_commit(event)?;
             open.records.save_head(&head)?;
         }
         open.records.save(&open.record)?;
@@ -323,8 +324,6 @@ impl Mls {
                 return Err(MlsError::Library { action: "merge a commit", detail }.into());
             }
             open.records.save_roster(&summary.roster)?;
-            let committer = summary.committer.uri.clone();
-            open.records.save_last_commit(&Breach { commit: event.sequence, committer })?;
             open.records.forget_before()?;
             if own_commit && summary.updated {
                 open.records.save_leaf(Origin::OwnPath, event.gateway_time)?;

@@ -67,7 +67,6 @@ impl Mls {
         }
         let bundle = encode_bundle(bundle)?;
         records.save_rejoin(&Rejoin { commit_hash: Digest::sha256(&bundle.commit), epoch, roster })?;
-        records.raise_floor(group, epoch)?;
         records.save(&record)?;
         Ok(bundle)
     }

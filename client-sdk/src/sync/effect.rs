@@ -136,6 +136,13 @@ fn hidden(
                 fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)).collect());
                 fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
             }
+            if event.kind == EventKind::Start && mls.awaited(tx, channel)?.is_some() {
+                // Nobody takes it, and what this device had begun gave way to it all the same.
+                let (committed, left) = changes::epoch_ended(tx, channel)?;
+                fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::Superseded)).collect());
+                fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
+                applied.epoch_changed = true;
+            }
             match ViolationKind::from_violation(violation) {
                 None if *violation == Violation::OlderState => under_own_name(tx, mls, reader, event, violation)?,
                 None => Event::AwayTooLong { channel, sequence },

@@ -1,12 +1,12 @@
 //! What the engine remembers between a broken group and the one that follows it.
 
 use lianxin_profile::{ChannelContext, ContextError, Roster};
-use lianxin_tlog::Head;
+use lianxin_tlog::{EventKind, Head};
 use lianxin_types::{DecodeError, DeviceUri, Digest, GroupId, LIMITS, Reader, Sequence, Writer};
 
-use crate::MlsError;
 use crate::leaf::Origin;
 use crate::record::Records;
+use crate::{LogEvent, MlsError};
 
 /// Rows, one per channel: the commit that broke the group, the own start that waits, the group that follows, the seat in it
 /// that the log has not come to yet, and whom this device has still to seat.
@@ -19,7 +19,8 @@ const TO_SEAT: &str = "mls-to-seat";
 const LATE: &str = "mls-to-seat-late";
 /// Who of the broken group is to sit in the one that this device has started and in which nobody else is yet, it included.
 const BEFORE: &str = "mls-before";
-/// Who made the last commit, and where: if that breaks the group for others, they will name it.
+/// The last commit in the log, and whom the log names for it, whether this device could process it or not: the one behind which a
+/// next incarnation starts, without whoever made it.
 const LAST_COMMITS: &str = "mls-last-commit";
 
 const VERSION: u8 = 1;
@@ -186,8 +187,13 @@ impl Records<'_> {
         self.between(LAST_COMMITS, Breach::from_bytes)
     }
 
-    pub(crate) fn save_last_commit(&self, last: &Breach) -> Result<(), MlsError> {
-        Ok(self.tx.put(LAST_COMMITS, &self.channel.0, &last.to_bytes())?)
+    /// Remembers the event if it is a commit.
+    pub(crate) fn note_commit(&self, event: &LogEvent) -> Result<(), MlsError> {
+        if event.kind == EventKind::Commit {
+            let last = Breach { commit: event.sequence, committer: event.sender.clone() };
+            self.tx.put(LAST_COMMITS, &self.channel.0, &last.to_bytes())?;
+        }
+        Ok(())
     }
 
     pub(crate) fn before(&self) -> Result<Option<Roster>, MlsError> {

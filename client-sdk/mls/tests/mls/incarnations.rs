@@ -379,4 +379,45 @@ fn a_start_with_another_key_is_nobodys_group_and_the_next_one_goes_on() {
     let again = next(&jiwei, &gateway).expect("awaited still");
     gateway.start_instead(&jiwei, &again, second).expect("the one behind it");
     assert_eq!(gateway.feed(&jiwei), [began(&jiwei, 3, Some(&culprit), true)]);
+
+    // Who started the first one has lost it to that start all the same, and waits like the others.
+    let (seen, stopped) = read(&shenji, &gateway);
+    let [_, Processed::Hidden(Violation::InvalidStart(_)), third] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((third, stopped), (&began(&jiwei, 3, None, false), false));
+    let (_, invitation) = seats(&jiwei, &mut gateway, &[&shenji]);
+    gateway.feed(&jiwei);
+    take_seat(&shenji, &invitation).expect("its seat");
+    let (seen, _) = read(&shenji, &gateway);
+    assert!(matches!(seen[..], [Processed::Seated { .. }]), "{seen:?}");
+}
+
+/// A device that cannot follow for a reason of its own takes nobody for the culprit but whom the log names.
+#[test]
+fn who_is_behind_by_itself_follows_a_start_by_the_last_committer_that_it_knew() {
+    let [jiwei, shenji, culprit] = ["jiwei", "shenji", "weijian"].map(|name| Device::app(name, "app-1"));
+    let behind = Device::app("shenji", "app-2");
+    let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
+    gateway.seat(&jiwei, &[&jiwei], &[&shenji, &behind, &culprit]);
+    // It is put back to before a commit of its own.
+    let copy = behind.copy();
+    seats(&behind, &mut gateway, &[&Device::app("jiwei", "app-2")]);
+    for member in [&jiwei, &shenji, &culprit] {
+        gateway.feed(member);
+    }
+    behind.restore(&copy);
+    let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
+    let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    let mut bundle = invite.expect("a commit");
+    *bundle.commit.last_mut().expect("not empty") ^= 1;
+    gateway.commit(&culprit, &bundle).expect("a gateway cannot see it");
+    let commit = gateway.log.last().expect("events").sequence;
+    gateway.feed(&jiwei);
+    let start = next(&jiwei, &gateway).expect("broken");
+    gateway.restart(&jiwei, &start, (&culprit, commit)).expect("acceptable");
+    let (seen, stopped) = read(&behind, &gateway);
+    let [Processed::Hidden(Violation::OlderState), Processed::Hidden(Violation::ChannelBroken), started] = &seen[..]
+    else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((started, stopped), (&began(&jiwei, 1, Some(&culprit), false), false));
 }
