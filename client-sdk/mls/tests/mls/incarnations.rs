@@ -421,3 +421,30 @@ fn who_is_behind_by_itself_follows_a_start_by_the_last_committer_that_it_knew() 
     };
     assert_eq!((started, stopped), (&began(&jiwei, 1, Some(&culprit), false), false));
 }
+
+/// One member refuses a commit that is in order for the others, and then all of them are broken by another one.
+#[test]
+fn who_was_broken_before_the_others_leaves_behind_whom_they_do() {
+    let [jiwei, mut shenji, weijian] = ["jiwei", "shenji", "weijian"].map(|name| Device::app(name, "app-1"));
+    let culprit = Device::app("shenji", "app-2");
+    let (uri, identity, without) = office().revoked_at("refused-by-one", SystemClock.now());
+    let newcomer = Device::with(uri, identity);
+    let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji", "weijian"]);
+    gateway.seat(&jiwei, &[&jiwei], &[&shenji, &weijian, &culprit]);
+    seats(&weijian, &mut gateway, &[&newcomer]);
+    let known = Past::default().given_out(without.revocation_lists(), SystemClock.now().minus(HOUR));
+    shenji.federation = with_past(&without, known);
+    for member in [&jiwei, &shenji, &culprit] {
+        gateway.feed(member);
+    }
+    let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
+    let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    let mut bundle = invite.expect("a commit");
+    *bundle.commit.last_mut().expect("not empty") ^= 1;
+    gateway.commit(&culprit, &bundle).expect("a gateway cannot see it");
+    let commit = gateway.log.last().expect("events").sequence;
+    gateway.feed(&jiwei);
+    let start = next(&jiwei, &gateway).expect("broken");
+    gateway.restart(&jiwei, &start, (&culprit, commit)).expect("acceptable");
+    assert_eq!(gateway.feed(&shenji).last(), Some(&began(&jiwei, 1, Some(&culprit), false)));
+}
