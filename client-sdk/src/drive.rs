@@ -21,9 +21,8 @@ use crate::pump::not_served;
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
 use crate::sync::{self, Applied, Asked, Coming, Invited, Reader, TrustAge};
-use crate::unknown::Unknown;
 use crate::way_back::WayBack;
-use crate::{ClientError, Event, changes, trust};
+use crate::{ClientError, Event, changes, trust, unknown};
 
 /// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
 const TICK: Duration = Duration::from_secs(5);
@@ -62,8 +61,9 @@ pub(crate) struct Drive {
     pub(crate) healings: BTreeMap<ChannelId, Healing>,
     /// Channels that the gateway does not serve on this connection.
     pub(crate) gone: HashSet<ChannelId>,
-    /// Channels of which the state may know nothing.
-    pub(crate) unknown: Unknown,
+    /// When the gateway is asked next of which channels this device is a member; `None` while it is being asked, and when there is
+    /// no reason to.
+    pub(crate) look_for_unknown_at: Option<Monotonic>,
     /// Channels followed again because events were missing.
     pub(crate) gaps: HashMap<ChannelId, Asked>,
     /// For the Receive stream, in order.
@@ -101,7 +101,7 @@ impl Drive {
             ways_back: BTreeMap::new(),
             healings: BTreeMap::new(),
             gone: HashSet::new(),
-            unknown: Unknown::new(now),
+            look_for_unknown_at: Some(now.plus(unknown::LOOK_AFTER)),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
             cursors: BTreeMap::new(),
@@ -205,7 +205,7 @@ impl Drive {
                 Task::Confirm(inbox_id) => {
                     self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] });
                 }
-                Task::LookForChannels => self.unknown.look_soon(self.shared.clock.monotonic()),
+                Task::LookForChannels => self.look_soon_for_unknown(),
                 Task::Reconnect => goes = Goes::OnAnother,
             }
         }
@@ -228,6 +228,7 @@ impl Drive {
         self.ways_back.remove(&channel);
         self.healings.remove(&channel);
         self.gone.remove(&channel);
+        self.is_known(channel);
         self.note_turn(channel, place.turn);
         Ok(())
     }
@@ -326,7 +327,7 @@ impl Drive {
         if applied.removed {
             self.forget(channel);
             self.requests.push_back(Receive::Unfollow { channel });
-            self.unknown.look_soon(self.shared.clock.monotonic());
+            self.look_soon_for_unknown();
         } else if applied.is_awaited {
             // What comes is for whoever has a seat already.
             self.forget(channel);
@@ -367,6 +368,7 @@ impl Drive {
 
     async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {
         let channel = welcome.channel;
+        self.is_known(channel);
         let invited = self.shared.transaction(move |tx, mls| sync::invite(tx, mls, inbox_id, &welcome)).await?;
         match invited {
             Invited::New => {
@@ -424,7 +426,7 @@ impl Drive {
             .chain(self.retries.values().copied())
             .chain(self.ways_back.values().filter_map(|way_back| way_back.moment))
             .chain(self.healings.values().filter_map(|healing| healing.moment))
-            .chain(self.unknown.moment)
+            .chain(self.look_for_unknown_at)
             .fold(self.tick, Monotonic::min)
     }
 
@@ -454,7 +456,7 @@ impl Drive {
         for channel in due {
             self.heal(channel).await?;
         }
-        if self.unknown.moment.is_some_and(|moment| moment <= now) {
+        if self.look_for_unknown_at.is_some_and(|moment| moment <= now) {
             self.look_for_unknown();
         }
         if self.tick <= now {

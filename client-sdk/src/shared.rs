@@ -18,6 +18,7 @@ use crate::identity::Life;
 use crate::outbox::OUTBOX_MAX;
 use crate::rows::READ;
 use crate::session::is_of_time;
+use crate::unknown::Suspects;
 use crate::waiters::{Bells, Waiters};
 use crate::{ClientError, Event};
 
@@ -84,6 +85,8 @@ pub(crate) struct Shared {
     wake: Notify,
     doorways: Mutex<HashMap<ChannelId, Arc<Doorway>>>,
     read: Mutex<HashMap<Vec<u8>, ReadMark>>,
+    /// Channels of which the state may know nothing.
+    pub(crate) suspects: Mutex<Suspects>,
 }
 
 /// How senders of one channel come in, in the order of their calls.
@@ -129,6 +132,7 @@ impl Shared {
             wake: Notify::new(),
             doorways: Mutex::default(),
             read: Mutex::default(),
+            suspects: Mutex::default(),
         }
     }
 

@@ -2,7 +2,8 @@
 //! its membership. The gateway lists them; that the device has a seat there with its own key is verified with the group itself, on
 //! the way back into it (PROTOCOL 5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lianxin_connection::{CallError, Connection, List};
@@ -15,49 +16,54 @@ use crate::calls::CallDone;
 use crate::drive::Drive;
 use crate::sync::is_invited;
 
-/// After the start of a connection.
-const LOOK_AFTER: Duration = Duration::from_secs(5);
-/// Between two looks: an invitation that is on its way on the same connection comes sooner, or the connection is lost (a client that
-/// does not hear from the gateway for 40 s gives it up).
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(40);
+/// After the start of a connection, and whenever there is a reason to ask.
+pub(crate) const LOOK_AFTER: Duration = Duration::from_secs(5);
+/// Between the first look and the moment from which a channel is taken for lost: an invitation that is on its way comes sooner on
+/// the same connection, or that is lost (a client that does not hear from the gateway for 40 s gives it up), and on the next one the
+/// inbox comes first.
+const LOST_AFTER: Duration = Duration::from_secs(40);
 /// Pages of 200 channels that are asked for; no device is in so many.
 const PAGES_MAX: usize = 50;
 
-/// When the gateway is asked next, and what it named the last time that the state does not know.
-pub(crate) struct Unknown {
-    /// `None` while it is being asked, and when there is no reason to.
-    pub(crate) moment: Option<Monotonic>,
-    suspects: BTreeSet<ChannelId>,
-}
+/// Channels that the gateway named and the state did not know, and from when on each of them is taken for lost. They outlive a
+/// connection, for no connection need last so long.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects(BTreeMap<ChannelId, Monotonic>);
 
-impl Unknown {
-    /// At the start of a connection.
-    pub(crate) fn new(now: Monotonic) -> Self {
-        Self { moment: Some(now.plus(LOOK_AFTER)), suspects: BTreeSet::new() }
-    }
-
-    /// There is a reason to ask.
-    pub(crate) fn look_soon(&mut self, now: Monotonic) {
-        self.moment = Some(now.plus(LOOK_AFTER));
-    }
-
-    /// What to do about channels that are unknown now: who is unknown for the second time is to come back, and the others are
-    /// looked at again.
-    fn found(&mut self, unknown: BTreeSet<ChannelId>, now: Monotonic) -> Vec<ChannelId> {
-        let (sure, suspects): (BTreeSet<_>, _) =
-            unknown.into_iter().partition(|channel| self.suspects.contains(channel));
-        if !suspects.is_empty() {
-            self.moment = Some(now.plus(LOOK_AGAIN_AFTER));
+impl Suspects {
+    /// What to do about channels that are unknown now: gives those that are to be come back into. The others are looked at again.
+    fn found(&mut self, unknown: &BTreeSet<ChannelId>, now: Monotonic) -> Vec<ChannelId> {
+        self.0.retain(|channel, _| unknown.contains(channel));
+        for channel in unknown {
+            self.0.entry(*channel).or_insert(now.plus(LOST_AFTER));
         }
-        self.suspects = suspects;
-        sure.into_iter().collect()
+        self.0.iter().filter(|(_, moment)| **moment <= now).map(|(channel, _)| *channel).collect()
+    }
+
+    /// When the next of them is looked at again.
+    fn next(&self, now: Monotonic) -> Option<Monotonic> {
+        self.0.values().copied().filter(|moment| *moment > now).min()
     }
 }
 
 impl Drive {
+    fn suspects(&self) -> MutexGuard<'_, Suspects> {
+        self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is a reason to ask.
+    pub(crate) fn look_soon_for_unknown(&mut self) {
+        self.look_for_unknown_at = Some(self.shared.clock.monotonic().plus(LOOK_AFTER));
+    }
+
+    /// There is an invitation into the channel, or a group of it.
+    pub(crate) fn is_known(&self, channel: ChannelId) {
+        self.suspects().0.remove(&channel);
+    }
+
     /// Asks of which channels this device is a member.
     pub(crate) fn look_for_unknown(&mut self) {
-        self.unknown.moment = None;
+        self.look_for_unknown_at = None;
         let connection = self.connection.clone();
         self.calls.push(Box::pin(async move { CallDone::Memberships(memberships(&connection).await) }));
     }
@@ -67,12 +73,11 @@ impl Drive {
         &mut self,
         found: Result<BTreeSet<ChannelId>, CallError>,
     ) -> Result<(), ClientError> {
-        let now = self.shared.clock.monotonic();
         let listed = match found {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::debug!(%error, "the own channels are not known");
-                self.unknown.look_soon(now);
+                self.look_soon_for_unknown();
                 return Ok(());
             }
         };
@@ -85,7 +90,14 @@ impl Drive {
             }
             Ok(unknown)
         });
-        for channel in self.unknown.found(unknown.await?, now) {
+        let (unknown, now) = (unknown.await?, self.shared.clock.monotonic());
+        let (lost, next) = {
+            let mut suspects = self.suspects();
+            (suspects.found(&unknown, now), suspects.next(now))
+        };
+        // Somebody may have asked for a look meanwhile.
+        self.look_for_unknown_at = self.look_for_unknown_at.into_iter().chain(next).min();
+        for channel in lost {
             tracing::warn!(?channel, "a member of a channel that the state does not know");
             self.come_back_into_unknown(channel);
         }
@@ -117,19 +129,33 @@ mod tests {
 
     const NOW: Monotonic = Monotonic(1_000_000);
 
+    fn only(channels: &[ChannelId]) -> BTreeSet<ChannelId> {
+        channels.iter().copied().collect()
+    }
+
     #[test]
-    fn who_is_unknown_twice_comes_back() {
+    fn what_is_unknown_for_so_long_is_come_back_into() {
         let channels = [ChannelId([1; 16]), ChannelId([2; 16])];
-        let mut unknown = Unknown::new(NOW);
-        assert_eq!(unknown.moment, Some(NOW.plus(LOOK_AFTER)));
-        unknown.moment = None;
-        assert!(unknown.found(BTreeSet::from([channels[0]]), NOW).is_empty(), "its invitation may be on its way");
-        assert_eq!(unknown.moment.take(), Some(NOW.plus(LOOK_AGAIN_AFTER)));
-        assert_eq!(unknown.found(BTreeSet::from(channels), NOW), [channels[0]]);
-        assert!(unknown.moment.take().is_some(), "the other one is looked at again");
-        assert!(unknown.found(BTreeSet::from([channels[0]]), NOW).is_empty(), "it was known in between");
-        assert!(unknown.found(BTreeSet::new(), NOW).is_empty());
-        unknown.moment = None;
-        assert!(unknown.found(BTreeSet::new(), NOW).is_empty() && unknown.moment.is_none(), "nothing to look for");
+        let mut suspects = Suspects::default();
+        assert!(suspects.found(&only(&channels[..1]), NOW).is_empty(), "its invitation may be on its way");
+        let lost_at = NOW.plus(LOST_AFTER);
+        assert_eq!(suspects.next(NOW), Some(lost_at));
+        assert_eq!(suspects.found(&only(&channels), lost_at), channels[..1]);
+        assert_eq!(suspects.next(lost_at), Some(lost_at.plus(LOST_AFTER)), "the other one is looked at again");
+        assert_eq!(suspects.found(&only(&channels), lost_at), channels[..1], "as long as it is not known");
+        assert!(suspects.found(&only(&channels[1..]), lost_at).is_empty());
+        assert!(suspects.found(&only(&channels[..1]), lost_at).is_empty(), "it was known in between");
+        assert!(suspects.found(&BTreeSet::new(), lost_at).is_empty());
+        assert_eq!(suspects.next(lost_at), None, "nothing to look for");
+    }
+
+    #[test]
+    fn a_look_that_comes_for_another_reason_takes_nothing_for_lost() {
+        let channel = ChannelId([1; 16]);
+        let mut suspects = Suspects::default();
+        assert!(suspects.found(&only(&[channel]), NOW).is_empty());
+        let soon = NOW.plus(LOOK_AFTER);
+        assert!(suspects.found(&only(&[channel]), soon).is_empty());
+        assert_eq!(suspects.next(soon), Some(NOW.plus(LOST_AFTER)), "nor does it put off the moment");
     }
 }
