@@ -343,6 +343,10 @@ impl Drive {
                 self.plan_healing(channel, 0);
             }
         }
+        if applied.settled.iter().any(|(_, outcome)| outcome.is_ok()) {
+            // It was perhaps too far ahead of what had come back.
+            self.may_encrypt(channel);
+        }
         for (id, outcome) in applied.settled {
             self.shared.waiters.settle(id, outcome);
         }

@@ -19,7 +19,7 @@ use crate::lane::Lane;
 use crate::rows::{INVITATION, InvitationRow};
 use crate::shared::{News, Shared};
 use crate::sync::invitation_key;
-use crate::{ClientError, Event, outbox, planning};
+use crate::{ClientError, Event, planning};
 
 /// Between attempts, at most.
 const DELAY_MAX: Duration = Duration::from_secs(60);
@@ -213,24 +213,18 @@ impl Drive {
         let staged = self.shared.transaction(move |tx, mls: &Mls| {
             mls.defer_seats(tx, channel, &found.late, &found.unfit)?;
             if found.packages.is_empty() {
-                // Nobody to wait for: what waits may go.
-                return Ok((Staged::Done, outbox::encrypt_again(tx, mls, &federation, channel)?));
+                return Ok(Staged::Done);
             }
             let seats = mls.invite(tx, &federation, channel, &found.packages);
-            Ok((changes::put_commit(tx, channel, id, seats)?, outbox::Failures::new()))
+            changes::put_commit(tx, channel, id, seats)
         });
         let is_ready = match staged.await {
-            Ok((Staged::Done, failed)) => {
-                for (id, failure) in failed {
-                    self.shared.waiters.settle(id, Err(failure));
-                }
-                if let Some(lane) = self.lanes.get_mut(&channel) {
-                    lane.epoch_changed();
-                    self.ready.insert(channel);
-                }
+            Ok(Staged::Done) => {
+                // Nobody to wait for: what waits may go.
+                self.may_encrypt(channel);
                 false
             }
-            Ok((staged, _)) => matches!(staged, Staged::Ready),
+            Ok(staged) => matches!(staged, Staged::Ready),
             Err(ClientError::State(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(?channel, error = %chain(&error), "members cannot be seated in the next group");

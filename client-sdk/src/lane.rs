@@ -40,6 +40,8 @@ enum Wait {
     No,
     /// The group must move on first.
     ForEpoch,
+    /// The next message cannot be encrypted yet.
+    ToEncrypt,
     /// Something at the gateway must pass.
     Until(Monotonic),
 }
@@ -92,7 +94,7 @@ impl Lane {
     pub(crate) const fn wakes(&self) -> Option<Monotonic> {
         match self.wait {
             Wait::Until(moment) => Some(moment),
-            _ => None,
+            Wait::No | Wait::ForEpoch | Wait::ToEncrypt => None,
         }
     }
 
@@ -108,9 +110,16 @@ impl Lane {
         self.handed = position;
     }
 
-    /// The next message cannot be encrypted before the epoch changes.
-    pub(crate) fn wait_for_epoch(&mut self) {
-        self.wait = Wait::ForEpoch;
+    /// The next message cannot be encrypted yet.
+    pub(crate) fn wait_to_encrypt(&mut self) {
+        self.wait = Wait::ToEncrypt;
+    }
+
+    /// What kept the next message from being encrypted may have passed.
+    pub(crate) fn may_encrypt(&mut self) {
+        if self.wait == Wait::ToEncrypt {
+            self.wait = Wait::No;
+        }
     }
 
     /// The backlog of the channel has been read.
@@ -132,7 +141,7 @@ impl Lane {
     pub(crate) fn epoch_changed(&mut self) {
         self.generation += 1;
         self.start_over = true;
-        if self.wait == Wait::ForEpoch {
+        if !matches!(self.wait, Wait::Until(_)) {
             self.wait = Wait::No;
         }
     }

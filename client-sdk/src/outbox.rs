@@ -36,6 +36,10 @@ pub(crate) fn put(
         return Err(ClientError::OutboxFull);
     }
     let mut row = OutboxRow { id, epoch: Epoch(0), mls: Vec::new(), accepted: false, body };
+    if waits_to_encrypt(tx, channel)? {
+        // In the order in which they go out, for others open few that come late ([`encrypt_waiting`]).
+        return Ok(tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?);
+    }
     match encrypt(tx, mls, federation, channel, &mut row) {
         Ok(()) => {}
         // A row without ciphertext: it is encrypted when what must come before it has come.
@@ -44,6 +48,12 @@ pub(crate) fn put(
         Err(error) => return Err(error.into()),
     }
     Ok(tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?)
+}
+
+/// Whether the last message that is stored has no ciphertext yet.
+fn waits_to_encrypt(tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, ClientError> {
+    let Some(last) = tx.log_last(OUTBOX, &channel.0)? else { return Ok(false) };
+    Ok(page(tx, channel, last.saturating_sub(1))?.iter().any(|(_, row)| row.mls.is_empty()))
 }
 
 /// A position that no message of the channel had before.
@@ -61,29 +71,62 @@ fn next_position(tx: &Transaction<'_>, channel: ChannelId) -> Result<u64, Client
     Ok(last + 1)
 }
 
-/// Encrypts everything for the epoch that has just begun. Whatever of the old epoch the gateway accepted stands before the
-/// commit in the log and is settled by now, and nothing more of it can be accepted: so a second ciphertext cannot make a
-/// second message.
+/// What became of messages that were to be encrypted.
+#[derive(Debug, Default)]
+pub(crate) struct Encrypted {
+    /// Those that never will be: they are gone.
+    pub(crate) failures: Failures,
+    /// How many have a ciphertext now.
+    pub(crate) count: usize,
+}
+
+/// Encrypts everything for the state that the group has just come to. Whatever the gateway accepted for the one before stands in
+/// front of the event that ended it and is settled by now, and nothing more of it can be accepted: so a second ciphertext cannot
+/// make a second message. Within an epoch it could: there only [`encrypt_waiting`] will do.
 pub(crate) fn encrypt_again(
     tx: &Transaction<'_>,
     mls: &Mls,
     federation: &Federation,
     channel: ChannelId,
 ) -> Result<Failures, ClientError> {
-    let mut failures = Failures::new();
+    Ok(encrypt_rows(tx, mls, federation, channel, |row| !row.accepted)?.failures)
+}
+
+/// Encrypts what has no ciphertext, because something came before it that may have passed. Those that have one keep it: the
+/// gateway may have it already.
+pub(crate) fn encrypt_waiting(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    channel: ChannelId,
+) -> Result<Encrypted, ClientError> {
+    encrypt_rows(tx, mls, federation, channel, |row| row.mls.is_empty())
+}
+
+fn encrypt_rows(
+    tx: &Transaction<'_>,
+    mls: &Mls,
+    federation: &Federation,
+    channel: ChannelId,
+    is_meant: impl Fn(&OutboxRow) -> bool,
+) -> Result<Encrypted, ClientError> {
+    let mut encrypted = Encrypted::default();
     let mut after = 0;
     loop {
         let page = page(tx, channel, after)?;
-        let Some((last, _)) = page.last() else { return Ok(failures) };
+        let Some((last, _)) = page.last() else { return Ok(encrypted) };
         after = *last;
-        for (position, mut row) in page.into_iter().filter(|(_, row)| !row.accepted) {
+        for (position, mut row) in page.into_iter().filter(|(_, row)| is_meant(row)) {
             row.mls.clear();
             match encrypt(tx, mls, federation, channel, &mut row) {
-                Ok(()) => tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?,
+                Ok(()) => {
+                    tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?;
+                    encrypted.count += 1;
+                }
                 Err(error) if passes(&error) => tx.log_put(OUTBOX, &channel.0, position, &row.to_bytes())?,
                 Err(MlsError::NotMember | MlsError::Leaving) => {
                     tx.log_delete(OUTBOX, &channel.0, position)?;
-                    failures.push((row.id, Failure::NotMember));
+                    encrypted.failures.push((row.id, Failure::NotMember));
                 }
                 Err(error) => return Err(error.into()),
             }

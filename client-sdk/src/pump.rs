@@ -8,7 +8,7 @@ use crate::drive::Drive;
 use crate::lane::{Lane, Verdict};
 use crate::shared::Shared;
 use crate::waiters::Failure;
-use crate::{ClientError, changes, outbox};
+use crate::{ClientError, changes, outbox, sync};
 
 /// A few fewer than the gateway allows without an answer.
 const IN_FLIGHT_MAX: usize = LIMITS.stream_sends_in_flight_max - 6;
@@ -53,9 +53,7 @@ impl Drive {
                 continue;
             }
             if row.mls.is_empty() {
-                lane.wait_for_epoch();
-                self.commit_soon(channel);
-                return Ok(false);
+                return self.encrypt_next(channel).await;
             }
             if self.in_flight.len() >= IN_FLIGHT_MAX {
                 return Ok(false);
@@ -65,6 +63,41 @@ impl Drive {
             self.in_flight.insert(row.id, channel);
         }
         Ok(true)
+    }
+
+    /// The next message has no ciphertext. Says whether it is to be looked at again: what kept it from having one may have passed. If
+    /// not, this device commits what must be committed before it.
+    async fn encrypt_next(&mut self, channel: ChannelId) -> Result<bool, ClientError> {
+        let (federation, device) = (self.shared.federation(), self.shared.device.clone());
+        let encrypted = self.shared.transaction(move |tx, mls| {
+            let encrypted = outbox::encrypt_waiting(tx, mls, &federation, channel)?;
+            Ok((encrypted, sync::standing(tx, mls, &federation, &device, channel)?.turn))
+        });
+        let (encrypted, turn) = encrypted.await?;
+        let is_new = encrypted.count > 0 || !encrypted.failures.is_empty();
+        for (id, failure) in encrypted.failures {
+            self.shared.waiters.settle(id, Err(failure));
+        }
+        if is_new {
+            return Ok(true);
+        }
+        if let Some(lane) = self.lanes.get_mut(&channel) {
+            lane.wait_to_encrypt();
+        }
+        self.commit_soon(channel);
+        if !self.turns.contains_key(&channel) && !self.refusals.contains_key(&channel) {
+            // What this session has sent may be the reason.
+            self.note_turn(channel, turn);
+        }
+        Ok(false)
+    }
+
+    /// What kept messages of the channel from being encrypted may have passed.
+    pub(crate) fn may_encrypt(&mut self, channel: ChannelId) {
+        if let Some(lane) = self.lanes.get_mut(&channel) {
+            lane.may_encrypt();
+            self.ready.insert(channel);
+        }
     }
 
     /// One answer of the gateway.

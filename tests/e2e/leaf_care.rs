@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lianxin_connection::CallError;
+use lianxin_harness::Line;
 use lianxin_proto::ReasonCode;
 use lianxin_proto::key_packages::Claim;
 use lianxin_sdk::{Client, Config, Epoch, Event, LeafCare};
@@ -149,5 +150,47 @@ async fn after_nine_hundred_messages_that_were_refused_the_next_one_goes_out_wit
     for client in [jiwei, shenji] {
         client.close().await.expect("closes");
     }
+    zone.close().await;
+}
+
+/// The session goes on meanwhile: what is too far ahead when it is stored is not when the echo of the one before has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_nine_hundred_messages_without_an_echo_the_next_one_waits_for_no_other_connection() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    let channel = join(&at_jiwei, &shenji).await.id();
+    shenji.close().await.expect("closes");
+    in_state(&zone, move |mls, tx, federation| {
+        for _ in 0..899 {
+            mls.encrypt(tx, federation, channel, fresh_id(), "没被接受的".as_bytes())?;
+        }
+        Ok(())
+    })
+    .await;
+    let line = Line::to(zone.address()).await.expect("a free port");
+    let config = zone.config("shenji", "app-1").with_endpoint("127.0.0.1", line.address().port());
+    let shenji = Client::open(config).await.expect("opens");
+    soon("a connection", shenji.connected()).await.expect("connects");
+    let at_shenji = shenji.channel(channel);
+    line.hold_requests();
+    let words = ["第九百", "第九百零一", "第九百零二"];
+    let sent: Vec<_> = words
+        .into_iter()
+        .map(|word| {
+            let at = at_shenji.clone();
+            async move { soon("a receipt", at.send(word)).await.expect("accepted") }
+        })
+        .collect();
+    let sent = tokio::spawn(futures_util::future::join_all(sent));
+    // They are stored before anything of the first one comes back.
+    SystemClock.sleep(Duration::from_secs(2)).await;
+    line.release();
+    sent.await.expect("all of them");
+    assert_eq!(texts(&receive(&at_jiwei, 3).await), words);
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+    drop(line);
     zone.close().await;
 }

@@ -96,7 +96,8 @@ impl Mls {
     /// # Errors
     /// [`MlsError::Keystore`], [`MlsError::Record`].
     pub fn is_leaf_due(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, MlsError> {
-        Ok(self.is_due(&channel, Records::new(tx, channel).leaf()?))
+        let records = Records::new(tx, channel);
+        Ok(self.is_due(&channel, records.leaf()?) || records.is_too_far_ahead()?)
     }
 
     /// `None` for a leaf whose keys were made before this was remembered.

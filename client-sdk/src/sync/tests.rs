@@ -14,6 +14,7 @@ use crate::changes::Staged;
 use crate::event::kept;
 use crate::rows::{Intent, IntentKind, MESSAGE, MessageRow, OUTBOX_LAST, Origin, OutboxRow};
 
+mod next_group;
 mod rejoin;
 
 /// A device in a channel of its own, and the channel's log.

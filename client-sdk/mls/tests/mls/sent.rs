@@ -70,8 +70,10 @@ fn who_has_sent_much_of_which_nothing_came_makes_new_keys_before_others_cannot_o
     gateway.feed(&jiwei);
     assert_eq!(body_from(&gateway.feed(&shenji)[0], &jiwei).as_deref(), Some(&b"opens"[..]));
     encrypt_many(&jiwei, &gateway, 899);
-    assert_eq!(renewal(&jiwei).expect("readable"), Renewal::Nothing);
+    let is_due = |device: &Device| device.run(move |mls, tx, _| mls.is_leaf_due(tx, channel)).expect("readable");
+    assert_eq!((renewal(&jiwei).expect("readable"), is_due(&jiwei)), (Renewal::Nothing, false));
     encrypt_many(&jiwei, &gateway, 1);
+    assert!(is_due(&jiwei), "also for who looks only whether it is");
     assert!(matches!(jiwei.encrypt(channel, b"x"), Err(MlsError::TooFarAhead)));
     assert_eq!(renewal(&jiwei).expect("readable"), Renewal::Keys);
 

@@ -19,7 +19,7 @@ impl Device {
     }
 
     /// Invites `guest`, reads the echo, and puts the invitation into the guest's state. Gives its sequence and tree.
-    fn seat(&mut self, number: u8, guest: &Self) -> (Sequence, Vec<u8>) {
+    pub(super) fn seat(&mut self, number: u8, guest: &Self) -> (Sequence, Vec<u8>) {
         let commit = self.invite(id(number), guest.key_package());
         let channel = self.channel;
         let intent = self.run(move |tx, _, _| changes::get(tx, channel, IntentKind::Commit));
@@ -43,7 +43,7 @@ impl Device {
         self.deliver(EventKind::Commit, id(number), commit);
     }
 
-    fn read(&self, number: u64) -> Vec<u8> {
+    pub(super) fn read(&self, number: u64) -> Vec<u8> {
         let channel = self.channel;
         let log = self.run(move |tx, _, _| Ok(tx.log_read(MESSAGE, &channel.0, number - 1, 1)?));
         MessageRow::from_bytes(&log[0].1).expect("a message").body
