@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_connection::{AllowCommitter, CallError, Claim, ReasonCode, Receipt};
+use lianxin_connection::{AllowCommitter, CallError, Claim, Problem, ReasonCode, Receipt};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{CommitBundle, Mls, MlsError};
 use lianxin_trust::Federation;
@@ -11,6 +11,7 @@ use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, LIMITS, L
 use tokio::sync::watch;
 
 use crate::changes::{self, Staged};
+use crate::lane::TOLD_WITHIN;
 use crate::readers::{self, Message, Messages};
 use crate::shared::{News, Shared, Task};
 use crate::waiters::Failure;
@@ -132,7 +133,12 @@ impl Channel {
     pub async fn invite(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
         let (channel, mut attempts) = (self.id, 0);
         loop {
-            let packages = self.claim(devices).await?;
+            let packages = match self.claim(devices).await {
+                Err(ClientError::Refused(problem)) if problem.code == ReasonCode::NotMember => {
+                    return Err(self.told_why(problem).await?);
+                }
+                packages => packages?,
+            };
             let invited = self.change(move |tx, mls, federation| mls.invite(tx, federation, channel, &packages)).await;
             attempts += 1;
             match invited {
@@ -295,6 +301,9 @@ impl Channel {
                 Staged::Ready => match settled.await.map_err(|_| ClientError::Closed)? {
                     Err(Failure::Superseded) => continue,
                     Err(Failure::Refused(problem)) if turns::is_overtaken(problem.code) => problem.sequence,
+                    Err(Failure::Refused(problem)) if problem.code == ReasonCode::NotMember => {
+                        return Err(self.told_why(problem).await?);
+                    }
                     settled => return outcome(settled).map(Some),
                 },
                 Staged::Busy => Sequence(0),
@@ -307,6 +316,27 @@ impl Channel {
             }
         }
         Err(ClientError::Contended)
+    }
+
+    /// The gateway says that this device is no member. Gives the reason if the log tells it in time: its removal, or a group that
+    /// carries the channel on and in which it is not seated yet.
+    async fn told_why(&self, problem: Problem) -> Result<ClientError, ClientError> {
+        let (shared, id) = (&self.shared, self.id);
+        let mut news = shared.bells.listen(News::Channel(id));
+        let told = async {
+            loop {
+                match shared.transaction(move |tx, mls| Ok(mls.channel(tx, id)?)).await? {
+                    None => return Ok(ClientError::NotMember),
+                    Some(view) if view.is_awaited => return Ok(ClientError::Mls(MlsError::Broken)),
+                    Some(_) => news.changed().await.map_err(|_| ClientError::Closed)?,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            told = told => told,
+            () = shared.clock.sleep(TOLD_WITHIN) => Ok(ClientError::Refused(problem)),
+        }
     }
 
     /// Waits for news of the channel after which its group stands at `sequence` or behind it, or is no more.

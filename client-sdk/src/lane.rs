@@ -24,6 +24,8 @@ pub(crate) struct Lane {
     wait: Wait,
     /// Refusals in a row, for the delay.
     refusals: u32,
+    /// The gateway has said that this device is no member.
+    is_disputed: bool,
     /// Nothing is handed over before the backlog is read: most of it would be refused.
     caught_up: bool,
 }
@@ -32,6 +34,8 @@ pub(crate) struct Lane {
 struct InFlight {
     id: IdempotencyId,
     generation: u64,
+    /// Handed over when the gateway had said that this device is no member, and the log had had the time to tell why.
+    is_last_attempt: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,8 @@ enum Wait {
     ForEpoch,
     /// The next message cannot be encrypted yet.
     ToEncrypt,
+    /// The log may tell why this device is no member.
+    ForReason(Monotonic),
     /// Something at the gateway must pass.
     Until(Monotonic),
 }
@@ -68,11 +74,13 @@ pub(crate) enum Verdict {
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_DOUBLINGS_MAX: u32 = 6;
+/// The log has told by then why this device is no member, if it does: of its removal, or of a group that carries the channel on.
+pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 impl Lane {
     /// Behind which outbox position the next messages may be read; `None` while nothing may be handed over.
     pub(crate) fn next(&mut self, now: Monotonic) -> Option<u64> {
-        if let Wait::Until(moment) = self.wait
+        if let Wait::Until(moment) | Wait::ForReason(moment) = self.wait
             && now >= moment
         {
             self.wait = Wait::No;
@@ -93,7 +101,7 @@ impl Lane {
     /// When waiting ends by itself.
     pub(crate) const fn wakes(&self) -> Option<Monotonic> {
         match self.wait {
-            Wait::Until(moment) => Some(moment),
+            Wait::Until(moment) | Wait::ForReason(moment) => Some(moment),
             Wait::No | Wait::ForEpoch | Wait::ToEncrypt => None,
         }
     }
@@ -102,7 +110,7 @@ impl Lane {
     pub(crate) fn handed(&mut self, position: u64, id: IdempotencyId) {
         self.handed = position;
         self.first.get_or_insert(id);
-        self.in_flight.push_back(InFlight { id, generation: self.generation });
+        self.in_flight.push_back(InFlight { id, generation: self.generation, is_last_attempt: self.is_disputed });
     }
 
     /// A message needs nothing more from the stream.
@@ -141,6 +149,7 @@ impl Lane {
     pub(crate) fn epoch_changed(&mut self) {
         self.generation += 1;
         self.start_over = true;
+        self.is_disputed = false;
         if !matches!(self.wait, Wait::Until(_)) {
             self.wait = Wait::No;
         }
@@ -154,6 +163,7 @@ impl Lane {
         let problem = match result {
             Ok(receipt) => {
                 self.refusals = 0;
+                self.is_disputed = false;
                 return Verdict::Accepted(receipt);
             }
             Err(problem) => problem,
@@ -177,6 +187,16 @@ impl Lane {
             // carries the channel on, yet, is no member.
             ReasonCode::BadHead | ReasonCode::NotMember if !current => {
                 self.start_over = true;
+                Verdict::Again
+            }
+            // A commit that is in order for this device may have broken the group for others, who carry the channel on in another;
+            // the gateway knows before the log has told.
+            ReasonCode::NotMember if !sent.is_last_attempt => {
+                self.start_over = true;
+                self.is_disputed = true;
+                if !matches!(self.wait, Wait::ForReason(_)) {
+                    self.wait = Wait::ForReason(now.plus(TOLD_WITHIN));
+                }
                 Verdict::Again
             }
             _ if problem.try_again => {
@@ -324,6 +344,50 @@ mod tests {
         let mut lane = Lane::default();
         lane.handed(4, id(4));
         assert_eq!(lane.answered(id(4), refused(ReasonCode::BehindRefused), NOW), Verdict::HeldBack);
+    }
+
+    #[test]
+    fn who_is_said_to_be_no_member_asks_again_when_the_log_has_had_the_time_to_tell_why() {
+        let mut lane = three_in_flight();
+        for number in 1..=3 {
+            assert_eq!(lane.answered(id(number), refused(ReasonCode::NotMember), NOW), Verdict::Again);
+        }
+        assert_eq!(lane.next(NOW), None);
+        let wakes = lane.wakes().expect("not for ever");
+        assert_eq!(wakes, NOW.plus(TOLD_WITHIN));
+        // It has told nothing: this is final.
+        assert_eq!(lane.next(wakes), Some(0));
+        lane.handed(1, id(1));
+        lane.handed(2, id(2));
+        for number in 1..=2 {
+            let problem = Problem::new(ReasonCode::NotMember);
+            assert_eq!(lane.answered(id(number), Err(problem.clone()), wakes), Verdict::Failed(problem));
+        }
+        assert_eq!(lane.next(wakes), Some(2), "what comes next is judged for itself");
+    }
+
+    #[test]
+    fn who_is_seated_in_another_group_sends_there_what_the_gateway_would_not_have_before() {
+        let mut lane = three_in_flight();
+        assert_eq!(lane.answered(id(1), refused(ReasonCode::NotMember), NOW), Verdict::Again);
+        lane.epoch_changed();
+        for number in 2..=3 {
+            assert_eq!(lane.answered(id(number), refused(ReasonCode::NotMember), NOW), Verdict::Again);
+        }
+        assert_eq!(lane.next(NOW), Some(0), "without delay");
+        lane.handed(1, id(1));
+        assert_eq!(
+            lane.answered(id(1), refused(ReasonCode::NotMember), NOW),
+            Verdict::Again,
+            "the next group, too, may end"
+        );
+        let wakes = lane.wakes().expect("a moment");
+        assert_eq!(lane.next(wakes), Some(0));
+        lane.handed(1, id(1));
+        assert_eq!(lane.answered(id(1), Ok(receipt()), wakes), Verdict::Accepted(receipt()));
+        lane.handed(2, id(2));
+        let answer = lane.answered(id(2), refused(ReasonCode::NotMember), wakes);
+        assert_eq!(answer, Verdict::Again, "it has been a member in between");
     }
 
     #[test]

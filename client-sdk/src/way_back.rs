@@ -13,6 +13,7 @@ use crate::changes::{self, Staged};
 use crate::drive::Drive;
 use crate::error::chain;
 use crate::event::keep;
+use crate::lane::TOLD_WITHIN;
 use crate::shared::News;
 use crate::waiters::Failure;
 use crate::{ClientError, Event, outbox, sync, turns, unknown};
@@ -22,9 +23,6 @@ const SPREAD: Duration = Duration::from_millis(500);
 
 /// How often that is tried with a public state that does not make one before the channel goes on in another group.
 const UNUSABLE_MAX: u32 = 2;
-
-/// The log has told by then why this device is no member, if it does.
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// When the next attempt comes, and how many were in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use lianxin_connection::CallError;
 use lianxin_harness::Line;
+use lianxin_mls::MlsError;
 use lianxin_profile::{parse_group_info, stored_context};
 use lianxin_proto::messages::History;
-use lianxin_sdk::{Channel, ChannelId, Client, DeviceUri, Event, Incarnation, ReasonCode, Sequence};
+use lianxin_sdk::{Channel, ChannelId, Client, ClientError, DeviceUri, Event, Incarnation, ReasonCode, Sequence};
 use lianxin_tlog::{EventKind, Head};
 use lianxin_types::{Clock as _, Digest, SystemClock};
 
@@ -251,6 +252,9 @@ async fn who_asks_for_the_way_back_behind_the_next_group_waits_for_its_seat() {
         });
         panic!("given up: {:?}, {:?}", sent.await, reason.await);
     }
+    // Nor can it invite; it is told why, and not that it is no member.
+    let early = soon("an answer", at_shenji.invite(std::slice::from_ref(&jiwei.uri))).await;
+    assert!(matches!(early, Err(ClientError::Mls(MlsError::Broken))), "{early:?}");
     add(shenji.device()).await;
     event(&shenji, "the own seat", |event| match event {
         Event::ChannelRestored { .. } => Some(()),
