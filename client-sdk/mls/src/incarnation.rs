@@ -151,6 +151,14 @@ impl Mls {
         Ok(record.map(|_| records.followed()).transpose()?.flatten().map(|followed| followed.group))
     }
 
+    /// The place of the seat that was taken ([`Mls::take_seat`]) and to which the log has not come yet.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn taken_seat(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<Head>, MlsError> {
+        Ok(Records::new(tx, channel).next_seat()?.map(|seat| seat.head))
+    }
+
     /// A start that is not the channel's first: the own one that waits, another member's, or one that may not be.
     pub(crate) fn settle_start(
         &self,

@@ -111,6 +111,9 @@ impl Mls {
                 return Err(MlsError::Overtaken { by: "the channel goes on in a group that the log has not told of" });
             }
             record.group = group;
+            // They were to sit in the group that has been left behind.
+            records.save_unseated(&[])?;
+            records.save_late(&[])?;
         }
         let known = records.chain_hash(head.sequence)?;
         if known.is_some_and(|hash| hash != head.chain_hash) {
@@ -226,7 +229,11 @@ impl Mls {
             old?;
         }
         records.forget_rejoin()?;
+        // Whom this device has to seat in the group does not know that it was broken here in between.
+        let (unseated, late) = (records.unseated()?, records.late()?);
         records.forget_incarnation()?;
+        records.save_unseated(&unseated)?;
+        records.save_late(&late)?;
         records.forget_sent()?;
         records.save_roster(&rejoin.roster)?;
         records.save_leaf(Origin::OwnPath, gateway_time)?;

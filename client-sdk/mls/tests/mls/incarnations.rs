@@ -448,3 +448,38 @@ fn who_was_broken_before_the_others_leaves_behind_whom_they_do() {
     gateway.restart(&jiwei, &start, (&culprit, commit)).expect("acceptable");
     assert_eq!(gateway.feed(&shenji).last(), Some(&began(&jiwei, 1, Some(&culprit), false)));
 }
+
+/// A starter whose own group breaks before it has seated everybody comes back into it, and the others are not forgotten.
+#[test]
+fn who_comes_back_into_the_group_that_it_has_started_seats_those_who_are_left() {
+    let Broken { jiwei, shenji, away, culprit, mut gateway, commit } = broken();
+    let channel = gateway.channel;
+    let start = next(&shenji, &gateway).expect("broken");
+    gateway.restart(&shenji, &start, (&culprit, commit)).expect("acceptable");
+    gateway.feed(&shenji);
+    read(&jiwei, &gateway);
+    let (_, invitation) = seats(&shenji, &mut gateway, &[&jiwei]);
+    gateway.feed(&shenji);
+    take_seat(&jiwei, &invitation).expect("its seat");
+    read(&jiwei, &gateway);
+
+    let package = Device::app("weijian", "app-2").key_package();
+    let invite = jiwei.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    let mut bundle = invite.expect("a commit");
+    *bundle.commit.last_mut().expect("not empty") ^= 1;
+    gateway.commit(&jiwei, &bundle).expect("a gateway cannot see it");
+    let seen = gateway.feed(&shenji);
+    assert!(matches!(seen[..], [Processed::Hidden(Violation::CannotProcess { .. })]), "{seen:?}");
+    let (group_info, tree) = gateway.served();
+    let back = shenji.run(move |mls, tx, federation| mls.rejoin(tx, federation, channel, &group_info, &tree));
+    gateway.commit(&shenji, &back.expect("a way back")).expect("acceptable");
+    assert!(matches!(gateway.feed(&shenji)[..], [Processed::Rejoined { own_commit: true, .. }]));
+    let unseated = shenji.run(move |mls, tx, _| mls.unseated(tx, channel)).expect("readable");
+    assert_eq!(unseated, std::slice::from_ref(&away.uri));
+    let (_, invitation) = seats(&shenji, &mut gateway, &[&away]);
+    gateway.feed(&shenji);
+    read(&away, &gateway);
+    take_seat(&away, &invitation).expect("its seat");
+    let (seen, _) = read(&away, &gateway);
+    assert!(matches!(seen.last(), Some(Processed::Seated { .. })), "{seen:?}");
+}
