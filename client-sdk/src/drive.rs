@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use lianxin_connection::Connection;
-use lianxin_connection::{Frame, InboxItem, LogEntry, Receive, Welcome};
+use lianxin_connection::{Frame, InboxItem, LogEntry, Receive};
 use lianxin_connection::{Problem, ReasonCode};
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, LIMITS, Monotonic, Sequence, Timestamp};
 
@@ -20,7 +20,7 @@ use crate::next::{First, Next, ended};
 use crate::pump::not_served;
 use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
-use crate::sync::{self, Applied, Asked, Coming, Invited, Reader, TrustAge};
+use crate::sync::{self, Applied, Asked, Coming, Reader, TrustAge};
 use crate::way_back::WayBack;
 use crate::{ClientError, Event, changes, trust, unknown};
 
@@ -241,6 +241,7 @@ impl Drive {
                     lane.caught_up();
                     self.ready.insert(channel);
                     self.look_for_way_back(channel).await?;
+                    self.offer(channel).await?;
                 }
                 // Nobody need listen.
                 let _listeners = self.shared.moment.send(Event::CaughtUp { channel, sequence });
@@ -283,8 +284,11 @@ impl Drive {
             applied = self.apply(events, TrustAge::JustFetched).await?;
         }
         let missing = applied.gap.map(|found| (applied.place.head, found)).filter(|_| !applied.removed);
-        let change_staged = applied.change_staged;
+        let (change_staged, removed) = (applied.change_staged, applied.removed);
         self.applied(channel, applied);
+        if removed {
+            self.offer(channel).await?;
+        }
         if change_staged {
             self.start_changes(Some(channel)).await?;
         }
@@ -370,23 +374,6 @@ impl Drive {
         self.healings.remove(&channel);
     }
 
-    async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {
-        let channel = welcome.channel;
-        self.is_known(channel);
-        let invited = self.shared.transaction(move |tx, mls| sync::invite(tx, mls, inbox_id, &welcome)).await?;
-        match invited {
-            Invited::New => {
-                self.shared.bells.ring(&News::Invitations);
-                self.shared.bells.ring(&News::Events);
-                self.replenish();
-            }
-            Invited::Known => {}
-            Invited::Seat => self.seat_came(channel),
-            Invited::Used => self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] }),
-        }
-        Ok(())
-    }
-
     /// The gateway follows a channel no more. What may pass by itself passes with the next connection.
     async fn closed(&mut self, channel: ChannelId, reason: Problem) -> Result<(), ClientError> {
         if reason.try_again {
@@ -419,7 +406,8 @@ impl Drive {
             not_served(&self.shared, channel).await?;
             self.shared.bells.ring(&News::Events);
         }
-        Ok(())
+        // What was withheld until the log would tell more.
+        self.offer(channel).await
     }
 
     fn deadline(&self) -> Monotonic {

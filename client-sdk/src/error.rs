@@ -72,7 +72,7 @@ pub enum ClientError {
     #[error("this device is not a member of the channel")]
     NotMember,
     /// The gateway does not serve the channel to this device at present, as [`crate::Event::ChannelGone`] or
-    /// [`crate::Event::GatewayBehind`] says. What was stored stays so: it goes by itself if the channel is served again on a later
+    /// [`crate::Event::GatewayBehind`] says, or this device has no seat in the group that carries it on ([`crate::Event::SeatMissing`]). What was stored stays so: it goes by itself if the channel is served again on a later
     /// connection, and may have been accepted before.
     #[error("the gateway does not serve the channel to this device")]
     NotServed,

@@ -105,6 +105,16 @@ pub enum Event {
         /// The group's epoch.
         epoch: Epoch,
     },
+    /// This device has waited in vain, for more than ten minutes, for its seat in the group that carries the channel on
+    /// ([`Event::ChannelRestarted`]): whoever was to give it does not. It sends nothing there meanwhile; what it sent is stored, and nobody
+    /// waits for that ([`crate::ClientError::NotServed`]). Another member has to invite this device; it takes that for its seat by
+    /// itself, and the channel goes on. Told once for each incarnation.
+    SeatMissing {
+        /// In which channel.
+        channel: ChannelId,
+        /// Which of its groups.
+        incarnation: Incarnation,
+    },
     /// This device is not a member any more; its messages stay readable.
     Removed {
         /// Of which channel.
@@ -318,6 +328,10 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 16, channel);
             writer.u64(epoch.0);
         }
+        Event::SeatMissing { channel, incarnation } => {
+            number(&mut writer, 18, channel);
+            writer.u32(incarnation.0);
+        }
         Event::CertificateRenewed { ends } => {
             number(&mut writer, 20, &ChannelId([0; 16]));
             writer.u64(ends.0);
@@ -384,6 +398,7 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         16 => Event::ChannelRestored { channel, epoch: Epoch(reader.u64("epoch")?) },
         17 => Event::StateRestored { channel, sequence: Sequence(reader.u64("sequence")?) },
+        18 => Event::SeatMissing { channel, incarnation: Incarnation(reader.u32("incarnation")?) },
         20 => Event::CertificateRenewed { ends: Timestamp(reader.u64("ends")?) },
         21 => Event::CertificateEnding { ends: Timestamp(reader.u64("ends")?), reason: text(reader)? },
         22 => Event::CertificateEnded { ended: Timestamp(reader.u64("ended")?), own: Timestamp(reader.u64("own")?) },
@@ -432,6 +447,7 @@ mod tests {
                 culprit: Some(device("b")),
             },
             Event::ChannelRestored { channel, epoch },
+            Event::SeatMissing { channel, incarnation: Incarnation(2) },
             Event::Removed { channel, by: device("b") },
             Event::Violation {
                 channel,

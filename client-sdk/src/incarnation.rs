@@ -8,7 +8,7 @@ use std::time::Duration;
 use lianxin_connection::{CallError, Claim, Connection, GetWelcomeTree, Receive, WelcomeTree};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{Mls, MlsError};
-use lianxin_types::{ChannelId, DeviceUri, Incarnation, LIMITS, Monotonic, Sequence};
+use lianxin_types::{ChannelId, DeviceUri, GroupId, Incarnation, LIMITS, Monotonic, Sequence, Timestamp};
 
 use crate::calls::CallDone;
 use crate::changes::{self, Staged};
@@ -16,16 +16,19 @@ use crate::drive::Drive;
 use crate::error::chain;
 use crate::event::keep;
 use crate::lane::Lane;
-use crate::rows::{INVITATION, InvitationRow};
+use crate::pump::not_served;
+use crate::rows::{SEAT_WAIT, SeatWaitRow};
 use crate::shared::{News, Shared};
-use crate::sync::invitation_key;
-use crate::{ClientError, Event, planning};
+use crate::{ClientError, Event, planning, sync};
 
 /// Between attempts, at most.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// How many times [`lianxin_types::Limits::seats_within`] a device waits for its seat, at most.
 const WAITS_MAX: u32 = 20;
+
+/// After so long the application is told that nobody seats this device.
+const MISSING_AFTER: Duration = Duration::from_secs(600);
 
 /// When the next step comes, and how many were in vain. What the step is, the stored state says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +55,12 @@ enum Step {
     /// Nothing, any more or yet.
     None,
     /// To wait for a seat in this incarnation, as the member with so many before it.
-    Wait(Incarnation, u32),
+    Wait {
+        incarnation: Incarnation,
+        rank: u32,
+        /// The application was told that nobody gives one.
+        is_missing: bool,
+    },
     /// A start was stored.
     Started,
     /// The seat that this invitation gives is to be taken.
@@ -102,21 +110,22 @@ impl Drive {
     pub(crate) async fn heal(&mut self, channel: ChannelId) -> Result<(), ClientError> {
         let Some(healing) = self.healings.get_mut(&channel) else { return Ok(()) };
         healing.moment = None;
+        let in_vain = healing.instead;
         // Only who has read everything, and no seats of others, knows that nobody has been seated.
-        let instead = healing.instead && self.lanes.get(&channel).is_some_and(Lane::has_caught_up);
-        let (federation, id) = (self.shared.federation(), self.shared.id());
+        let instead = in_vain && self.lanes.get(&channel).is_some_and(Lane::has_caught_up);
+        let (federation, id, now) = (self.shared.federation(), self.shared.id(), self.shared.clock.now());
         let step = self.shared.transaction(move |tx, mls| {
             let Some(view) = mls.channel(tx, channel)? else { return Ok(Step::None) };
             if view.is_awaited {
-                let invitation = newest_invitation(tx, channel)?.filter(|found| *found > view.head.sequence);
+                let invitation = sync::newest_seat(tx, channel)?.filter(|found| *found > view.head.sequence);
                 if let Some(sequence) = invitation {
                     return Ok(Step::Take(sequence));
                 }
                 if !instead {
                     let rank = u32::try_from(view.own_position).unwrap_or(u32::MAX);
-                    return Ok(mls
-                        .awaited(tx, channel)?
-                        .map_or(Step::None, |group| Step::Wait(group.incarnation, rank)));
+                    let Some(GroupId { incarnation, .. }) = mls.awaited(tx, channel)? else { return Ok(Step::None) };
+                    let is_missing = note_wait(tx, channel, incarnation, now, in_vain)?;
+                    return Ok(Step::Wait { incarnation, rank, is_missing });
                 }
             }
             if view.is_broken || view.is_awaited {
@@ -140,7 +149,13 @@ impl Drive {
             Step::None => {
                 self.healings.remove(&channel);
             }
-            Step::Wait(incarnation, rank) => {
+            Step::Wait { incarnation, rank, is_missing } => {
+                if is_missing {
+                    // Whoever sends something is told so at once until there is a seat.
+                    self.gone.insert(channel);
+                    not_served(&self.shared, channel).await?;
+                    self.shared.bells.ring(&News::Events);
+                }
                 // Where starts have been in vain before, there may be a reason for it that time must mend.
                 let wait = LIMITS.seats_within * incarnation.0.clamp(1, WAITS_MAX);
                 let moment = self.shared.clock.monotonic().plus(wait + planning::wait_of(rank));
@@ -177,15 +192,8 @@ impl Drive {
             }
         };
         let federation = self.shared.federation();
-        let taken = self.shared.transaction(move |tx, mls| {
-            let key = invitation_key(channel, sequence);
-            let Some(row) = tx.get(INVITATION, &key)? else { return Ok(None) };
-            let InvitationRow { inbox_id, head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
-            let invitation = lianxin_mls::Invitation { channel, head, welcome, tree, inviter };
-            mls.take_seat(tx, &federation, &invitation)?;
-            tx.delete(INVITATION, &key)?;
-            Ok(Some(inbox_id))
-        });
+        let taken =
+            self.shared.transaction(move |tx, mls| sync::take_seat(tx, mls, &federation, (channel, sequence), tree));
         match taken.await {
             Ok(taken) => {
                 self.healings.remove(&channel);
@@ -199,9 +207,15 @@ impl Drive {
             Err(error) => {
                 tracing::warn!(?channel, error = %chain(&error), "an invitation is not the seat that is waited for");
                 self.healings.remove(&channel);
-                self.shared.transaction(move |tx, _| tell_invited(tx, channel, sequence)).await?;
-                self.shared.bells.ring(&News::Invitations);
-                self.shared.bells.ring(&News::Events);
+                let left = self.shared.transaction(move |tx, mls| {
+                    let offered = sync::not_a_seat(tx, mls, channel, sequence)?;
+                    Ok((offered, mls.awaited(tx, channel)?.is_some()))
+                });
+                let (offered, is_awaited) = left.await?;
+                self.offered(channel, offered);
+                if is_awaited {
+                    self.plan_healing(channel, 0);
+                }
                 Ok(())
             }
         }
@@ -237,16 +251,26 @@ impl Drive {
     }
 }
 
-/// The place of the newest invitation into the channel.
-fn newest_invitation(tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<Sequence>, ClientError> {
-    let place = |key: &[u8]| key.get(16..24).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-    let all = tx.list(INVITATION)?.into_iter().filter(|(key, _)| key.starts_with(&channel.0));
-    Ok(all.filter_map(|(key, _)| place(&key)).max().map(Sequence))
-}
-
-fn tell_invited(tx: &Transaction<'_>, channel: ChannelId, sequence: Sequence) -> Result<(), ClientError> {
-    let Some(row) = tx.get(INVITATION, &invitation_key(channel, sequence))? else { return Ok(()) };
-    keep(tx, &Event::Invited { channel, inviter: InvitationRow::from_bytes(&row)?.inviter })
+/// Notes that this device waits for a seat, and tells the application when that has been in vain for too long. Gives whether it is so.
+fn note_wait(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+    incarnation: Incarnation,
+    now: Timestamp,
+    in_vain: bool,
+) -> Result<bool, ClientError> {
+    let known = tx.get(SEAT_WAIT, &channel.0)?.map(|bytes| SeatWaitRow::from_bytes(&bytes)).transpose()?;
+    let known = known.filter(|wait| wait.incarnation == incarnation);
+    let mut wait = known.unwrap_or(SeatWaitRow { incarnation, since: now, is_told: false });
+    // Who was away in between has to look first whether it has come.
+    if in_vain && !wait.is_told && now > wait.since.plus(MISSING_AFTER) {
+        keep(tx, &Event::SeatMissing { channel, incarnation })?;
+        wait.is_told = true;
+    }
+    if known != Some(wait) {
+        tx.put(SEAT_WAIT, &channel.0, &wait.to_bytes())?;
+    }
+    Ok(in_vain && wait.is_told)
 }
 
 async fn tree(connection: Connection, channel: ChannelId, sequence: Sequence) -> CallDone {

@@ -39,6 +39,7 @@ mod evidence;
 mod gaps;
 mod identity;
 mod incarnation;
+mod invited;
 mod lane;
 mod next;
 mod outbox;

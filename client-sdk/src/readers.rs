@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
 use crate::event::{Event, kept};
-use crate::rows::{INVITATION, InvitationRow, MESSAGE, MessageRow, Origin};
+use crate::rows::{INVITATION, InvitationRow, MESSAGE, MessageRow, Origin, WITHHELD};
 use crate::shared::{News, Shared};
 use crate::{ClientError, Invitation};
 
@@ -302,7 +302,13 @@ impl Invitations {
     }
 
     async fn fill(&mut self) -> Result<(), ClientError> {
-        let open = self.shared.transaction(|tx, _| Ok(tx.list(INVITATION)?)).await?;
+        let open = self.shared.transaction(|tx, _| {
+            let mut open = tx.list(INVITATION)?;
+            let withheld: HashSet<Vec<u8>> = tx.list(WITHHELD)?.into_iter().map(|(key, _)| key).collect();
+            open.retain(|(key, _)| !withheld.contains(key));
+            Ok(open)
+        });
+        let open = open.await?;
         self.given.retain(|key| open.iter().any(|(other, _)| other == key));
         for (key, bytes) in open {
             let row = InvitationRow::from_bytes(&bytes)?;

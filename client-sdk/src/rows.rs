@@ -2,7 +2,7 @@
 
 use lianxin_tlog::Head;
 use lianxin_types::{
-    DecodeError, DeviceUri, Digest, Epoch, IdempotencyId, LIMITS, Reader, Sequence, Timestamp, Writer,
+    DecodeError, DeviceUri, Digest, Epoch, IdempotencyId, Incarnation, LIMITS, Reader, Sequence, Timestamp, Writer,
 };
 
 /// Log per channel: messages that wait for the gateway, in the order of sending.
@@ -14,6 +14,12 @@ pub(crate) const OUTBOX_LAST: &str = "outbox-last";
 pub(crate) const INTENT: &str = "intent";
 /// Row per channel and sequence: an invitation that is open.
 pub(crate) const INVITATION: &str = "invitation";
+/// Row for each of them that the application is not told of, or not yet: it may be a seat in the group that carries the channel on.
+pub(crate) const WITHHELD: &str = "invitation-withheld";
+/// Row for each of them that is no such seat.
+pub(crate) const NO_SEAT: &str = "invitation-no-seat";
+/// Row per channel: since when this device waits for such a seat.
+pub(crate) const SEAT_WAIT: &str = "seat-wait";
 /// Log per channel: messages received and sent, by sequence.
 pub(crate) const MESSAGE: &str = "message";
 /// Log per channel: the sequences of own messages, so that what is unread can be counted without opening a message.
@@ -172,6 +178,36 @@ impl InvitationRow {
     }
 }
 
+/// A wait for a seat in the group that carries a channel on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SeatWaitRow {
+    /// Of the group.
+    pub(crate) incarnation: Incarnation,
+    pub(crate) since: Timestamp,
+    /// Whether the application was told that nobody gives one.
+    pub(crate) is_told: bool,
+}
+
+impl SeatWaitRow {
+    /// version u8, incarnation u32, since u64, told u8.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        start().u32(self.incarnation.0).u64(self.since.0).u8(u8::from(self.is_told)).finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = open(bytes)?;
+        let incarnation = Incarnation(reader.u32("incarnation")?);
+        let since = Timestamp(reader.u64("since")?);
+        let is_told = match reader.u8("told")? {
+            0 => false,
+            1 => true,
+            _ => return Err(DecodeError::OutOfRange { field: "told" }),
+        };
+        reader.finish()?;
+        Ok(Self { incarnation, since, is_told })
+    }
+}
+
 /// Whether this device sent a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -249,6 +285,10 @@ mod tests {
         }
     }
 
+    fn seat_wait() -> SeatWaitRow {
+        SeatWaitRow { incarnation: Incarnation(2), since: Timestamp(3), is_told: true }
+    }
+
     fn message() -> MessageRow {
         MessageRow {
             sender: device(),
@@ -276,6 +316,9 @@ mod tests {
         assert_eq!(hex(&invitation().to_bytes()), format!("{head}{uri}000000000000000900000001bb"));
         assert_eq!(InvitationRow::from_bytes(&invitation().to_bytes()), Ok(invitation()));
 
+        assert_eq!(hex(&seat_wait().to_bytes()), "0100000002000000000000000301");
+        assert_eq!(SeatWaitRow::from_bytes(&seat_wait().to_bytes()), Ok(seat_wait()));
+
         let numbers = "01000000000000000100000000000000020000000000000000";
         let leaf = format!("0000000000000003{}", "04".repeat(32));
         assert_eq!(hex(&message().to_bytes()), format!("01{uri}{numbers}{leaf}0000000105"));
@@ -299,6 +342,7 @@ mod tests {
         };
         hold(outbox().to_bytes(), |bytes| OutboxRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(intent().to_bytes(), |bytes| Intent::from_bytes(bytes).map(|row| row.to_bytes()));
+        hold(seat_wait().to_bytes(), |bytes| SeatWaitRow::from_bytes(bytes).map(SeatWaitRow::to_bytes));
         hold(invitation().to_bytes(), |bytes| InvitationRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(message().to_bytes(), |bytes| MessageRow::from_bytes(bytes).map(|row| row.to_bytes()));
     }

@@ -1,18 +1,23 @@
 //! What a stretch of a channel's log changes, in one transaction: the group's state and head, the local log, the outbox and
 //! the events for the application move together or not at all.
 
-use lianxin_connection::{LogEntry, Welcome};
+use lianxin_connection::LogEntry;
 use lianxin_keystore::Transaction;
 use lianxin_mls::{LogEvent, Mls, MlsError, Renewal};
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence};
 
 use crate::event::keep;
-use crate::rows::{INVITATION, InvitationRow};
 use crate::waiters::{Failure, Outcome};
 use crate::{ClientError, Event, changes, outbox};
 
 mod effect;
+mod invitations;
+
+pub(crate) use invitations::{
+    Accepted, Invited, Offered, accept, give_up_invitation, invite, is_invited, newest_seat, not_a_seat, offer,
+    take_seat,
+};
 
 /// What a stretch of log did, for the session's memory.
 #[derive(Debug, Default)]
@@ -223,113 +228,6 @@ pub(crate) fn standing(
     };
     let turn = Turn { epoch: view.epoch, rank: u32::try_from(rank).unwrap_or(u32::MAX) };
     Ok(Place { turn: Some(turn), ..place })
-}
-
-/// What became of an invitation.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Invited {
-    /// Stored, and new.
-    New,
-    /// Known already.
-    Known,
-    /// Used already: the gateway may forget it.
-    Used,
-    /// Stored: it seats this device in the group that carries on a channel that it is in.
-    Seat,
-}
-
-/// Stores an invitation from the inbox.
-pub(crate) fn invite(
-    tx: &Transaction<'_>,
-    mls: &Mls,
-    inbox_id: u64,
-    welcome: &Welcome,
-) -> Result<Invited, ClientError> {
-    let channel = welcome.channel;
-    if mls.channel(tx, channel)?.is_some_and(|view| view.head.sequence >= welcome.head.sequence) {
-        return Ok(Invited::Used);
-    }
-    let key = invitation_key(channel, welcome.head.sequence);
-    let invited = if tx.get(INVITATION, &key)?.is_some() { Invited::Known } else { Invited::New };
-    let row = InvitationRow {
-        inbox_id,
-        head: welcome.head,
-        inviter: welcome.inviter.clone(),
-        gateway_time: welcome.gateway_time,
-        welcome: welcome.welcome.to_vec(),
-    };
-    tx.put(INVITATION, &key, &row.to_bytes())?;
-    if mls.awaited(tx, channel)?.is_some() {
-        return Ok(Invited::Seat);
-    }
-    if invited == Invited::New {
-        keep(tx, &Event::Invited { channel, inviter: welcome.inviter.clone() })?;
-    }
-    Ok(invited)
-}
-
-/// Whether an invitation into the channel is there.
-pub(crate) fn is_invited(tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, ClientError> {
-    Ok(tx.list(INVITATION)?.iter().any(|(key, _)| key.starts_with(&channel.0)))
-}
-
-/// An accepted invitation.
-pub(crate) struct Accepted {
-    /// To be confirmed: its inbox item, and those of older invitations into the channel, which are of no use any more.
-    pub(crate) inbox_ids: Vec<u64>,
-    /// What waited in an older group of the channel.
-    pub(crate) failed: outbox::Failures,
-}
-
-/// Joins by a stored invitation. An older group of the channel gives way, whether the device knows of its removal or not,
-/// and so does what waited in it: it was for other members, and its keys are gone.
-pub(crate) fn accept(
-    tx: &Transaction<'_>,
-    mls: &Mls,
-    federation: &Federation,
-    channel: ChannelId,
-    sequence: Sequence,
-    tree: Vec<u8>,
-) -> Result<Accepted, ClientError> {
-    let key = invitation_key(channel, sequence);
-    let row = tx.get(INVITATION, &key)?.ok_or(ClientError::InvitationGone)?;
-    let InvitationRow { head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
-    mls.join(tx, federation, &lianxin_mls::Invitation { channel, head, welcome, tree, inviter })?;
-    let inbox_ids = drop_invitations(tx, channel, &key)?;
-    let (committed, left) = changes::epoch_ended(tx, channel)?;
-    let mut failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
-    failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)));
-    Ok(Accepted { inbox_ids, failed })
-}
-
-/// Deletes an invitation that cannot be opened, because the state is older than the key package that it was made for, and the older
-/// ones of the channel; and a group that was to be followed there. Gives their inbox items.
-pub(crate) fn give_up_invitation(
-    tx: &Transaction<'_>,
-    mls: &Mls,
-    channel: ChannelId,
-    sequence: Sequence,
-) -> Result<Vec<u64>, ClientError> {
-    if mls.awaited(tx, channel)?.is_some() {
-        mls.discard(tx, channel)?;
-    }
-    drop_invitations(tx, channel, &invitation_key(channel, sequence))
-}
-
-/// Deletes the invitation with this key and older ones of the channel; gives their inbox items.
-fn drop_invitations(tx: &Transaction<'_>, channel: ChannelId, last: &[u8]) -> Result<Vec<u64>, ClientError> {
-    let mut inbox_ids = Vec::new();
-    for (key, row) in tx.list(INVITATION)? {
-        if key.starts_with(&channel.0) && *key <= *last {
-            inbox_ids.push(InvitationRow::from_bytes(&row)?.inbox_id);
-            tx.delete(INVITATION, &key)?;
-        }
-    }
-    Ok(inbox_ids)
-}
-
-pub(crate) fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
-    [&channel.0[..], &sequence.0.to_be_bytes()].concat()
 }
 
 #[cfg(test)]

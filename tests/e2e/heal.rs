@@ -37,6 +37,16 @@ impl Villain {
         Self { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) }
     }
 
+    /// The same, in a channel of `member`, which brings it in.
+    pub(crate) async fn beside(zone: &Zone, member: &RawDevice, channel: ChannelId) -> Self {
+        let device = RawDevice::open(zone, "weijian", "app-1").await;
+        member.add(channel, &device).await;
+        let second = RawDevice::open(zone, "weijian", "app-2").await;
+        second.publish(second.key_packages(1).await).await.expect("published");
+        let app = zone.app("weijian", "app-1");
+        Self { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) }
+    }
+
     /// A commit that no member can process, with a public state by which nobody can come back: the gateway can see neither.
     pub(crate) async fn breaks(&self, channel: ChannelId) -> Sequence {
         self.device.read(channel).await;
@@ -213,12 +223,7 @@ async fn who_asks_for_the_way_back_behind_the_next_group_waits_for_its_seat() {
     add(shenji.device()).await;
     let invitation = soon("an invitation", shenji.invitations().next()).await.expect("open").expect("one");
     let at_shenji = shenji.accept(invitation).await.expect("joins");
-    let device = RawDevice::open(&zone, "weijian", "app-1").await;
-    jiwei.add(channel, &device).await;
-    let second = RawDevice::open(&zone, "weijian", "app-2").await;
-    second.publish(second.key_packages(1).await).await.expect("published");
-    let app = zone.app("weijian", "app-1");
-    let villain = Villain { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) };
+    let villain = Villain::beside(&zone, &jiwei, channel).await;
     soon("everything read", at_shenji.info()).await.expect("a member");
 
     line.hold_requests();
@@ -289,12 +294,7 @@ async fn where_the_starter_seats_nobody_the_next_member_starts_another_group() {
         soon("everything read", joined.info()).await.expect("a member");
         client.close().await.expect("closes");
     }
-    let device = RawDevice::open(&zone, "weijian", "app-1").await;
-    jiwei.add(channel, &device).await;
-    let second = RawDevice::open(&zone, "weijian", "app-2").await;
-    second.publish(second.key_packages(1).await).await.expect("published");
-    let app = zone.app("weijian", "app-1");
-    let villain = Villain { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) };
+    let villain = Villain::beside(&zone, &jiwei, channel).await;
     let broken = villain.breaks(channel).await;
     jiwei.read(channel).await;
     let said = crate::reports::report(&jiwei, channel, broken.0).await;

@@ -51,6 +51,7 @@ mod reports;
 mod restored;
 mod rotation;
 mod sdk_kills;
+mod seats;
 mod slow;
 mod spans;
 mod support_bundle;

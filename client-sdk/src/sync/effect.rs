@@ -50,6 +50,8 @@ pub(super) fn effect(
             let outcome = if own_commit { Ok(accepted) } else { Err(Failure::Superseded) };
             applied.settled.extend(committed.map(|id| (id, outcome)));
             tracing::debug!(?channel, epoch = epoch.0, own_commit, discarded_own_commit, "epoch began");
+            // Whom this device had to seat has a seat, or is not to come back into one: whoever goes later is not brought back.
+            mls.defer_seats(tx, channel, &[], &[&added[..], &removed[..]].concat())?;
             for device in added {
                 keep(tx, &Event::MemberJoined { channel, device, by: by.clone(), epoch })?;
             }

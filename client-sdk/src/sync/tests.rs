@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lianxin_certs_dev::{FederationPlan, mint};
+use lianxin_connection::Welcome;
 use lianxin_keystore::{Keystore, StateKey};
 use lianxin_mls::NewChannel;
 use lianxin_tlog::EventKind;
@@ -12,10 +13,11 @@ use super::*;
 use crate::Config;
 use crate::changes::Staged;
 use crate::event::kept;
-use crate::rows::{Intent, IntentKind, MESSAGE, MessageRow, OUTBOX_LAST, Origin, OutboxRow};
+use crate::rows::{INVITATION, Intent, IntentKind, MESSAGE, MessageRow, OUTBOX_LAST, Origin, OutboxRow};
 
 mod next_group;
 mod rejoin;
+mod seats;
 
 /// A device in a channel of its own, and the channel's log.
 struct Device {
@@ -247,7 +249,7 @@ fn the_last_number_of_all_is_a_place_like_any_other() {
         inviter: device.uri.clone(),
         gateway_time: Timestamp(u64::MAX),
     };
-    let invited = device.run(move |tx, mls, _| Ok([0, u64::MAX].map(|id| invite(tx, mls, id, &welcome))));
+    let invited = device.run(move |tx, mls, _| Ok([0, u64::MAX].map(|id| invite(tx, mls, id, &welcome, true))));
     assert!(matches!(invited, [Ok(Invited::New), Ok(Invited::Known)]), "{invited:?}");
 }
 
@@ -268,9 +270,9 @@ fn an_invitation_is_new_once() {
         ..welcome.clone()
     };
     let outcomes = device.run(move |tx, mls, _| {
-        Ok([invite(tx, mls, 1, &welcome)?, invite(tx, mls, 1, &welcome)?, invite(tx, mls, 2, &own)?])
+        Ok([(1, &welcome), (1, &welcome), (2, &own)].map(|(id, welcome)| invite(tx, mls, id, welcome, true)))
     });
-    assert_eq!(outcomes, [Invited::New, Invited::Known, Invited::Used]);
+    assert!(matches!(outcomes, [Ok(Invited::New), Ok(Invited::Known), Ok(Invited::Used)]), "{outcomes:?}");
     assert_eq!(device.events().len(), 1);
 }
 
