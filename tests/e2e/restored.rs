@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lianxin_certs_dev::read_signing_key;
 use lianxin_connection::{Commit, GetGroupInfo, GroupInfo};
+use lianxin_harness::Line;
 use lianxin_keystore::{Keystore, StateKey, Transaction};
 use lianxin_mls::{Mls, MlsError, MlsIdentity};
 use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence, ViolationKind};
@@ -104,8 +105,19 @@ async fn a_channel_that_the_backup_knows_nothing_of_is_found_again() {
     // The gateway may forget the invitation.
     SystemClock.sleep(Duration::from_secs(6)).await;
 
-    let shenji = reopen(&zone, shenji, |state| put_back(&old, state)).await;
+    shenji.close().await.expect("closes");
+    put_back(&old, &zone.config("shenji", "app-1").state_dir);
+    let line = Line::to(zone.address()).await.expect("a free port");
+    let config = zone.config("shenji", "app-1").with_endpoint("127.0.0.1", line.address().port());
+    let opened = SystemClock.monotonic();
+    let shenji = Client::open(config).await.expect("opens");
+    soon("a connection", shenji.connected()).await.expect("connects");
+    // It need not be one connection that lasts long enough to be sure.
+    SystemClock.sleep(Duration::from_secs(25)).await;
+    line.cut();
     assert_eq!(told_restored(&shenji, &at_shenji).await, Sequence(0));
+    let took = SystemClock.monotonic().since(opened);
+    assert!(took >= Duration::from_secs(45) && took < Duration::from_secs(65), "{took:?}");
     let at_shenji = shenji.channel(at_jiwei.id());
     event(&shenji, "the way back", |event| matches!(event, Event::MemberRejoined { .. }).then_some(())).await;
     send(&at_shenji, "三").await;
