@@ -11,9 +11,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
 use crate::event::{Event, kept};
-use crate::rows::{INVITATION, InvitationRow, MESSAGE, MessageRow, Origin, WITHHELD};
+use crate::rows::{InvitationRow, MESSAGE, MessageRow, Origin};
 use crate::shared::{News, Shared};
-use crate::{ClientError, Invitation};
+use crate::{ClientError, Invitation, sync};
 
 /// Entries read from the local log at a time.
 const PAGE: usize = 32;
@@ -302,14 +302,8 @@ impl Invitations {
     }
 
     async fn fill(&mut self) -> Result<(), ClientError> {
-        let open = self.shared.transaction(|tx, _| {
-            let mut open = tx.list(INVITATION)?;
-            let withheld: HashSet<Vec<u8>> = tx.list(WITHHELD)?.into_iter().map(|(key, _)| key).collect();
-            open.retain(|(key, _)| !withheld.contains(key));
-            Ok(open)
-        });
-        let open = open.await?;
-        self.given.retain(|key| open.iter().any(|(other, _)| other == key));
+        let open = self.shared.transaction(|tx, _| sync::open_invitations(tx)).await?;
+        self.given.retain(|key| open.contains_key(key));
         for (key, bytes) in open {
             let row = InvitationRow::from_bytes(&bytes)?;
             let Some(Ok(channel)) = key.get(..16).map(ChannelId::try_from) else { continue };

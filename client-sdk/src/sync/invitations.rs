@@ -1,5 +1,7 @@
 //! Invitations: what the inbox brings, what of it the application is told, and what is a seat in the group that carries a channel on.
 
+use std::collections::BTreeMap;
+
 use lianxin_connection::Welcome;
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
@@ -160,6 +162,17 @@ pub(crate) fn not_a_seat(
         tell(tx, channel, &key, &row)?;
     }
     Ok(Offered { is_new, ..Offered::default() })
+}
+
+/// Those that are the application's, with their keys.
+pub(crate) fn open_invitations(tx: &Transaction<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ClientError> {
+    let mut open = BTreeMap::new();
+    for (key, row) in tx.list(INVITATION)? {
+        if tx.get(WITHHELD, &key)?.is_none() {
+            open.insert(key.to_vec(), row.to_vec());
+        }
+    }
+    Ok(open)
 }
 
 /// Whether an invitation into the channel is there.

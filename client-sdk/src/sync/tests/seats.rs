@@ -77,8 +77,17 @@ fn a_seat_that_comes_before_the_start_is_read_is_not_the_applications() {
     assert!(story.guest.apply(2).is_awaited, "up to the commit that seats it");
     assert_eq!(story.offered(), Offered { is_seat: true, ..Offered::default() });
     assert_eq!(story.invitations(), (1, 1), "of the first group alone");
+    assert!(story.guest.run(|tx, _, _| open_invitations(tx)).is_empty(), "nor to be found by it");
+    let row = story.guest.run(|tx, _, _| Ok(tx.list(INVITATION)?.remove(0)));
     assert_eq!(story.takes(), Some(7));
     assert!(story.guest.apply(4).epoch_changed, "seated");
+    assert_eq!(story.invitations(), (1, 0));
+    // One that was stored once more is of no use when the log has come there.
+    story.guest.run(move |tx, _, _| {
+        tx.put(INVITATION, &row.0, &row.1)?;
+        Ok(tx.put(crate::rows::WITHHELD, &row.0, &[])?)
+    });
+    assert_eq!(story.offered(), Offered { used: vec![7], ..Offered::default() });
     assert_eq!(story.invitations(), (1, 0));
     assert_eq!(story.offered(), Offered::default());
 }
@@ -155,6 +164,7 @@ fn who_was_removed_and_invited_again_is_told_when_the_log_says_no_more() {
     assert_eq!(story.invitations(), (1, 1));
     assert_eq!(story.offered(), Offered { is_new: true, ..Offered::default() });
     assert_eq!(story.offered(), Offered::default(), "once");
+    assert_eq!(story.guest.run(|tx, _, _| Ok(open_invitations(tx)?.len())), 1);
     assert_eq!(story.invited(false), Invited::Known);
     assert_eq!(story.invitations(), (2, 1));
 }
