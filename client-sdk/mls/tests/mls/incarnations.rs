@@ -434,9 +434,10 @@ fn who_was_broken_before_the_others_leaves_behind_whom_they_do() {
     seats(&weijian, &mut gateway, &[&newcomer]);
     let known = Past::default().given_out(without.revocation_lists(), SystemClock.now().minus(HOUR));
     shenji.federation = with_past(&without, known);
-    for member in [&jiwei, &shenji, &culprit] {
-        gateway.feed(member);
-    }
+    gateway.feed(&jiwei);
+    gateway.feed(&culprit);
+    let seen = gateway.feed(&shenji);
+    assert!(matches!(&seen[..], [Processed::Hidden(Violation::InvalidCommit(_))]), "{seen:?}");
     let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
     let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
     let mut bundle = invite.expect("a commit");
