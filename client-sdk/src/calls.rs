@@ -28,6 +28,8 @@ use crate::{ClientError, sync};
 const KEY_PACKAGES_MIN: u32 = 20;
 const KEY_PACKAGES_FULL: u32 = 50;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// When key packages could not be published.
+const KEY_PACKAGES_RETRY_DELAY: Duration = Duration::from_secs(15);
 /// After a refusal that this connection will hardly outlive.
 const CALLER_RETRY_DELAY: Duration = Duration::from_secs(30);
 
@@ -136,11 +138,17 @@ impl Drive {
             CallDone::KeyPackages(result) => {
                 self.replenishing = false;
                 if let Err(error) = result {
-                    tracing::warn!(error = %chain(&error), "key packages not published");
+                    self.not_replenished(&error);
                 }
                 Ok(())
             }
         }
+    }
+
+    /// Key packages could not be published; who has none cannot be invited.
+    pub(crate) fn not_replenished(&mut self, error: &ClientError) {
+        tracing::warn!(error = %chain(error), "key packages not published");
+        self.key_packages_check = self.shared.clock.monotonic().plus(KEY_PACKAGES_RETRY_DELAY);
     }
 
     async fn change_accepted(

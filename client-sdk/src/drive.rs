@@ -47,7 +47,7 @@ pub(crate) struct Drive {
     /// Channels whose changes are to be called again.
     pub(crate) retries: BTreeMap<ChannelId, Monotonic>,
     pub(crate) replenishing: bool,
-    key_packages_check: Monotonic,
+    pub(crate) key_packages_check: Monotonic,
     leaf_check: Monotonic,
     /// Channels in which this device will commit what waits, unless somebody does before.
     pub(crate) turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,

@@ -95,12 +95,14 @@ impl Session {
             return (false, refusal_in(&error));
         }
         // Before anybody is told: who sees this device connected may invite it.
-        if let Err(error) = calls::replenish(&self.shared, &connection).await {
-            tracing::warn!(error = %chain(&error), "key packages not published");
-        }
+        let replenished = calls::replenish(&self.shared, &connection).await;
         self.shared.link.send_replace(Link::Up(connection.clone()));
         self.tell(Event::Connected);
-        let error = match Drive::new(Arc::clone(&self.shared), connection).run().await {
+        let mut drive = Drive::new(Arc::clone(&self.shared), connection);
+        if let Err(error) = replenished {
+            drive.not_replenished(&error);
+        }
+        let error = match drive.run().await {
             Ok(()) => {
                 tracing::info!("the connection is opened again with the renewed certificate");
                 return (true, None);

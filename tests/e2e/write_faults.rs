@@ -215,7 +215,7 @@ impl Story {
             while let Err(error) = aside.invite(std::slice::from_ref(&victim)).await {
                 let ClientError::Refused(problem) = error else { panic!("{error}") };
                 assert_eq!(problem.code, ReasonCode::NoKeyPackage);
-                SystemClock.sleep(Duration::from_millis(50)).await;
+                SystemClock.sleep(Duration::from_millis(500)).await;
             }
         })
         .await;

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use crate::deadline::before;
 
 const ATTACHED_WITHIN: Duration = Duration::from_secs(20);
+const ENDED_BY_ITSELF_WITHIN: Duration = Duration::from_millis(300);
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How SQLite writes, and how it has writes made durable.
@@ -81,7 +82,9 @@ impl DiskFault {
     /// # Errors
     /// If strace does not end.
     pub async fn end(mut self) -> anyhow::Result<(bool, usize)> {
-        if let Some(tracer) = self.tracer.id() {
+        // With the process it ends by itself, once it has written down why; told to end before that it would not.
+        let ended = before(ENDED_BY_ITSELF_WITHIN, "strace ends", self.tracer.wait()).await.is_ok();
+        if let Some(tracer) = self.tracer.id().filter(|_| !ended) {
             let mut interrupt = Command::new("kill");
             interrupt.args(["-INT", &tracer.to_string()]).stderr(Stdio::null());
             // It may have ended with the process.
