@@ -331,6 +331,5 @@ fn show_logs() {
 }
 
 fn free_address() -> SocketAddr {
-    let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("bound")
+    (std::net::Ipv4Addr::LOCALHOST, lianxin_harness::Gateway::free_port().expect("a free port")).into()
 }

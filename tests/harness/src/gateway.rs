@@ -2,8 +2,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -27,6 +29,8 @@ pub struct Gateway {
 
 /// Opening a zone after a crash reads its journal; tests keep theirs small.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Linux gives connections that go out ports from 32,768 on, others from 49,152 on.
+const PORTS: Range<u16> = 12_000..32_000;
 /// The configured drain, and time to close the zone.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -36,12 +40,20 @@ impl Gateway {
     /// Bytes that its zone keeps for audit records.
     pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
-    /// A free port on loopback. Somebody else may take it before the gateway does; then the start fails and says so.
+    /// A free port on loopback, another one each time: below those that systems give to connections that go out, any of which could
+    /// take it before the gateway does. Another program still may; then the start fails and says so.
     ///
     /// # Errors
-    /// If the system has none.
+    /// If none is free.
     pub fn free_port() -> anyhow::Result<u16> {
-        Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?.port())
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        // Test programs that run at the same time begin at different places.
+        let first = std::process::id().wrapping_mul(97);
+        let count = u32::from(PORTS.end - PORTS.start);
+        let all = (0..count).map(|_| first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count);
+        let mut ports = all.map(|place| PORTS.start + place as u16);
+        let free = ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+        free.context("find a free port")
     }
 
     /// Writes the configuration of a gateway for `minted` into `folder`; its data and log come there, too. Does not start it.
