@@ -30,7 +30,7 @@ impl Mls {
     /// Only for a group that is broken or lost: [`Mls::discard`] forgets one first that is in order and can go no further,
     /// because events are missing. Whoever calls sees to it that the log has been read to its end; what came before the way
     /// back can never be read afterwards. No way back leads behind the group and the epoch that this device knows of, be it by its
-    /// own group, by the log or by what was served before.
+    /// own group or by the log; what was only served binds nobody.
     ///
     /// # Errors
     /// [`MlsError::NotBroken`]; [`MlsError::CommitPending`] if a way back waits already; [`MlsError::Overtaken`] for a GroupInfo of
@@ -180,7 +180,6 @@ impl Mls {
             return Ok(None);
         }
         let epoch = self.take_place(tx, records, record, rejoin, (head, event.gateway_time))?;
-        records.raise_floor(record.group, epoch)?;
         Ok(Some(Processed::Rejoined {
             epoch,
             device: self.device.clone(),
@@ -240,7 +239,9 @@ impl Mls {
         records.save_head(&head)?;
         let (standing, epoch_start) = (Standing::Active, head.sequence);
         records.save(&ChannelRecord { shelf, standing, head, epoch_start, ..record.clone() })?;
-        Ok(Epoch(group.epoch().as_u64()))
+        let epoch = Epoch(group.epoch().as_u64());
+        records.raise_floor(record.group, epoch)?;
+        Ok(epoch)
     }
 
     /// Forgets a way back that waits, with the group that it would have made. Gives whether there was one.

@@ -129,6 +129,8 @@ fn who_came_back_by_the_receipt_does_not_come_back_by_the_same_once_more() {
     let place = (gateway.heads[gateway.heads.len() - 1], gateway.log[gateway.log.len() - 1].gateway_time);
     let back = shenji.run(move |mls, tx, _| mls.came_back(tx, channel, &bundle.commit, place));
     assert!(back.expect("readable").is_some());
+    lose(&shenji, group_id(&gateway));
+    assert_over(rejoin(&shenji, &gateway, &before));
     assert_over(begin_anew(&shenji, &gateway, &before));
     gateway.feed(&jiwei);
     let bundle = begin_anew(&shenji, &gateway, &gateway.served()).expect("a way back");
