@@ -59,6 +59,18 @@ impl Villain {
     }
 }
 
+/// jiwei's application reports the commit that broke the channel and starts the next group, by raw calls and without seating
+/// anybody.
+pub(crate) async fn jiwei_carries_on(zone: &Zone, jiwei: &RawDevice, channel: ChannelId, broken: Sequence) {
+    jiwei.read(channel).await;
+    let said = crate::reports::report(jiwei, channel, broken.0).await;
+    jiwei.report(channel, crate::reports::signed(zone, ("jiwei", "app-1"), &said), fresh_id()).await.expect("taken");
+    jiwei.read(channel).await;
+    let start = jiwei.work(move |tx, mls, federation| mls.next_incarnation(tx, federation, channel)).await;
+    jiwei.start_incarnation(channel, &start, fresh_id()).await.expect("who has reported it may");
+    jiwei.read(channel).await;
+}
+
 /// That the channel was started anew, by whom and without whom.
 async fn restarted(client: &Client) -> (Incarnation, DeviceUri, Option<DeviceUri>) {
     event(client, "another group", |event| match event {
@@ -214,13 +226,7 @@ async fn who_asks_for_the_way_back_behind_the_next_group_waits_for_its_seat() {
     let config = zone.config("shenji", "app-1").with_endpoint("127.0.0.1", line.address().port());
     let shenji = Client::open(config).await.expect("opens");
     soon("a connection", shenji.connected()).await.expect("connects");
-    let add = async |owner: &DeviceUri| {
-        let package = jiwei.claim(channel, owner).await.expect("claimed").remove(0);
-        let bundle = jiwei.invite_bundle(channel, &package).await;
-        jiwei.commit(channel, &bundle, fresh_id()).await.expect("committed");
-        jiwei.read(channel).await;
-    };
-    add(shenji.device()).await;
+    jiwei.seat(channel, shenji.device()).await;
     let invitation = soon("an invitation", shenji.invitations().next()).await.expect("open").expect("one");
     let at_shenji = shenji.accept(invitation).await.expect("joins");
     let villain = Villain::beside(&zone, &jiwei, channel).await;
@@ -233,13 +239,7 @@ async fn who_asks_for_the_way_back_behind_the_next_group_waits_for_its_seat() {
     let sent = tokio::spawn(async move { sender.send(waiting).await });
     // By now it has asked for the way back, as far as the line.
     SystemClock.sleep(std::time::Duration::from_secs(2)).await;
-    jiwei.read(channel).await;
-    let said = crate::reports::report(&jiwei, channel, broken.0).await;
-    jiwei.report(channel, crate::reports::signed(&zone, ("jiwei", "app-1"), &said), fresh_id()).await.expect("taken");
-    jiwei.read(channel).await;
-    let start = jiwei.work(move |tx, mls, federation| mls.next_incarnation(tx, federation, channel)).await;
-    jiwei.start_incarnation(channel, &start, fresh_id()).await.expect("who has reported it may");
-    jiwei.read(channel).await;
+    jiwei_carries_on(&zone, &jiwei, channel, broken).await;
     restarted(&shenji).await;
     line.release();
     // Its question is answered, and that it may not send now.
@@ -260,7 +260,7 @@ async fn who_asks_for_the_way_back_behind_the_next_group_waits_for_its_seat() {
     // Nor can it invite; it is told why, and not that it is no member.
     let early = soon("an answer", at_shenji.invite(std::slice::from_ref(&jiwei.uri))).await;
     assert!(matches!(early, Err(ClientError::Mls(MlsError::Broken))), "{early:?}");
-    add(shenji.device()).await;
+    jiwei.seat(channel, shenji.device()).await;
     event(&shenji, "the own seat", |event| match event {
         Event::ChannelRestored { .. } => Some(()),
         Event::ChannelGone { reason, .. } => panic!("given up: {reason}"),
@@ -280,15 +280,9 @@ async fn where_the_starter_seats_nobody_the_next_member_starts_another_group() {
     let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
     jiwei.publish(jiwei.key_packages(2).await).await.expect("published");
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
-    let add = async |owner: &DeviceUri| {
-        let package = jiwei.claim(channel, owner).await.expect("claimed").remove(0);
-        let bundle = jiwei.invite_bundle(channel, &package).await;
-        jiwei.commit(channel, &bundle, fresh_id()).await.expect("committed");
-        jiwei.read(channel).await;
-    };
     for name in ["app-1", "app-2"] {
         let client = zone.client("shenji", name).await;
-        add(client.device()).await;
+        jiwei.seat(channel, client.device()).await;
         let invitation = soon("an invitation", client.invitations().next()).await.expect("open").expect("one");
         let joined = client.accept(invitation).await.expect("joins");
         soon("everything read", joined.info()).await.expect("a member");
@@ -296,13 +290,7 @@ async fn where_the_starter_seats_nobody_the_next_member_starts_another_group() {
     }
     let villain = Villain::beside(&zone, &jiwei, channel).await;
     let broken = villain.breaks(channel).await;
-    jiwei.read(channel).await;
-    let said = crate::reports::report(&jiwei, channel, broken.0).await;
-    jiwei.report(channel, crate::reports::signed(&zone, ("jiwei", "app-1"), &said), fresh_id()).await.expect("taken");
-    jiwei.read(channel).await;
-    let start = jiwei.work(move |tx, mls, federation| mls.next_incarnation(tx, federation, channel)).await;
-    jiwei.start_incarnation(channel, &start, fresh_id()).await.expect("who has reported it may");
-    jiwei.read(channel).await;
+    jiwei_carries_on(&zone, &jiwei, channel, broken).await;
     // That was its last step.
 
     let [first, other] = [zone.client("shenji", "app-1").await, zone.client("shenji", "app-2").await];

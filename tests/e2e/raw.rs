@@ -240,11 +240,16 @@ impl RawDevice {
     /// Adds another device, which joins and has read up to the head.
     pub(crate) async fn add(&self, channel: ChannelId, other: &Self) {
         other.publish(other.key_packages(1).await).await.expect("published");
-        let packages = self.claim(channel, &other.uri).await.expect("claimed");
-        let bundle = self.invite_bundle(channel, &packages[0]).await;
+        self.seat(channel, &other.uri).await;
+        other.join_and_read(channel).await;
+    }
+
+    /// Commits a seat for a device that has published key packages, and reads it.
+    pub(crate) async fn seat(&self, channel: ChannelId, owner: &DeviceUri) {
+        let package = self.claim(channel, owner).await.expect("claimed").remove(0);
+        let bundle = self.invite_bundle(channel, &package).await;
         self.commit(channel, &bundle, fresh_id()).await.expect("committed");
         self.read(channel).await;
-        other.join_and_read(channel).await;
     }
 
     /// Joins what it was invited to and reads up to the head.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lianxin_sdk::{Client, ClientError, DeviceUri, Event, Incarnation};
+use lianxin_sdk::{Client, ClientError, Event, Incarnation};
 use lianxin_types::{Clock as _, SystemClock};
 
 use crate::heal::{Villain, restored};
-use crate::raw::{RawDevice, fresh_id};
+use crate::raw::RawDevice;
 use crate::talk::{create, event, join, own, receive, send, soon, texts};
 use crate::zone::Zone;
 
@@ -57,14 +57,8 @@ async fn whom_nobody_seats_tells_its_application_and_goes_on_when_it_is_invited(
     let zone = Zone::start().await;
     let jiwei = RawDevice::open(&zone, "jiwei", "app-1").await;
     let channel = jiwei.channel(&["jiwei", "shenji", "weijian"]).await;
-    let add = async |owner: &DeviceUri| {
-        let package = jiwei.claim(channel, owner).await.expect("claimed").remove(0);
-        let bundle = jiwei.invite_bundle(channel, &package).await;
-        jiwei.commit(channel, &bundle, fresh_id()).await.expect("committed");
-        jiwei.read(channel).await;
-    };
     let shenji = zone.client("shenji", "app-1").await;
-    add(shenji.device()).await;
+    jiwei.seat(channel, shenji.device()).await;
     let invitation = soon("an invitation", shenji.invitations().next()).await.expect("open").expect("one");
     let at_shenji = shenji.accept(invitation).await.expect("joins");
     event(&shenji, "its first invitation", |event| matches!(event, Event::Invited { .. }).then_some(())).await;
@@ -72,16 +66,10 @@ async fn whom_nobody_seats_tells_its_application_and_goes_on_when_it_is_invited(
     soon("everything read", at_shenji.info()).await.expect("a member");
 
     let broken = villain.breaks(channel).await;
-    jiwei.read(channel).await;
-    let said = crate::reports::report(&jiwei, channel, broken.0).await;
-    jiwei.report(channel, crate::reports::signed(&zone, ("jiwei", "app-1"), &said), fresh_id()).await.expect("taken");
-    jiwei.read(channel).await;
-    let start = jiwei.work(move |tx, mls, federation| mls.next_incarnation(tx, federation, channel)).await;
-    jiwei.start_incarnation(channel, &start, fresh_id()).await.expect("who has reported it may");
-    jiwei.read(channel).await;
+    crate::heal::jiwei_carries_on(&zone, &jiwei, channel, broken).await;
     let other = RawDevice::open(&zone, "jiwei", "app-2").await;
     other.publish(other.key_packages(1).await).await.expect("published");
-    add(&other.uri).await;
+    jiwei.seat(channel, &other.uri).await;
 
     event(&shenji, "another group", |event| matches!(event, Event::ChannelRestarted { .. }).then_some(())).await;
     let sender = at_shenji.clone();
@@ -99,7 +87,7 @@ async fn whom_nobody_seats_tells_its_application_and_goes_on_when_it_is_invited(
     let next = soon("an answer", at_shenji.send("又一句")).await;
     assert!(matches!(next, Err(ClientError::NotServed)), "at once: {next:?}");
 
-    add(shenji.device()).await;
+    jiwei.seat(channel, shenji.device()).await;
     restored(&shenji).await;
     send(&at_shenji, "到了").await;
     // What was stored has gone before it.

@@ -177,8 +177,7 @@ impl Mls {
         if let Some(start) = own.filter(|_| event.sender == self.device) {
             return self.begin_next(tx, records, record, (event, head), start).map(Some);
         }
-        // A state of before it was remembered knows only the commit that broke its own group.
-        let last = records.last_commit()?.map_or_else(|| records.breach(), |last| Ok(Some(last)))?;
+        let last = records.last_commit()?;
         let (before, context, begun) = match records.followed()? {
             Some(followed) => (followed.group, followed.context, followed.start),
             None => (record.group, self.context_of(tx, record.clone())?, record.epoch_start),
@@ -249,7 +248,7 @@ impl Mls {
         (event, head): (&LogEvent, Head),
         start: NextStart,
     ) -> Result<Processed, MlsError> {
-        let last = records.last_commit()?.map_or_else(|| records.breach(), |last| Ok(Some(last)))?;
+        let last = records.last_commit()?;
         let culprit = last.map(|last| last.committer);
         let open = self.open(tx, *records, record.clone())?;
         let leaving: Vec<DeviceUri> = open.leaving().cloned().collect();

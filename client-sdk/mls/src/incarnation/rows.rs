@@ -184,7 +184,8 @@ impl Records<'_> {
     }
 
     pub(crate) fn last_commit(&self) -> Result<Option<Breach>, MlsError> {
-        self.between(LAST_COMMITS, Breach::from_bytes)
+        // A state of before it was remembered knows only the commit that broke its own group.
+        self.between(LAST_COMMITS, Breach::from_bytes)?.map_or_else(|| self.breach(), |last| Ok(Some(last)))
     }
 
     /// Remembers the event if it is a commit.

@@ -38,17 +38,22 @@ fn broken_with(away: Device) -> Broken {
     for member in [&jiwei, &shenji, &culprit] {
         gateway.feed(member);
     }
-    let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
-    let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
-    let mut bundle = invite.expect("a commit");
-    *bundle.commit.last_mut().expect("not empty") ^= 1;
-    gateway.commit(&culprit, &bundle).expect("a gateway cannot see it");
-    let commit = gateway.log.last().expect("events").sequence;
+    let commit = breaks(&culprit, &mut gateway);
     for member in [&jiwei, &shenji] {
         let seen = gateway.feed(member);
         assert!(matches!(seen[..], [Processed::Hidden(Violation::CannotProcess { .. })]), "{seen:?}");
     }
     Broken { jiwei, shenji, away, culprit, gateway, commit }
+}
+
+/// A commit that nobody can process, and a gateway cannot see it; gives its place.
+fn breaks(culprit: &Device, gateway: &mut Gateway) -> Sequence {
+    let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
+    let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    let mut bundle = invite.expect("a commit");
+    *bundle.commit.last_mut().expect("not empty") ^= 1;
+    gateway.commit(culprit, &bundle).expect("a gateway cannot see it");
+    gateway.log.last().expect("events").sequence
 }
 
 pub(crate) fn next(device: &Device, gateway: &Gateway) -> Result<StartBundle, MlsError> {
@@ -405,12 +410,7 @@ fn who_is_behind_by_itself_follows_a_start_by_the_last_committer_that_it_knew() 
         gateway.feed(member);
     }
     behind.restore(&copy);
-    let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
-    let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
-    let mut bundle = invite.expect("a commit");
-    *bundle.commit.last_mut().expect("not empty") ^= 1;
-    gateway.commit(&culprit, &bundle).expect("a gateway cannot see it");
-    let commit = gateway.log.last().expect("events").sequence;
+    let commit = breaks(&culprit, &mut gateway);
     gateway.feed(&jiwei);
     let start = next(&jiwei, &gateway).expect("broken");
     gateway.restart(&jiwei, &start, (&culprit, commit)).expect("acceptable");
@@ -438,12 +438,7 @@ fn who_was_broken_before_the_others_leaves_behind_whom_they_do() {
     gateway.feed(&culprit);
     let seen = gateway.feed(&shenji);
     assert!(matches!(&seen[..], [Processed::Hidden(Violation::InvalidCommit(_))]), "{seen:?}");
-    let (channel, package) = (gateway.channel, Device::app("weijian", "app-2").key_package());
-    let invite = culprit.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
-    let mut bundle = invite.expect("a commit");
-    *bundle.commit.last_mut().expect("not empty") ^= 1;
-    gateway.commit(&culprit, &bundle).expect("a gateway cannot see it");
-    let commit = gateway.log.last().expect("events").sequence;
+    let commit = breaks(&culprit, &mut gateway);
     gateway.feed(&jiwei);
     let start = next(&jiwei, &gateway).expect("broken");
     gateway.restart(&jiwei, &start, (&culprit, commit)).expect("acceptable");
