@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use lianxin_types::Random;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::folder::Folder;
+use crate::kept::Kept;
 use crate::seal::{Place, Sealer};
 use crate::{KeystoreError, StateKey, Transaction};
 
@@ -35,6 +37,7 @@ enum Order {
 struct Database {
     connection: Connection,
     sealer: Sealer,
+    kept: Kept,
     _folder: Folder,
 }
 
@@ -78,7 +81,7 @@ impl Keystore {
         let connection = connect(&folder.database())?;
         check_key(&connection, &sealer)?;
         folder.sync()?;
-        let database = Database { connection, sealer, _folder: folder };
+        let database = Database { connection, sealer, kept: Kept::default(), _folder: folder };
         let (orders, queue) = mpsc::channel(QUEUE_MAX);
         let spawned = std::thread::Builder::new().name("lianxin-keystore".into()).spawn(|| serve(database, queue));
         let thread = spawned.map_err(KeystoreError::io("start the thread for", dir))?;
@@ -228,10 +231,21 @@ fn run<T, E: From<KeystoreError>>(
     database: &mut Database,
     f: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let Database { connection, sealer, .. } = database;
+    let done = attempt(database, f);
+    if done.is_err() {
+        database.kept.clear();
+    }
+    done
+}
+
+fn attempt<T, E: From<KeystoreError>>(
+    database: &mut Database,
+    f: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let Database { connection, sealer, kept, .. } = database;
     let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
     let inside = begun.map_err(KeystoreError::from)?;
-    let transaction = Transaction::new(&inside, sealer);
+    let transaction = Transaction::new(&inside, sealer, kept);
     let done = catch_unwind(AssertUnwindSafe(|| f(&transaction))).map_err(|_| KeystoreError::Panicked)?;
     match done {
         Ok(value) => {
@@ -252,6 +266,8 @@ fn connect(path: &Path) -> Result<Connection, KeystoreError> {
          PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 200;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Else SQLite plans a statement anew whenever a position is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(SCHEMA)?;
     Ok(connection)
 }

@@ -7,6 +7,7 @@
 
 mod error;
 mod folder;
+mod kept;
 mod key;
 mod keystore;
 mod mls;

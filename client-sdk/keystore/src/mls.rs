@@ -1,6 +1,8 @@
 //! openmls's storage provider over the table `mls(kind, key, value)`: keys hashed, values sealed, CBOR inside. CBOR because
 //! openmls needs a codec that describes itself (facts/mls.md, storage provider effort).
 
+use std::any::Any;
+
 use openmls_traits::storage::{CURRENT_VERSION, StorageProvider, traits};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::Serialize;
@@ -8,6 +10,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::KeystoreError;
+use crate::kept::Kept;
 use crate::seal::{Place, Sealer};
 
 /// Where a group's state lies: two groups with one id can lie side by side, the one in use and the one that is to take its
@@ -64,16 +67,37 @@ mod kind {
 pub struct MlsStorage<'a> {
     connection: &'a Connection,
     sealer: &'a Sealer,
+    kept: &'a Kept,
     table: &'static str,
 }
 
 impl<'a> MlsStorage<'a> {
-    pub(crate) const fn new(connection: &'a Connection, sealer: &'a Sealer, shelf: Shelf) -> Self {
-        Self { connection, sealer, table: shelf.table() }
+    pub(crate) const fn new(connection: &'a Connection, sealer: &'a Sealer, kept: &'a Kept, shelf: Shelf) -> Self {
+        Self { connection, sealer, kept, table: shelf.table() }
+    }
+
+    /// Takes out what [`MlsStorage::keep`] kept for a group: what the rows would give if they were read. `None` if nothing
+    /// was kept, or not of this type; if a row whose key is `group` was written or deleted since; if the transaction of then
+    /// or a later one was not committed.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Encode`].
+    pub fn kept<V: Any>(&self, group: &impl Serialize) -> Result<Option<V>, KeystoreError> {
+        Ok(self.kept.take(self.table, &encode(kind::STATE, group)?))
+    }
+
+    /// Keeps a group's in-memory form for whoever needs the group next, in this transaction or a later one. Only for a value
+    /// of which everything is in the rows by now, and nothing else: never after an error.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Encode`].
+    pub fn keep<V: Any + Send>(&self, group: &impl Serialize, value: V) -> Result<(), KeystoreError> {
+        self.kept.put(self.table, encode(kind::STATE, group)?, value);
+        Ok(())
     }
 
     fn write(&self, kind: &'static str, key: &impl Serialize, value: &impl Serialize) -> Result<(), KeystoreError> {
-        let lookup = self.lookup(kind, key)?;
+        let lookup = self.changing(kind, key)?;
         let plain = Zeroizing::new(encode(kind, value)?);
         let sealed = self.sealer.seal(Place { table: self.table, kind, key: &lookup, position: 0 }, &plain)?;
         let sql = "INSERT OR REPLACE INTO mls (kind, key, value) VALUES (?1, ?2, ?3)";
@@ -99,10 +123,17 @@ impl<'a> MlsStorage<'a> {
     }
 
     fn delete(&self, kind: &'static str, key: &impl Serialize) -> Result<(), KeystoreError> {
-        let lookup = self.lookup(kind, key)?;
+        let lookup = self.changing(kind, key)?;
         let mut statement = self.connection.prepare_cached("DELETE FROM mls WHERE kind = ?1 AND key = ?2")?;
         statement.execute((kind, lookup))?;
         Ok(())
+    }
+
+    /// The place of a row that is about to change.
+    fn changing(&self, kind: &'static str, key: &impl Serialize) -> Result<[u8; 32], KeystoreError> {
+        let key = Zeroizing::new(encode(kind, key)?);
+        self.kept.forget(self.table, &key);
+        Ok(self.sealer.lookup(self.table, kind, &key))
     }
 
     fn lookup(&self, kind: &'static str, key: &impl Serialize) -> Result<[u8; 32], KeystoreError> {

@@ -4,6 +4,7 @@ use lianxin_types::{Reader, Writer};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use zeroize::Zeroizing;
 
+use crate::kept::Kept;
 use crate::seal::{Place, Sealer};
 use crate::{KeystoreError, MlsStorage, Shelf};
 
@@ -18,11 +19,12 @@ pub type Row = (Vec<u8>, Vec<u8>);
 pub struct Transaction<'a> {
     connection: &'a Connection,
     sealer: &'a Sealer,
+    kept: &'a Kept,
 }
 
 impl<'a> Transaction<'a> {
-    pub(crate) const fn new(connection: &'a Connection, sealer: &'a Sealer) -> Self {
-        Self { connection, sealer }
+    pub(crate) const fn new(connection: &'a Connection, sealer: &'a Sealer, kept: &'a Kept) -> Self {
+        Self { connection, sealer, kept }
     }
 
     /// The MLS state on the first shelf, for openmls. Its writes belong to this transaction.
@@ -32,7 +34,7 @@ impl<'a> Transaction<'a> {
 
     /// The MLS state on `shelf`; the two know nothing of each other.
     pub fn mls_on(&self, shelf: Shelf) -> MlsStorage<'_> {
-        MlsStorage::new(self.connection, self.sealer, shelf)
+        MlsStorage::new(self.connection, self.sealer, self.kept, shelf)
     }
 
     /// Stores `value` under (kind, key), over whatever was there.

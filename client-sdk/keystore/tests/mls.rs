@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lianxin_keystore::{Keystore, KeystoreError, MlsStorage, StateKey, Transaction};
+use lianxin_keystore::{Keystore, KeystoreError, MlsStorage, Shelf, StateKey, Transaction};
 use lianxin_types::SystemRandom;
 use openmls::prelude::tls_codec::{Deserialize as _, Serialize as _};
 use openmls::prelude::*;
@@ -222,4 +222,66 @@ fn a_merge_that_is_rolled_back_leaves_the_epoch_before_it() {
         let group = load(provider);
         assert_eq!((group.epoch().as_u64(), group.pending_commit().is_none()), (0, true));
     });
+}
+
+fn kept(provider: &Sealed<'_>) -> Option<MlsGroup> {
+    provider.storage().kept(&GroupId::from_slice(b"group")).expect("encodable")
+}
+
+fn keep(provider: &Sealed<'_>) {
+    provider.storage().keep(&GroupId::from_slice(b"group"), load(provider)).expect("encodable");
+}
+
+#[test]
+fn a_kept_group_is_there_for_later_transactions_once_and_on_its_shelf() {
+    let folder = tempfile::tempdir().expect("folder");
+    let keystore = open(folder.path());
+    with(&keystore, |provider, _| create(provider));
+    with(&keystore, |provider, _| keep(provider));
+    with(&keystore, |provider, tx| {
+        let other = Sealed { crypto: provider.crypto, storage: tx.mls_on(Shelf::Second) };
+        assert!(kept(&other).is_none());
+        assert!(kept(provider).is_some());
+        assert!(kept(provider).is_none());
+        keep(provider);
+    });
+    drop(keystore);
+    with(&open(folder.path()), |provider, _| assert!(kept(provider).is_none()));
+}
+
+#[test]
+fn a_kept_group_goes_when_a_row_of_it_is_written_or_deleted() {
+    let folder = tempfile::tempdir().expect("folder");
+    let keystore = open(folder.path());
+    let public = with(&keystore, |provider, _| create(provider));
+    with(&keystore, |provider, _| keep(provider));
+    with(&keystore, move |provider, _| {
+        let mut group = load(provider);
+        group.create_message(provider, &keys(provider, &public), b"ahead").expect("encrypted");
+        assert!(kept(provider).is_none());
+        keep(provider);
+    });
+    with(&keystore, |provider, _| {
+        load(provider).delete(provider.storage()).expect("deleted");
+        assert!(kept(provider).is_none());
+    });
+}
+
+#[test]
+fn nothing_is_kept_over_a_transaction_that_was_not_committed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let keystore = open(folder.path());
+    with(&keystore, |provider, _| create(provider));
+    for panics in [false, true] {
+        with(&keystore, |provider, _| keep(provider));
+        let refused = keystore.transaction_blocking::<(), KeystoreError>(move |tx| {
+            let crypto = RustCrypto::default();
+            let provider = Sealed { crypto: &crypto, storage: tx.mls() };
+            keep(&provider);
+            assert!(!panics, "as asked");
+            Err(KeystoreError::Closed)
+        });
+        assert!(refused.is_err());
+        with(&keystore, |provider, _| assert!(kept(provider).is_none()));
+    }
 }

@@ -1,4 +1,4 @@
-//! A channel's group, loaded for one call.
+//! A channel's group, open for one call.
 
 use lianxin_keystore::Transaction;
 use lianxin_profile::{AuthenticatedData, Roster, Seat, check_leave, check_removal};
@@ -43,7 +43,11 @@ impl Mls {
         record: ChannelRecord,
     ) -> Result<OpenChannel<'a>, MlsError> {
         let provider = Provider::on(&self.crypto, tx, record.shelf);
-        let group = MlsGroup::load(provider.storage(), &mls_group_id(record.group))?.ok_or(MlsError::NotMember)?;
+        let id = mls_group_id(record.group);
+        let group = match provider.storage().kept(&id)? {
+            Some(group) => group,
+            None => MlsGroup::load(provider.storage(), &id)?.ok_or(MlsError::NotMember)?,
+        };
         let roster = records.roster()?;
         Ok(OpenChannel { provider, records, record, roster, group })
     }
@@ -76,6 +80,12 @@ impl Mls {
 }
 
 impl OpenChannel<'_> {
+    /// Ends a call after which everything of the group is stored. After any other end the group is read anew: it may be ahead
+    /// of what is stored (facts/mls.md, crash safety).
+    pub(crate) fn keep(self) -> Result<(), MlsError> {
+        Ok(self.provider.storage().keep(&mls_group_id(self.record.group), self.group)?)
+    }
+
     /// The authenticated data of whatever is sent next: the head processed.
     pub(crate) fn set_authenticated(&mut self) {
         let data = AuthenticatedData { head: self.record.head };

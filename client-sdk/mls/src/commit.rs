@@ -183,6 +183,7 @@ impl Mls {
             .stage_commit(provider)
             .map_err(library(action))?;
         self.check_own(&open, federation)?;
+        open.keep()?;
         encode_bundle(bundle)
     }
 

@@ -6,7 +6,8 @@
 //! openmls. Must never know: the network, gRPC, files, what an application does with a message.
 //!
 //! Every call runs inside one keystore transaction that the caller opens and that carries its own rows too (cursor,
-//! outbox). After an error the caller rolls that transaction back; nothing of a group is kept in memory between calls.
+//! outbox). After an error the caller rolls that transaction back. Between calls the keystore may keep a group in memory, until
+//! a transaction fails or a row of the group changes behind the engine's back.
 
 mod channel;
 mod commit;

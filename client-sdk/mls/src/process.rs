@@ -152,6 +152,10 @@ impl Mls {
             open.records.save_head(&head)?;
         }
         open.records.save(&open.record)?;
+        let is_whole = !matches!(processed, Processed::Hidden(_));
+        if is_whole && open.record.standing != Standing::Ended {
+            open.keep()?;
+        }
         Ok(processed)
     }
 

@@ -37,7 +37,10 @@ impl Mls {
         let records = Records::new(tx, channel);
         match records.load()? {
             Some(record) if record.standing == Standing::Active => {
-                self.renewal_of(&self.open(tx, records, record)?, federation)
+                let open = self.open(tx, records, record)?;
+                let renewal = self.renewal_of(&open, federation)?;
+                open.keep()?;
+                Ok(renewal)
             }
             _ => Ok(Renewal::Nothing),
         }

@@ -63,6 +63,7 @@ impl Mls {
         let message = open.group.create_message(&open.provider, &self.signer, &payload);
         let mls = message.map_err(library("encrypt"))?.to_bytes().map_err(library("encode a message"))?;
         open.records.save_sent(&Digest::sha256(&mls), open.record.head.sequence)?;
+        open.keep()?;
         Ok(Encrypted { mls, epoch })
     }
 

@@ -53,7 +53,7 @@ impl Mls {
         let open = self.open(tx, records, record)?;
         let context = lianxin_profile::stored_context(open.group.public_group().group_context())?;
         let own = open.group.own_leaf_index().u32();
-        Ok(Some(ChannelView {
+        let view = ChannelView {
             channel,
             epoch: Epoch(open.group.epoch().as_u64()),
             label: context.label().clone(),
@@ -70,7 +70,9 @@ impl Mls {
             own_position: open.roster.seats().position(|seat| seat.leaf == own).unwrap_or_default(),
             is_broken: open.record.standing == Standing::Broken,
             is_awaited: open.record.standing == Standing::Awaited,
-        }))
+        };
+        open.keep()?;
+        Ok(Some(view))
     }
 
     /// The last event that this device has counted in the channel, also while it has no group; `None` for a channel that it
