@@ -53,6 +53,8 @@ impl Mls {
         let open = self.open(tx, records, record)?;
         let context = lianxin_profile::stored_context(open.group.public_group().group_context())?;
         let own = open.group.own_leaf_index().u32();
+        // One that a broken group holds can never be accepted any more.
+        let has_own_commit = open.record.standing == Standing::Active && open.group.pending_commit().is_some();
         let view = ChannelView {
             channel,
             epoch: Epoch(open.group.epoch().as_u64()),
@@ -63,7 +65,7 @@ impl Mls {
             head: open.record.head,
             epoch_authenticator: Digest::try_from(open.group.epoch_authenticator().as_slice())
                 .map_err(|_| DecodeError::OutOfRange { field: "epoch authenticator" })?,
-            has_pending_commit: open.group.pending_commit().is_some()
+            has_pending_commit: has_own_commit
                 || open.records.rejoin()?.is_some()
                 || open.records.next_start()?.is_some(),
             pending_leaves: open.leaving().cloned().collect(),

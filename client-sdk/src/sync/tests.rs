@@ -217,6 +217,15 @@ fn a_commit_that_breaks_the_group_is_told_and_messages_wait_for_the_way_back() {
 }
 
 #[test]
+fn a_group_that_breaks_while_an_own_commit_waits_is_come_back_into_all_the_same() {
+    let (mut device, package) = Device::in_a_channel();
+    device.invite(id(9), package);
+    let applied = device.deliver(EventKind::Commit, id(5), b"garbage".to_vec());
+    assert_eq!(applied.settled.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(9)]);
+    assert!(applied.place.is_broken, "the own commit can never be accepted");
+}
+
+#[test]
 fn events_that_are_missing_are_asked_for() {
     let (mut device, _) = Device::in_a_channel();
     let rows = [device.send(id(1), "第一"), device.send(id(2), "第二")];
