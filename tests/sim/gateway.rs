@@ -9,7 +9,7 @@ use lianxin_certs_dev::Minted;
 use lianxin_gateway::{Config, Embedded, InnerLine};
 use lianxin_store::conformance::drop_buckets;
 use lianxin_store::{MemoryEngine, Zone, ZoneOptions, ZoneStore};
-use lianxin_types::{ChannelId, DeviceUri};
+use lianxin_types::{ChannelId, DeviceUri, Sequence};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +116,11 @@ impl Plant {
         let Ok(may_go) = store.prepare_drop().await else { return };
         let retention = "lianxin://jiwei/app/gateway/retention".parse().expect("well formed");
         let ended = store.commit_many(vec![drop_buckets(&retention, may_go)]).await;
+        let channels = store.channels(None, 2).expect("readable");
+        for channel in channels {
+            let first = store.read(&channel, Sequence(0), 1, usize::MAX).expect("readable").first_retained;
+            self.log.pages().note_taken(first);
+        }
         trace.fault(format_args!("retention ends the buckets before {may_go}: {}", ended.iter().all(Result::is_ok)));
     }
 }

@@ -116,6 +116,10 @@ impl<'a> Judge<'a> {
         let mut may_read = BTreeSet::new();
         let rejoined = self.rejoined(device);
         let went_back = self.world.ledger.book().went_back.contains(&device.number);
+        let needless = rejoined.iter().find(|epoch| !log.was_cut_off(&device.uri, **epoch, history.keys().copied()));
+        if let Some(epoch) = needless.filter(|_| !went_back) {
+            return Err(format!("device {} came back into epoch {epoch} without need", device.number));
+        }
         for stay in log.stays_of(&device.uri, &rejoined) {
             let is_own = |at: &u64| log.events.get(at).is_some_and(|event| event.sender == device.uri);
             // What a device has sent does not open for itself: an older state has nothing of it.

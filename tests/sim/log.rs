@@ -19,6 +19,8 @@ pub(crate) struct Pages {
     pub(crate) stays: Vec<Stay>,
     /// Which event began each epoch.
     epochs: BTreeMap<u64, u64>,
+    /// After which event retention took something, and which was the first that was left.
+    taken: BTreeMap<u64, u64>,
 }
 
 /// A device's time in the channel: it may read what lies between the two.
@@ -63,6 +65,22 @@ impl Log {
 }
 
 impl Pages {
+    /// Retention has taken what it may; the gateway has the events from `first` on.
+    pub(crate) fn note_taken(&mut self, first: Sequence) {
+        let last = self.events.last_key_value().map_or(0, |(at, _)| *at);
+        self.taken.insert(last, first.0);
+    }
+
+    /// The way back into an epoch loses what came before, so it is only for whom retention has cut off: what a device that had
+    /// read up to `read` needed next was taken before the way back was accepted.
+    pub(crate) fn was_cut_off(&self, device: &DeviceUri, epoch: u64, read: impl Iterator<Item = u64>) -> bool {
+        let Some(back) = self.epochs.get(&epoch) else { return false };
+        let seated = self.stays.iter().filter(|stay| stay.device == *device && stay.joined < *back);
+        let joined = seated.map(|stay| stay.joined).max().unwrap_or_default();
+        let had = read.filter(|at| at < back).chain([joined]).max().unwrap_or_default();
+        self.taken.range(..back).any(|(_, first)| *first > had + 1)
+    }
+
     fn write(&mut self, store: &dyn ZoneStore, event: Arc<StoredEvent>) {
         let at = event.head.sequence.0;
         if self.events.contains_key(&at) {
