@@ -322,6 +322,7 @@ impl Drive {
             self.urgent.remove(&channel);
             self.refusals.remove(&channel);
             self.ways_back.remove(&channel);
+            self.gone.remove(&channel);
             self.wait_anew(channel);
             if let Some(lane) = self.lanes.get_mut(&channel) {
                 lane.epoch_changed();

@@ -71,9 +71,10 @@ pub enum ClientError {
     /// This device is not, or not any more, a member of the channel.
     #[error("this device is not a member of the channel")]
     NotMember,
-    /// The gateway does not serve the channel to this device at present, as [`crate::Event::ChannelGone`] or
-    /// [`crate::Event::GatewayBehind`] says, or this device has no seat in the group that carries it on ([`crate::Event::SeatMissing`]). What was stored stays so: it goes by itself if the channel is served again on a later
-    /// connection, and may have been accepted before.
+    /// The gateway does not serve the channel to this device at present, as [`crate::Event::ChannelGone`],
+    /// [`crate::Event::GatewayBehind`] or [`crate::Event::OldGroupInfo`] says, or this device has no seat in the group that carries it
+    /// on ([`crate::Event::SeatMissing`]). What was stored stays so: it goes by itself if the channel is served again, perhaps on a
+    /// later connection, and may have been accepted before.
     #[error("the gateway does not serve the channel to this device")]
     NotServed,
     /// Others changed the channel again and again while this change was tried. Try again.

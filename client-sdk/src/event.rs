@@ -164,6 +164,18 @@ pub enum Event {
         /// Why, in the gateway's words.
         reason: String,
     },
+    /// This device has to come back into a channel, and the gateway serves a GroupInfo (RFC 9420 section 12.4.3) for that which its own
+    /// log has left behind, again and again: by it the device would sit where the others no longer are. It does not, and asks again,
+    /// later and later; nobody waits meanwhile for what was sent there ([`crate::ClientError::NotServed`]). With the right one it comes back as
+    /// [`Event::MemberRejoined`] says then. Told once for each way back, and again on later connections as long as it is so.
+    OldGroupInfo {
+        /// Into which channel.
+        channel: ChannelId,
+        /// Of which of its groups the GroupInfo is.
+        incarnation: Incarnation,
+        /// Of which epoch.
+        epoch: Epoch,
+    },
     /// The gateway's log of a channel ends before what this device has of it: the gateway works on an old copy, or this device
     /// was given another gateway's log. What it has stays readable; nothing is received or sent in the channel until an operator
     /// has looked at it. Told again on later connections as long as it is so.
@@ -285,12 +297,8 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             uri(&mut writer, sender);
             writer.bytes(cut(detail).as_bytes());
         }
-        Event::AwayTooLong { channel, sequence } => {
-            number(&mut writer, 12, channel);
-            writer.u64(sequence.0);
-        }
-        Event::StateRestored { channel, sequence } => {
-            number(&mut writer, 17, channel);
+        Event::AwayTooLong { channel, sequence } | Event::StateRestored { channel, sequence } => {
+            number(&mut writer, if matches!(event, Event::AwayTooLong { .. }) { 12 } else { 17 }, channel);
             writer.u64(sequence.0);
         }
         Event::ChannelGone { channel, reason } => {
@@ -298,6 +306,10 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             writer.bytes(cut(reason).as_bytes());
         }
         Event::GatewayBehind { channel } => number(&mut writer, 13, channel),
+        Event::OldGroupInfo { channel, incarnation, epoch } => {
+            number(&mut writer, 19, channel);
+            writer.u32(incarnation.0).u64(epoch.0);
+        }
         Event::TrustRefused { reason } => {
             number(&mut writer, 8, &ChannelId([0; 16]));
             writer.bytes(cut(reason).as_bytes());
@@ -399,6 +411,10 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         16 => Event::ChannelRestored { channel, epoch: Epoch(reader.u64("epoch")?) },
         17 => Event::StateRestored { channel, sequence: Sequence(reader.u64("sequence")?) },
         18 => Event::SeatMissing { channel, incarnation: Incarnation(reader.u32("incarnation")?) },
+        19 => {
+            let incarnation = Incarnation(reader.u32("incarnation")?);
+            Event::OldGroupInfo { channel, incarnation, epoch: Epoch(reader.u64("epoch")?) }
+        }
         20 => Event::CertificateRenewed { ends: Timestamp(reader.u64("ends")?) },
         21 => Event::CertificateEnding { ends: Timestamp(reader.u64("ends")?), reason: text(reader)? },
         22 => Event::CertificateEnded { ended: Timestamp(reader.u64("ended")?), own: Timestamp(reader.u64("own")?) },

@@ -29,11 +29,11 @@ impl Drive {
     /// Hands over a page of one channel; says whether there may be more.
     async fn hand_over(&mut self, sends: &SendStream, channel: ChannelId) -> Result<bool, ClientError> {
         let now = self.shared.clock.monotonic();
+        if self.gone.contains(&channel) {
+            not_served(&self.shared, channel).await?;
+        }
         let Some(lane) = self.lanes.get_mut(&channel) else {
             self.ready.remove(&channel);
-            if self.gone.contains(&channel) {
-                not_served(&self.shared, channel).await?;
-            }
             return Ok(false);
         };
         let Some(after) = lane.next(now) else {

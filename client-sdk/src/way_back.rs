@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lianxin_connection::{CallError, Connection, GetGroupInfo, GroupInfo, Problem, ReasonCode};
 use lianxin_mls::MlsError;
-use lianxin_types::{ChannelId, Monotonic, Sequence};
+use lianxin_types::{ChannelId, Epoch, Incarnation, Monotonic, Sequence};
 
 use crate::calls::CallDone;
 use crate::changes::{self, Staged};
@@ -14,6 +14,7 @@ use crate::drive::Drive;
 use crate::error::chain;
 use crate::event::keep;
 use crate::lane::TOLD_WITHIN;
+use crate::pump::not_served;
 use crate::shared::News;
 use crate::waiters::Failure;
 use crate::{ClientError, Event, outbox, sync, turns, unknown};
@@ -36,6 +37,10 @@ pub(crate) struct WayBack {
     anew: Option<Anew>,
     /// The gateway has said that this device is no member, and the log may tell why.
     was_refused: bool,
+    /// The group and epoch to which the log had come when a public state was refused for being older.
+    known: Option<(Incarnation, Epoch)>,
+    /// The application was told that the gateway serves an old one.
+    is_told: bool,
 }
 
 /// Why a device comes back that has no broken group.
@@ -57,6 +62,8 @@ enum Attempt {
     Needless,
     /// It is to be made again: others have changed the group meanwhile, or another own change waits there.
     Again,
+    /// The same, because what is served is of this group and epoch, and the log has come to the second ones.
+    Old { found: (Incarnation, Epoch), known: (Incarnation, Epoch) },
     /// What is served does not make one, or this device's certificate does not.
     Unusable,
 }
@@ -66,7 +73,10 @@ impl Attempt {
         match staged {
             Ok((Staged::Ready, _)) => Self::Made,
             Ok((Staged::Done, _)) => Self::Needless,
-            Ok((Staged::Busy, _)) | Err(ClientError::Mls(MlsError::Overtaken { .. })) => Self::Again,
+            Ok((Staged::Busy, _)) | Err(ClientError::Mls(MlsError::Overtaken)) => Self::Again,
+            Err(ClientError::Mls(MlsError::OldGroupInfo { found, known })) => {
+                Self::Old { found: *found, known: *known }
+            }
             Err(_) => Self::Unusable,
         }
     }
@@ -78,6 +88,12 @@ impl WayBack {
     const fn unusable_again(&mut self) -> bool {
         self.unusable += 1;
         self.unusable >= UNUSABLE_MAX && self.anew.is_none()
+    }
+
+    /// What is served is of this group and epoch, and the log has come to the second ones; says whether that is so though it was asked
+    /// for behind those: others may have gone on in between only once.
+    fn is_old_again(&mut self, found: (Incarnation, Epoch), known: (Incarnation, Epoch)) -> bool {
+        self.known.replace(known).is_some_and(|known| found < known)
     }
 
     /// The gateway says that this device is no member; says whether the log may still tell why. It tells a broken group of the one
@@ -249,7 +265,7 @@ impl Drive {
                 }
             }
             Err(ClientError::State(error)) => return Err(error.into()),
-            Err(error) if attempt == Attempt::Again => {
+            Err(error) if matches!(attempt, Attempt::Again | Attempt::Old { .. }) => {
                 tracing::debug!(?channel, error = %chain(&error), "the way back is made again");
             }
             // What is served is wrong, or this device's certificate is: it must not end the connection.
@@ -263,6 +279,7 @@ impl Drive {
     async fn attempted(&mut self, channel: ChannelId, attempt: Attempt, anew: Option<Anew>) -> Result<(), ClientError> {
         match attempt {
             Attempt::Made => {
+                self.gone.remove(&channel);
                 if anew.is_some() {
                     self.shared.bells.ring(&News::Events);
                     self.ways_back.insert(channel, WayBack::default());
@@ -270,8 +287,16 @@ impl Drive {
                 self.start_changes(Some(channel)).await
             }
             Attempt::Needless => {
+                self.gone.remove(&channel);
                 self.ways_back.remove(&channel);
                 Ok(())
+            }
+            Attempt::Old { found, known } => {
+                self.way_back_failed(channel);
+                match self.ways_back.entry(channel).or_default().is_old_again(found, known) {
+                    true => self.old_again(channel, found).await,
+                    false => Ok(()),
+                }
             }
             Attempt::Again => {
                 self.way_back_failed(channel);
@@ -285,6 +310,21 @@ impl Drive {
                 }
             }
         }
+    }
+
+    /// The gateway leads back to where the log no longer is: the application is told, and nobody waits for it.
+    async fn old_again(
+        &mut self,
+        channel: ChannelId,
+        (incarnation, epoch): (Incarnation, Epoch),
+    ) -> Result<(), ClientError> {
+        if !std::mem::replace(&mut self.ways_back.entry(channel).or_default().is_told, true) {
+            let told = Event::OldGroupInfo { channel, incarnation, epoch };
+            self.shared.transaction(move |tx, _| keep(tx, &told)).await?;
+            self.shared.bells.ring(&News::Events);
+        }
+        self.gone.insert(channel);
+        not_served(&self.shared, channel).await
     }
 }
 
@@ -302,8 +342,9 @@ mod tests {
 
     #[test]
     fn only_a_public_state_that_makes_no_way_back_counts_as_one() {
-        let overtaken = failed(MlsError::Overtaken { by: "the log has gone on since its epoch" });
-        assert_eq!(Attempt::of(&overtaken), Attempt::Again);
+        assert_eq!(Attempt::of(&failed(MlsError::Overtaken)), Attempt::Again);
+        let (found, known) = ((Incarnation(0), Epoch(9)), (Incarnation(1), Epoch(2)));
+        assert_eq!(Attempt::of(&failed(MlsError::OldGroupInfo { found, known })), Attempt::Old { found, known });
         assert_eq!(Attempt::of(&Ok((Staged::Busy, Vec::new()))), Attempt::Again, "another own change waits");
         assert_eq!(Attempt::of(&Ok((Staged::Ready, Vec::new()))), Attempt::Made);
         assert_eq!(Attempt::of(&Ok((Staged::Done, Vec::new()))), Attempt::Needless);
@@ -318,6 +359,19 @@ mod tests {
         assert!(way_back.unusable_again());
         let mut anew = WayBack { anew: Some(Anew::Unknown), ..WayBack::default() };
         assert!(!anew.unusable_again() && !anew.unusable_again(), "the channel is in order for the others");
+    }
+
+    #[test]
+    fn a_public_state_is_old_if_it_was_asked_for_when_the_log_had_come_further() {
+        let at = |epoch| (Incarnation(0), Epoch(epoch));
+        let mut way_back = WayBack::default();
+        assert!(!way_back.is_old_again(at(4), at(5)), "it may have been on its way");
+        assert!(!way_back.is_old_again(at(5), at(6)), "and so may this one");
+        assert!(way_back.is_old_again(at(5), at(6)));
+        let next_group = (Incarnation(1), Epoch(0));
+        assert!(!way_back.is_old_again(at(9), next_group), "another group has begun in between");
+        assert!(way_back.is_old_again(at(9), next_group));
+        assert!(!way_back.is_old_again(next_group, (Incarnation(1), Epoch(1))));
     }
 
     #[test]

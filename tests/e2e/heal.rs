@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lianxin_connection::CallError;
 use lianxin_harness::Line;
-use lianxin_mls::MlsError;
+use lianxin_mls::{CommitBundle, MlsError};
 use lianxin_profile::{parse_group_info, stored_context};
 use lianxin_proto::messages::History;
 use lianxin_sdk::{Channel, ChannelId, Client, ClientError, DeviceUri, Event, Incarnation, ReasonCode, Sequence};
@@ -20,7 +20,7 @@ use crate::zone::Zone;
 
 /// A member that means no good, and a device that it brings in by the commit that breaks the channel.
 pub(crate) struct Villain {
-    device: RawDevice,
+    pub(crate) device: RawDevice,
     second: RawDevice,
     forger: Forger,
 }
@@ -47,12 +47,23 @@ impl Villain {
         Self { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) }
     }
 
-    /// A commit that no member can process, with a public state by which nobody can come back: the gateway can see neither.
-    pub(crate) async fn breaks(&self, channel: ChannelId) -> Sequence {
+    /// A commit that no member can process: the gateway cannot see it. By its public state they can come back.
+    pub(crate) async fn spoils(&self, channel: ChannelId) -> Sequence {
+        let bundle = self.bad_commit(channel).await;
+        self.device.commit(channel, &bundle, fresh_id()).await.expect("the gateway cannot see it").sequence
+    }
+
+    async fn bad_commit(&self, channel: ChannelId) -> CommitBundle {
         self.device.read(channel).await;
         let package = self.device.claim(channel, &self.second.uri).await.expect("claimed").remove(0);
         let mut bundle = self.device.invite_bundle(channel, &package).await;
         *bundle.commit.last_mut().expect("not empty") ^= 1;
+        bundle
+    }
+
+    /// A commit that no member can process, with a public state by which nobody can come back: the gateway can see neither.
+    pub(crate) async fn breaks(&self, channel: ChannelId) -> Sequence {
+        let mut bundle = self.bad_commit(channel).await;
         // A point of small order: what is encrypted to it has no secret, so HPKE refuses it.
         bundle.group_info = self.forger.with_extensions(&bundle.group_info, forge::external_pub(Some([0; 32])));
         self.device.commit(channel, &bundle, fresh_id()).await.expect("the gateway cannot see it").sequence

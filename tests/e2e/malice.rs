@@ -12,7 +12,7 @@ use lianxin_profile::{RemovalData, RemovalReason, removal_message};
 use lianxin_proto::directory::v1::GetTrustResponse;
 use lianxin_proto::key_packages::v1::ClaimResponse;
 use lianxin_proto::messages::v1::receive_response::Frame;
-use lianxin_proto::messages::v1::{ChannelEvent, EventBatch, EventKind, Gap, ReceiveResponse};
+use lianxin_proto::messages::v1::{ChannelEvent, EventBatch, EventKind, ReceiveResponse};
 use lianxin_sdk::{Channel, Client, ClientError, DeviceUri, Event, Evidence};
 use lianxin_types::{Clock as _, Digest, GroupId, Incarnation, Sequence, SystemClock};
 use prost::Message as _;
@@ -23,6 +23,8 @@ use crate::forge::Forger;
 use crate::impostor::{Impostor, Passing};
 use crate::talk::{create, event, join, own, receive, send, soon, texts};
 use crate::zone::Zone;
+
+mod way_back;
 
 /// Three departments in a channel; what the gateway tells weijian goes through the impostor.
 struct Story {
@@ -95,7 +97,7 @@ impl Story {
 }
 
 /// Each changed event goes out in a frame of its own.
-fn change_events(
+pub(crate) fn change_events(
     passing: Passing<'_>,
     victim: &DeviceUri,
     change: &mut impl FnMut(ChannelEvent) -> Vec<ChannelEvent>,
@@ -109,35 +111,6 @@ fn change_events(
     let batch = |event| EventBatch { events: vec![event] }.encode_to_vec().into();
     let frame = |event| ReceiveResponse { frame: Some(Frame::Events(batch(event))) };
     changed.map(|event| frame(event).encode_to_vec().into()).collect()
-}
-
-/// What the victim is given behind the gap.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AfterTheGap {
-    Everything,
-    NoEvents,
-}
-
-/// Instead of the first events that weijian is given: there are none before `first` any more.
-fn gap_instead_of_events(
-    story: &Story,
-    first: Sequence,
-    then: AfterTheGap,
-) -> impl FnMut(Passing<'_>) -> Vec<Bytes> + Send + 'static {
-    let victim = story.clients[2].device().clone();
-    let mut gap = Some(Gap { channel_id: story.channels[0].id().0.to_vec().into(), first_retained: first.0 });
-    move |passing| {
-        if *passing.to != victim || !passing.method.ends_with("/Receive") {
-            return vec![passing.message];
-        }
-        let response = ReceiveResponse::decode(passing.message.clone()).expect("the gateway's own");
-        let Some(Frame::Events(_)) = response.frame else { return vec![passing.message] };
-        match (gap.take(), then) {
-            (Some(gap), _) => vec![ReceiveResponse { frame: Some(Frame::Gap(gap)) }.encode_to_vec().into()],
-            (None, AfterTheGap::Everything) => vec![passing.message],
-            (None, AfterTheGap::NoEvents) => vec![],
-        }
-    }
 }
 
 fn says(violation: &Violation) -> String {
@@ -208,65 +181,6 @@ async fn a_change_whose_answer_is_lost_before_its_channel_is_given_up_does_not_k
         story.say("之后").await
     });
     assert!(matches!(change, Err(ClientError::NotServed)), "{change:?}");
-    story.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_gets_no_events_behind_its_head_any_more_comes_back_from_outside_and_reads_on() {
-    let story = Story::begin().await;
-    let (impostor, zone) = (&story.impostor, &story.zone);
-    story.clients[2].clone().close().await.expect("closes");
-    for _ in 0..3 {
-        story.say("它不在").await;
-    }
-    // As if retention had taken all but the last of them.
-    let last = story.channels[0].info().await.expect("a member").head;
-    impostor.lie(gap_instead_of_events(&story, last, AfterTheGap::Everything));
-    let weijian = impostor.client(zone, "weijian").await;
-    let own = weijian.device().clone();
-    let away = event(&weijian, "why it cannot go on", |event| match event {
-        Event::AwayTooLong { sequence, .. } => Some(sequence),
-        _ => None,
-    });
-    assert_eq!(away.await, last);
-    event(&weijian, "the way back", |event| match event {
-        Event::MemberRejoined { device, .. } if device == own => Some(()),
-        _ => None,
-    })
-    .await;
-    story.say("回来就好").await;
-    let at_weijian = weijian.channel(story.channels[2].id());
-    assert_eq!(texts(&receive(&at_weijian, 1).await), ["回来就好"]);
-    send(&at_weijian, "在").await;
-    weijian.close().await.expect("closes");
-    story.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_stopped_on_its_way_back_goes_on_with_it_when_it_starts_again() {
-    let story = Story::begin().await;
-    let (impostor, zone) = (&story.impostor, &story.zone);
-    story.clients[2].clone().close().await.expect("closes");
-    story.say("它不在").await;
-    let last = story.channels[0].info().await.expect("a member").head;
-    // It never hears that its way back was accepted.
-    impostor.lie(gap_instead_of_events(&story, last.next(), AfterTheGap::NoEvents));
-    let weijian = impostor.client(zone, "weijian").await;
-    let own = weijian.device().clone();
-    let is_back = |event| match event {
-        Event::MemberRejoined { device, .. } if device == own => Some(()),
-        _ => None,
-    };
-    event(&story.clients[0], "the way back, as others see it", is_back).await;
-    weijian.close().await.expect("closes");
-
-    impostor.be_honest();
-    let weijian = impostor.client(zone, "weijian").await;
-    event(&weijian, "the way back", is_back).await;
-    story.say("回来就好").await;
-    let at_weijian = weijian.channel(story.channels[2].id());
-    assert_eq!(texts(&receive(&at_weijian, 1).await), ["回来就好"]);
-    weijian.close().await.expect("closes");
     story.end().await;
 }
 

@@ -3,7 +3,7 @@
 use lianxin_keystore::KeystoreError;
 use lianxin_profile::{ContextError, PayloadError, ProfileError};
 use lianxin_trust::CertificateError;
-use lianxin_types::{DecodeError, DeviceUri, Sequence};
+use lianxin_types::{DecodeError, DeviceUri, Epoch, Incarnation, Sequence};
 use thiserror::Error;
 
 /// Why a call failed. The transaction it ran in must be rolled back.
@@ -47,11 +47,17 @@ pub enum MlsError {
         /// Why not.
         fault: &'static str,
     },
-    /// The GroupInfo and the log that was read are not of one moment, as happens while others change the group: ask for it again.
-    #[error("way back overtaken: {by}")]
-    Overtaken {
-        /// What has gone on.
-        by: &'static str,
+    /// The GroupInfo is of a group that the log has not told of yet, as happens while others carry the channel on: read it first.
+    #[error("the way back leads into a group of which the log has not told yet")]
+    Overtaken,
+    /// The GroupInfo is of a group or an epoch that is over, as happens while others change the group: ask for it again. One that was
+    /// asked for when this device knew that already, and is older all the same, is no honest gateway's.
+    #[error("the GroupInfo is of group {} and epoch {}, the log has come to {} and {}", found.0.0, found.1.0, known.0.0, known.1.0)]
+    OldGroupInfo {
+        /// What the GroupInfo is of.
+        found: (Incarnation, Epoch),
+        /// The newest group and epoch of which this device knows.
+        known: (Incarnation, Epoch),
     },
     /// A removal that the gateway asks for, or a commit, cannot be judged by this device's trust bundle and revocation lists:
     /// they may be behind. Fetch them, then [`crate::Mls::process`] judges for good.

@@ -67,16 +67,11 @@ impl Records<'_> {
     /// Whether a way back may start here, for whoever knows this much by its record.
     ///
     /// # Errors
-    /// [`MlsError::Rejoin`] for a group that another has followed, [`MlsError::Overtaken`] for an epoch that is over.
+    /// [`MlsError::OldGroupInfo`] for a group that another has followed, and for an epoch that is over.
     pub(crate) fn check_floor(&self, known: Option<Floor>, group: GroupId, epoch: Epoch) -> Result<(), MlsError> {
         let Some(floor) = self.floor(known)? else { return Ok(()) };
-        if group.incarnation < floor.incarnation {
-            return Err(MlsError::Rejoin { fault: "it is of a group that has been left behind" });
-        }
-        if group.incarnation == floor.incarnation && epoch < floor.epoch {
-            return Err(MlsError::Overtaken { by: "the log has gone on since its epoch" });
-        }
-        Ok(())
+        let (found, known) = ((group.incarnation, epoch), (floor.incarnation, floor.epoch));
+        if found < known { Err(MlsError::OldGroupInfo { found, known }) } else { Ok(()) }
     }
 
     /// The channel has come to this, as was verified.

@@ -33,10 +33,10 @@ impl Mls {
     /// own group or by the log; what was only served binds nobody.
     ///
     /// # Errors
-    /// [`MlsError::NotBroken`]; [`MlsError::CommitPending`] if a way back waits already; [`MlsError::Overtaken`] for a GroupInfo of
-    /// an epoch that is over, or of a group of which the log has not told yet; [`MlsError::Rejoin`],
-    /// [`MlsError::Profile`], [`MlsError::Library`] for what does not verify or has no leaf of this device;
-    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    /// [`MlsError::NotBroken`]; [`MlsError::CommitPending`] if a way back waits already; [`MlsError::OldGroupInfo`] for one of
+    /// a group or an epoch that is over, [`MlsError::Overtaken`] for one of a group of which the log has not told yet;
+    /// [`MlsError::Rejoin`], [`MlsError::Profile`], [`MlsError::Library`] for what does not verify or has no leaf of this
+    /// device; [`MlsError::Keystore`], [`MlsError::Record`].
     pub fn rejoin(
         &self,
         tx: &Transaction<'_>,
@@ -108,7 +108,7 @@ impl Mls {
         if record.group != group {
             // Who reads the log is told there of the group that carries the channel on, and waits for a seat in it.
             if record.standing == Standing::Broken {
-                return Err(MlsError::Overtaken { by: "the channel goes on in a group that the log has not told of" });
+                return Err(MlsError::Overtaken);
             }
             record.group = group;
             // They were to sit in the group that has been left behind.

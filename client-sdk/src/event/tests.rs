@@ -25,6 +25,7 @@ fn kept_events_come_back_as_they_were() {
         Event::StateRestored { channel, sequence: Sequence(10) },
         Event::ChannelGone { channel, reason: "原因".to_owned() },
         Event::GatewayBehind { channel },
+        Event::OldGroupInfo { channel, incarnation: Incarnation(1), epoch },
         Event::CertificateRenewed { ends: Timestamp(5) },
         Event::CertificateEnding { ends: Timestamp(5), reason: "原因".to_owned() },
         Event::CertificateEnded { ended: Timestamp(5), own: Timestamp(6) },
