@@ -219,7 +219,7 @@ impl Drive {
                 IntentKind::Commit if place.is_broken => self.way_back_failed(channel),
                 IntentKind::Commit => self.commit_refused(channel, place.head, place.turn, &problem),
                 IntentKind::Create | IntentKind::Leave => self.note_turn(channel, place.turn),
-                IntentKind::Start => self.healing_failed(channel),
+                IntentKind::Start => self.start_refused(channel).await?,
                 IntentKind::Report => tracing::warn!(?channel, %problem, "report of a commit refused"),
             }
             self.shared.waiters.settle(id, Err(Failure::Refused(problem)));

@@ -61,6 +61,8 @@ pub(crate) struct Drive {
     pub(crate) healings: BTreeMap<ChannelId, Healing>,
     /// Channels that the gateway does not serve on this connection.
     pub(crate) gone: HashSet<ChannelId>,
+    /// Channels with an invitation of which the log that is followed has not told yet.
+    pub(crate) withheld: HashSet<ChannelId>,
     /// When the gateway is asked next of which channels this device is a member; `None` while it is being asked, and when there is
     /// no reason to.
     pub(crate) look_for_unknown_at: Option<Monotonic>,
@@ -101,6 +103,7 @@ impl Drive {
             ways_back: BTreeMap::new(),
             healings: BTreeMap::new(),
             gone: HashSet::new(),
+            withheld: HashSet::new(),
             look_for_unknown_at: Some(now.plus(unknown::LOOK_AFTER)),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
@@ -286,7 +289,7 @@ impl Drive {
         let missing = applied.gap.map(|found| (applied.place.head, found)).filter(|_| !applied.removed);
         let (change_staged, removed) = (applied.change_staged, applied.removed);
         self.applied(channel, applied);
-        if removed {
+        if removed || self.withheld.contains(&channel) {
             self.offer(channel).await?;
         }
         if change_staged {

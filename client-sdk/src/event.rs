@@ -106,7 +106,7 @@ pub enum Event {
         epoch: Epoch,
     },
     /// This device has waited in vain, for more than ten minutes, for its seat in the group that carries the channel on
-    /// ([`Event::ChannelRestarted`]): whoever was to give it does not. It sends nothing there meanwhile; what it sent is stored, and nobody
+    /// ([`Event::ChannelRestarted`]): whoever was to give it does not, and no other group that this device could start is taken. It sends nothing there meanwhile; what it sent is stored, and nobody
     /// waits for that ([`crate::ClientError::NotServed`]). Another member has to invite this device; it takes that for its seat by
     /// itself, and the channel goes on. Told once for each incarnation.
     SeatMissing {

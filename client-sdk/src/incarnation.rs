@@ -151,10 +151,7 @@ impl Drive {
             }
             Step::Wait { incarnation, rank, is_missing } => {
                 if is_missing {
-                    // Whoever sends something is told so at once until there is a seat.
-                    self.gone.insert(channel);
-                    not_served(&self.shared, channel).await?;
-                    self.shared.bells.ring(&News::Events);
+                    self.seat_is_missing(channel).await?;
                 }
                 // Where starts have been in vain before, there may be a reason for it that time must mend.
                 let wait = LIMITS.seats_within * incarnation.0.clamp(1, WAITS_MAX);
@@ -173,6 +170,29 @@ impl Drive {
                 }));
             }
         }
+        Ok(())
+    }
+
+    /// Whoever sends something is told so at once until there is a seat.
+    async fn seat_is_missing(&mut self, channel: ChannelId) -> Result<(), ClientError> {
+        self.gone.insert(channel);
+        not_served(&self.shared, channel).await?;
+        self.shared.bells.ring(&News::Events);
+        Ok(())
+    }
+
+    /// The own start was refused. Whoever would have started another group because nobody seats it there waits on, and not for ever
+    /// without a word.
+    pub(crate) async fn start_refused(&mut self, channel: ChannelId) -> Result<(), ClientError> {
+        let now = self.shared.clock.now();
+        let is_missing = self.shared.transaction(move |tx, mls| match mls.awaited(tx, channel)? {
+            Some(GroupId { incarnation, .. }) => note_wait(tx, channel, incarnation, now, true),
+            None => Ok(false),
+        });
+        if is_missing.await? {
+            self.seat_is_missing(channel).await?;
+        }
+        self.healing_failed(channel);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ mod effect;
 mod invitations;
 
 pub(crate) use invitations::{
-    Accepted, Invited, Offered, accept, give_up_invitation, invite, is_invited, newest_seat, not_a_seat, offer,
+    Accepted, Invited, Log, Offered, accept, give_up_invitation, invite, is_invited, newest_seat, not_a_seat, offer,
     open_invitations, take_seat,
 };
 

@@ -56,7 +56,7 @@ impl Drive {
         self.look_for_unknown_at = Some(self.shared.clock.monotonic().plus(LOOK_AFTER));
     }
 
-    /// There is an invitation into the channel, or a group of it.
+    /// There is a group of the channel.
     pub(crate) fn is_known(&self, channel: ChannelId) {
         self.suspects().0.remove(&channel);
     }

@@ -151,6 +151,16 @@ impl Mls {
         Ok(record.map(|_| records.followed()).transpose()?.flatten().map(|followed| followed.group))
     }
 
+    /// Behind which place a broken group reads nothing that concerns this device, be it that it is taken out and invited again; `None`
+    /// if the channel's group is not broken.
+    ///
+    /// # Errors
+    /// [`MlsError::Keystore`], [`MlsError::Record`].
+    pub fn broken_behind(&self, tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<Sequence>, MlsError> {
+        let record = Records::new(tx, channel).load()?.filter(|record| record.standing == Standing::Broken);
+        Ok(record.map(|record| record.epoch_start))
+    }
+
     /// The place of the seat that was taken ([`Mls::take_seat`]) and to which the log has not come yet.
     ///
     /// # Errors

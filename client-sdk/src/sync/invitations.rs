@@ -14,6 +14,16 @@ use crate::rows::{INVITATION, InvitationRow, NO_SEAT, SEAT_WAIT, WITHHELD};
 use crate::waiters::Failure;
 use crate::{ClientError, Event, changes, outbox};
 
+/// Whether the channel's log may still say what an invitation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// It is followed: up to the place of the invitation it tells of a group that carries the channel on, or that this device was
+    /// taken out.
+    Followed,
+    /// The gateway gives this device no more of it, or never gave any.
+    Ended,
+}
+
 /// What became of an invitation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invited {
@@ -29,14 +39,13 @@ pub(crate) enum Invited {
     Withheld,
 }
 
-/// Stores an invitation from the inbox. `is_read`: the channel's log, if the device is in it, has been read as far as it goes; an
-/// invitation may be a seat in a group of which the rest tells.
+/// Stores an invitation from the inbox. It may be a seat in a group of which the rest of the channel's log tells.
 pub(crate) fn invite(
     tx: &Transaction<'_>,
     mls: &Mls,
     inbox_id: u64,
     welcome: &Welcome,
-    is_read: bool,
+    log: Log,
 ) -> Result<Invited, ClientError> {
     let channel = welcome.channel;
     let key = invitation_key(channel, welcome.head.sequence);
@@ -54,13 +63,14 @@ pub(crate) fn invite(
     };
     tx.put(INVITATION, &key, &row.to_bytes())?;
     let is_seat = mls.awaited(tx, channel)?.is_some() && tx.get(NO_SEAT, &key)?.is_none();
-    if !is_told && (is_seat || !is_read) {
+    let is_withheld = !may_tell(tx, mls, channel, welcome.head, log)?;
+    if !is_told && (is_seat || is_withheld) {
         tx.put(WITHHELD, &key, &[])?;
     }
     match (is_seat, is_told) {
         (true, _) => Ok(Invited::Seat),
         (false, true) => Ok(Invited::Known),
-        (false, false) if !is_read => Ok(Invited::Withheld),
+        (false, false) if is_withheld => Ok(Invited::Withheld),
         (false, false) => {
             tell(tx, channel, &key, &row)?;
             Ok(Invited::New)
@@ -68,10 +78,18 @@ pub(crate) fn invite(
     }
 }
 
-/// Whether the device sits, or has taken the seat, where the invitation would seat it.
+/// Whether the device sits, or has taken the seat, where the invitation would seat it. Whose group is broken reads nothing of an own
+/// seat.
 fn is_used(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, head: Head) -> Result<bool, ClientError> {
-    let is_behind = mls.channel(tx, channel)?.is_some_and(|view| view.head.sequence >= head.sequence);
-    Ok(is_behind || mls.taken_seat(tx, channel)? == Some(head))
+    let is_read = mls.channel(tx, channel)?.is_some_and(|view| view.head.sequence >= head.sequence);
+    let is_of_now = mls.broken_behind(tx, channel)?.is_none_or(|place| head.sequence <= place);
+    Ok((is_read && is_of_now) || mls.taken_seat(tx, channel)? == Some(head))
+}
+
+/// Whether the log has said what an invitation is.
+fn may_tell(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, head: Head, log: Log) -> Result<bool, ClientError> {
+    let read = mls.head(tx, channel)?;
+    Ok(log == Log::Ended || read.is_some_and(|read| read.sequence >= head.sequence))
 }
 
 /// From now on it is the application's.
@@ -93,10 +111,12 @@ pub(crate) struct Offered {
     pub(crate) is_new: bool,
     /// There is one that is a seat.
     pub(crate) is_seat: bool,
+    /// There is one of which the log has not told yet.
+    pub(crate) is_withheld: bool,
 }
 
-/// The channel's log has been read as far as the gateway gives it: what is neither used nor a seat is the application's.
-pub(crate) fn offer(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId) -> Result<Offered, ClientError> {
+/// The channel's log has been read on: what is neither used nor a seat, nor ahead in the log, is the application's.
+pub(crate) fn offer(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, log: Log) -> Result<Offered, ClientError> {
     let mut offered = Offered::default();
     for (key, _) in tx.list(WITHHELD)?.into_iter().filter(|(key, _)| key.starts_with(&channel.0)) {
         let Some(row) = tx.get(INVITATION, &key)? else { continue };
@@ -106,6 +126,8 @@ pub(crate) fn offer(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId) -> Resu
             delete(tx, &key)?;
         } else if mls.awaited(tx, channel)?.is_some() {
             offered.is_seat = true;
+        } else if !may_tell(tx, mls, channel, row.head, log)? {
+            offered.is_withheld = true;
         } else {
             tell(tx, channel, &key, &row)?;
             offered.is_new = true;

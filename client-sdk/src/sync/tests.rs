@@ -258,7 +258,7 @@ fn the_last_number_of_all_is_a_place_like_any_other() {
         inviter: device.uri.clone(),
         gateway_time: Timestamp(u64::MAX),
     };
-    let invited = device.run(move |tx, mls, _| Ok([0, u64::MAX].map(|id| invite(tx, mls, id, &welcome, true))));
+    let invited = device.run(move |tx, mls, _| Ok([0, u64::MAX].map(|id| invite(tx, mls, id, &welcome, Log::Ended))));
     assert!(matches!(invited, [Ok(Invited::New), Ok(Invited::Known)]), "{invited:?}");
 }
 
@@ -279,7 +279,7 @@ fn an_invitation_is_new_once() {
         ..welcome.clone()
     };
     let outcomes = device.run(move |tx, mls, _| {
-        Ok([(1, &welcome), (1, &welcome), (2, &own)].map(|(id, welcome)| invite(tx, mls, id, welcome, true)))
+        Ok([(1, &welcome), (1, &welcome), (2, &own)].map(|(id, welcome)| invite(tx, mls, id, welcome, Log::Ended)))
     });
     assert!(matches!(outcomes, [Ok(Invited::New), Ok(Invited::Known), Ok(Invited::Used)]), "{outcomes:?}");
     assert_eq!(device.events().len(), 1);

@@ -7,7 +7,7 @@ use lianxin_mls::{CommitBundle, Invitation, MlsError, Processed, StartBundle, Vi
 use lianxin_profile::ProfileError;
 use lianxin_tlog::EventKind;
 use lianxin_trust::Past;
-use lianxin_types::{Clock as _, Digest, Incarnation, Sequence, SystemClock};
+use lianxin_types::{ChannelId, Clock as _, Digest, Incarnation, Sequence, SystemClock};
 
 use crate::device::Device;
 use crate::federation::{office, with_past};
@@ -448,6 +448,15 @@ fn who_was_broken_before_the_others_leaves_behind_whom_they_do() {
 /// A starter whose own group breaks before it has seated everybody comes back into it, and the others are not forgotten.
 #[test]
 fn who_comes_back_into_the_group_that_it_has_started_seats_those_who_are_left() {
+    comes_back_and_seats(|_, _| ());
+    // Also whom it could not seat before, and for whom nobody waits.
+    comes_back_and_seats(|shenji, away| {
+        let (channel, late) = (shenji.1, away.uri.clone());
+        shenji.0.run(move |mls, tx, _| mls.defer_seats(tx, channel, &[late], &[])).expect("deferred");
+    });
+}
+
+fn comes_back_and_seats(meanwhile: impl FnOnce((&Device, ChannelId), &Device)) {
     let Broken { jiwei, shenji, away, culprit, mut gateway, commit } = broken();
     let channel = gateway.channel;
     let start = next(&shenji, &gateway).expect("broken");
@@ -458,6 +467,7 @@ fn who_comes_back_into_the_group_that_it_has_started_seats_those_who_are_left() 
     gateway.feed(&shenji);
     take_seat(&jiwei, &invitation).expect("its seat");
     read(&jiwei, &gateway);
+    meanwhile((&shenji, channel), &away);
 
     let package = Device::app("weijian", "app-2").key_package();
     let invite = jiwei.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));

@@ -27,7 +27,7 @@ impl Device {
         assert!(self.deliver(EventKind::Commit, id(number), commit).epoch_changed);
         let (welcome, tree) = self.invitation(welcome);
         let sequence = welcome.head.sequence;
-        assert_eq!(guest.run(move |tx, mls, _| invite(tx, mls, number.into(), &welcome, true)), Invited::New);
+        assert_eq!(guest.run(move |tx, mls, _| invite(tx, mls, number.into(), &welcome, Log::Ended)), Invited::New);
         (sequence, tree)
     }
 

@@ -34,7 +34,7 @@ fn story() -> Story {
     let (welcome, tree) = seat(&mut host, &guest, 1, 0);
     let sequence = welcome.head.sequence;
     guest.run(move |tx, mls, federation| {
-        invite(tx, mls, 1, &welcome, true)?;
+        invite(tx, mls, 1, &welcome, Log::Ended)?;
         accept(tx, mls, federation, channel, sequence, tree)
     });
     host.append(EventKind::Commit, id(2), b"garbage".to_vec());
@@ -48,9 +48,9 @@ fn story() -> Story {
 }
 
 impl Story {
-    fn invited(&self, is_read: bool) -> Invited {
+    fn invited(&self, log: Log) -> Invited {
         let welcome = self.welcome.clone();
-        self.guest.run(move |tx, mls, _| invite(tx, mls, 7, &welcome, is_read))
+        self.guest.run(move |tx, mls, _| invite(tx, mls, 7, &welcome, log))
     }
 
     fn takes(&self) -> Option<u64> {
@@ -58,9 +58,9 @@ impl Story {
         self.guest.run(move |tx, mls, federation| take_seat(tx, mls, federation, place, tree))
     }
 
-    fn offered(&self) -> Offered {
+    fn offered(&self, log: Log) -> Offered {
         let channel = self.guest.channel;
-        self.guest.run(move |tx, mls, _| offer(tx, mls, channel))
+        self.guest.run(move |tx, mls, _| offer(tx, mls, channel, log))
     }
 
     fn invitations(&self) -> (usize, usize) {
@@ -72,10 +72,10 @@ impl Story {
 #[test]
 fn a_seat_that_comes_before_the_start_is_read_is_not_the_applications() {
     let story = story();
-    assert_eq!(story.invited(false), Invited::Withheld);
-    assert_eq!(story.invited(false), Invited::Withheld, "on the next connection");
+    assert_eq!(story.invited(Log::Followed), Invited::Withheld);
+    assert_eq!(story.invited(Log::Followed), Invited::Withheld, "on the next connection");
     assert!(story.guest.apply(2).is_awaited, "up to the commit that seats it");
-    assert_eq!(story.offered(), Offered { is_seat: true, ..Offered::default() });
+    assert_eq!(story.offered(Log::Followed), Offered { is_seat: true, ..Offered::default() });
     assert_eq!(story.invitations(), (1, 1), "of the first group alone");
     assert!(story.guest.run(|tx, _, _| open_invitations(tx)).is_empty(), "nor to be found by it");
     let row = story.guest.run(|tx, _, _| Ok(tx.list(INVITATION)?.remove(0)));
@@ -87,22 +87,22 @@ fn a_seat_that_comes_before_the_start_is_read_is_not_the_applications() {
         tx.put(INVITATION, &row.0, &row.1)?;
         Ok(tx.put(crate::rows::WITHHELD, &row.0, &[])?)
     });
-    assert_eq!(story.offered(), Offered { used: vec![7], ..Offered::default() });
+    assert_eq!(story.offered(Log::Followed), Offered { used: vec![7], ..Offered::default() });
     assert_eq!(story.invitations(), (1, 0));
-    assert_eq!(story.offered(), Offered::default());
+    assert_eq!(story.offered(Log::Followed), Offered::default());
 }
 
 #[test]
 fn a_seat_that_was_taken_and_comes_again_is_of_no_use() {
     let story = story();
     story.guest.apply(2);
-    assert_eq!(story.invited(true), Invited::Seat);
+    assert_eq!(story.invited(Log::Ended), Invited::Seat);
     assert_eq!(story.takes(), Some(7));
     // The gateway had not been told when the device was killed.
-    assert_eq!(story.invited(true), Invited::Used);
+    assert_eq!(story.invited(Log::Ended), Invited::Used);
     assert_eq!(story.invitations(), (1, 0), "nothing is left of it, and nobody is told");
     assert!(story.guest.apply(4).epoch_changed, "seated");
-    assert_eq!(story.invited(true), Invited::Used);
+    assert_eq!(story.invited(Log::Ended), Invited::Used);
 }
 
 /// A row that an application gets hold of all the same.
@@ -110,7 +110,7 @@ fn a_seat_that_was_taken_and_comes_again_is_of_no_use() {
 fn nothing_that_fails_afterwards_takes_the_seat_away() {
     let story = story();
     story.guest.apply(2);
-    story.invited(true);
+    story.invited(Log::Ended);
     let row = story.guest.run(|tx, _, _| Ok(tx.list(INVITATION)?.remove(0)));
     assert_eq!(story.takes(), Some(7));
     let (channel, sequence) = (story.guest.channel, story.welcome.head.sequence);
@@ -129,20 +129,20 @@ fn what_is_no_seat_is_the_applications_once() {
     let mut story = story();
     story.guest.apply(2);
     let good = std::mem::replace(&mut story.welcome.welcome, vec![1].into());
-    assert_eq!(story.invited(true), Invited::Seat);
+    assert_eq!(story.invited(Log::Ended), Invited::Seat);
     assert_eq!(story.invitations(), (1, 1), "it is looked at first");
     let (channel, sequence) = (story.guest.channel, story.welcome.head.sequence);
     for is_new in [true, false] {
         let left = story.guest.run(move |tx, mls, _| not_a_seat(tx, mls, channel, sequence));
         assert_eq!(left, Offered { is_new, ..Offered::default() });
         assert_eq!(story.guest.run(move |tx, _, _| newest_seat(tx, channel)), None, "it waits on for another");
-        assert_eq!(story.invited(true), Invited::Known);
+        assert_eq!(story.invited(Log::Ended), Invited::Known);
         assert_eq!(story.invitations(), (2, 1));
     }
     // The good one behind it is taken, and the wrong one goes with it when the log has come there.
     let head = lianxin_tlog::Head { sequence: sequence.next(), chain_hash: Digest([1; 32]) };
     story.welcome = Welcome { head, welcome: good, ..story.welcome };
-    assert_eq!(story.invited(true), Invited::Seat);
+    assert_eq!(story.invited(Log::Ended), Invited::Seat);
     assert_eq!(story.guest.run(move |tx, _, _| newest_seat(tx, channel)), Some(head.sequence));
 }
 
@@ -152,7 +152,7 @@ fn who_was_removed_and_invited_again_is_told_when_the_log_says_no_more() {
     let (welcome, tree) = seat(&mut host, &guest, 1, 0);
     let (channel, sequence) = (host.channel, welcome.head.sequence);
     guest.run(move |tx, mls, federation| {
-        invite(tx, mls, 1, &welcome, true)?;
+        invite(tx, mls, 1, &welcome, Log::Ended)?;
         accept(tx, mls, federation, channel, sequence, tree)
     });
     let gone = guest.uri.clone();
@@ -160,13 +160,40 @@ fn who_was_removed_and_invited_again_is_told_when_the_log_says_no_more() {
     host.deliver(EventKind::Commit, id(2), commit);
     let (welcome, tree) = seat(&mut host, &guest, 3, 0);
     let story = Story { guest, welcome, tree };
-    assert_eq!(story.invited(false), Invited::Withheld);
+    assert_eq!(story.invited(Log::Followed), Invited::Withheld);
     assert_eq!(story.invitations(), (1, 1));
-    assert_eq!(story.offered(), Offered { is_new: true, ..Offered::default() });
-    assert_eq!(story.offered(), Offered::default(), "once");
+    assert_eq!(story.offered(Log::Followed), Offered { is_withheld: true, ..Offered::default() }, "it may be a seat");
+    assert_eq!(story.invitations(), (1, 1));
+    assert_eq!(story.offered(Log::Ended), Offered { is_new: true, ..Offered::default() });
+    assert_eq!(story.offered(Log::Ended), Offered::default(), "once");
     assert_eq!(story.guest.run(|tx, _, _| Ok(open_invitations(tx)?.len())), 1);
-    assert_eq!(story.invited(false), Invited::Known);
+    assert_eq!(story.invited(Log::Followed), Invited::Known);
     assert_eq!(story.invitations(), (2, 1));
+}
+
+/// Its group reads nothing of the commit that takes it out and lets it in again.
+#[test]
+fn whose_group_is_broken_is_told_of_an_invitation_behind_that_and_of_no_older_one() {
+    let (mut host, mut guest) = Device::with_guest();
+    let (welcome, tree) = seat(&mut host, &guest, 1, 0);
+    let (channel, sequence, first) = (host.channel, welcome.head.sequence, welcome.clone());
+    guest.run(move |tx, mls, federation| {
+        invite(tx, mls, 1, &welcome, Log::Ended)?;
+        accept(tx, mls, federation, channel, sequence, tree)
+    });
+    guest.log.clone_from(&host.log);
+    for (number, kind) in [(2, EventKind::Commit), (3, EventKind::Application)] {
+        guest.deliver(kind, id(number), b"garbage".to_vec());
+    }
+    let head = guest.run(move |tx, mls, _| Ok(mls.head(tx, channel)?.expect("a member")));
+    let mut story = Story { guest, welcome: first.clone(), tree: Vec::new() };
+    assert_eq!(story.invited(Log::Followed), Invited::Used, "by it the device came in");
+    story.welcome = Welcome { head: lianxin_tlog::Head { sequence: head.sequence.next(), ..head }, ..first.clone() };
+    assert_eq!(story.invited(Log::Followed), Invited::Withheld);
+    story.guest.deliver(EventKind::Commit, id(4), b"garbage".to_vec());
+    assert_eq!(story.offered(Log::Followed), Offered { is_new: true, ..Offered::default() });
+    story.welcome = Welcome { head, ..first };
+    assert_eq!(story.invited(Log::Followed), Invited::New, "the log has told nothing of it");
 }
 
 #[test]
