@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lianxin_harness::{Application, Call, ChannelInfo, DiskFault, Fault, Joined, Listed, Refusal, SentInfo, Stage};
+use lianxin_harness::{
+    Application, Call, ChannelInfo, DiskFault, Fault, Issuer, Joined, Listed, Refusal, SentInfo, Stage,
+};
 use lianxin_sdk::{Channel, Client, ClientError, Event, ReasonCode, Sequence};
 use lianxin_types::{Clock as _, SystemClock};
 use rand::rngs::StdRng;
@@ -15,6 +17,9 @@ use serde_json::Value;
 use crate::effort::{closing_line, seed, share};
 use crate::quarantine::copy;
 use crate::talk::{create, departments, soon};
+
+mod healing;
+mod renewing;
 
 /// More writes than any action has.
 const WRITES_MAX: usize = 400;
@@ -40,9 +45,17 @@ enum Action {
     ComeBack,
     /// A device's first opening: its state begins, and its key packages are published.
     Publish,
+    /// A commit that nobody can process is reported.
+    Report,
+    /// The next incarnation of a broken channel is started, and the other is seated there.
+    Start,
+    /// Who was away while a channel was broken finds its seat in the next incarnation, and takes it.
+    Seat,
+    /// Certificates that end soon are renewed.
+    Renew,
 }
 
-const ACTIONS: [Action; 11] = [
+const ACTIONS: [Action; 15] = [
     Action::Open,
     Action::Create,
     Action::Invite,
@@ -54,12 +67,21 @@ const ACTIONS: [Action; 11] = [
     Action::Update,
     Action::ComeBack,
     Action::Publish,
+    Action::Report,
+    Action::Start,
+    Action::Seat,
+    Action::Renew,
 ];
 
 impl Action {
     /// Whether it begins with opening the state, without which nothing runs that could go on.
     fn opens(self) -> bool {
-        matches!(self, Self::Open | Self::Update | Self::ComeBack | Self::Publish)
+        matches!(self, Self::Open | Self::Update | Self::ComeBack | Self::Publish | Self::Seat | Self::Renew)
+    }
+
+    /// Whether it is about a channel that is broken for good.
+    fn heals(self) -> bool {
+        matches!(self, Self::Report | Self::Start | Self::Seat)
     }
 }
 
@@ -94,6 +116,11 @@ struct Story {
     channel: Channel,
     /// A channel that the action is about, if it is another one.
     aside: Option<Channel>,
+    /// Who breaks the channel, where one does.
+    culprit: Option<Application>,
+    /// jiwei's, where certificates are renewed.
+    issuer: Option<Issuer>,
+    has_renewed: bool,
     number: usize,
     /// Behind this place of the log the two have read the same.
     mark: u64,
@@ -119,8 +146,20 @@ impl Story {
         }
         let victim = stage.application("jiwei-app-1").expect("starts");
         let channel = create(&other, &["jiwei", "shenji", "weijian"]).await;
-        let mut story =
-            Self { stage, victim, name: "app-1".to_owned(), other, guest, channel, aside: None, number: 0, mark: 0 };
+        let mut story = Self {
+            stage,
+            victim,
+            name: "app-1".to_owned(),
+            other,
+            guest,
+            channel,
+            aside: None,
+            culprit: None,
+            issuer: None,
+            has_renewed: false,
+            number: 0,
+            mark: 0,
+        };
         story.open().await;
         let victim = story.stage.device("jiwei", "app-1").expect("minted");
         soon("an invite", story.channel.invite(&[victim])).await.expect("invited");
@@ -240,9 +279,12 @@ impl Story {
             Action::Open => self.close().await,
             Action::Publish => {
                 self.close().await;
-                self.number += 1;
-                self.name = format!("new-{}", self.number);
-                self.stage.minted.mint_app("jiwei", &self.name).expect("minted");
+                self.another_application();
+            }
+            Action::Report | Action::Start | Action::Seat => self.prepare_to_heal(action).await,
+            Action::Renew => {
+                self.close().await;
+                self.prepare_to_renew().await;
             }
             Action::Update | Action::ComeBack => {
                 let (state, backup) = (self.state(), self.stage.folder().join("backup"));
@@ -266,6 +308,13 @@ impl Story {
         }
     }
 
+    /// The victim's is the name of an application that never was opened.
+    fn another_application(&mut self) {
+        self.number += 1;
+        self.name = format!("new-{}", self.number);
+        self.stage.minted.mint_app("jiwei", &self.name).expect("minted");
+    }
+
     async fn close(&mut self) {
         let next = self.stage.application("jiwei-app-1").expect("starts");
         std::mem::replace(&mut self.victim, next).close().await.expect("closes");
@@ -274,11 +323,13 @@ impl Story {
     /// Does it, and waits for what follows by itself.
     async fn act(&mut self, action: Action) -> Outcome {
         let done = match action {
-            Action::Open | Action::Update | Action::ComeBack | Action::Publish => {
+            Action::Open | Action::Update | Action::ComeBack | Action::Publish | Action::Seat | Action::Renew => {
                 match outcome(self.victim.call(self.opening()).await) {
                     Outcome::Done(_) => match action {
                         Action::Update => self.victim.call(Call::event("StateRestored")).await,
                         Action::ComeBack => self.victim.call(Call::event("MemberRejoined")).await,
+                        Action::Seat => self.heal(action).await,
+                        Action::Renew => self.renew().await,
                         _ => self.victim.call(Call::Connected).await,
                     },
                     other => return other,
@@ -309,6 +360,7 @@ impl Story {
                 self.victim.call(Call::history(&self.id(), 1)).await
             }
             Action::Accept => self.victim.call(Call::Accept).await,
+            Action::Report | Action::Start => self.heal(action).await,
             Action::Leave => self.victim.call(Call::Leave { channel: self.aside().id().to_hex() }).await,
         };
         SystemClock.sleep(AFTERMATH).await;
@@ -335,7 +387,11 @@ impl Story {
         match action {
             Action::Accept => self.is_in_aside().await,
             Action::Leave => self.is_out_of_aside().await,
-            Action::Publish => {
+            Action::Report | Action::Start | Action::Seat => self.settle_healed(action).await,
+            Action::Publish | Action::Renew => {
+                if action == Action::Renew {
+                    self.settle_renewed().await;
+                }
                 self.invited_aside().await;
                 self.is_in_aside().await;
                 self.close().await;
@@ -474,7 +530,7 @@ async fn sweep(fault: Fault) {
         closing_line(&format!(
             "{fault:?} at {faults} writes of {action:?}, {refused} refused, {writes_most} seen at most"
         ));
-        if action != Action::ComeBack {
+        if action != Action::ComeBack && !action.heals() {
             story.nobody_complains().await;
         }
         story.victim.close().await.expect("closes");
