@@ -94,8 +94,9 @@ pub enum Event {
         incarnation: Incarnation,
         /// Who started it; it can be this device.
         by: DeviceUri,
-        /// Who made the commit and is left behind, also if that was in order for this device; `None` for who came in by it, and
-        /// where this device's own start gives way to another's.
+        /// Whose commit that was by the log, and who is left behind, also if it was in order for this device. Its content is signed by
+        /// that member; what cannot be processed of it, the tags over it, a gateway could have changed, and then that member is
+        /// told so by [`ViolationKind::OtherCommitReported`]. `None` for who came in by it, and where this device's own start gives way to another's.
         culprit: Option<DeviceUri>,
     },
     /// This device is seated in the group that carries the channel on; messages that waited are on their way.

@@ -50,10 +50,14 @@ pub enum ViolationKind {
     UnexpectedKind = 12,
     /// The start of a group that may not carry the channel on.
     InvalidStart = 13,
+    /// What the gateway gives out as a member's commit is not what that member has signed; the channel is broken.
+    NotSigned = 14,
+    /// A member reports another commit than this device was given at that place: the gateway shows them different logs.
+    OtherCommitReported = 15,
 }
 
 impl ViolationKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::SenderMismatch,
         Self::HeadMismatch,
         Self::Malformed,
@@ -67,6 +71,8 @@ impl ViolationKind {
         Self::UnsignedReport,
         Self::UnexpectedKind,
         Self::InvalidStart,
+        Self::NotSigned,
+        Self::OtherCommitReported,
     ];
 
     /// The kind with this number.
@@ -90,6 +96,8 @@ impl ViolationKind {
             Violation::UnsignedReport => Self::UnsignedReport,
             Violation::UnexpectedKind => Self::UnexpectedKind,
             Violation::InvalidStart(_) => Self::InvalidStart,
+            Violation::NotSigned => Self::NotSigned,
+            Violation::OtherCommitReported { .. } => Self::OtherCommitReported,
             Violation::AwayTooLong | Violation::OlderState | Violation::ChannelBroken => return None,
         })
     }
@@ -267,6 +275,6 @@ mod tests {
         for (kind, number) in ViolationKind::ALL.into_iter().zip(1..) {
             assert_eq!((kind as u8, ViolationKind::of(number)), (number, Some(kind)));
         }
-        assert_eq!((ViolationKind::of(0), ViolationKind::of(14)), (None, None));
+        assert_eq!((ViolationKind::of(0), ViolationKind::of(16)), (None, None));
     }
 }

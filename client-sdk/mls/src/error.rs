@@ -165,9 +165,20 @@ pub(crate) const fn is_about_keys(error: &ProfileError) -> bool {
 }
 
 impl Violation {
-    /// Whether whoever made the commit did wrong, not this device, which cannot follow it for a reason of its own.
+    /// Whether whoever is named for the commit may have done wrong: its content is theirs, and it cannot be followed. Not if this device
+    /// cannot follow it for a reason of its own, and not if only the gateway can have done it: an honest one takes no commit that its
+    /// sender has not signed, with another head than the log's, or that it cannot read itself.
     pub(crate) const fn is_the_commits_fault(&self) -> bool {
-        !matches!(self, Self::AwayTooLong | Self::OlderState)
+        match self {
+            Self::CannotProcess { .. } => true,
+            // Who signed, and when that was, are the gateway's words.
+            Self::InvalidCommit(error) => !matches!(
+                error,
+                ProfileError::SenderMismatch
+                    | ProfileError::Certificate(CertificateError::NotYetValid | CertificateError::Expired)
+            ),
+            _ => false,
+        }
     }
 }
 
@@ -219,6 +230,16 @@ pub enum Violation {
     CannotProcess {
         /// openmls' own words.
         detail: String,
+    },
+    /// What the gateway gives out as a commit is not what the member named for it has signed. No honest gateway takes that, so the
+    /// gateway has altered it; the channel is broken, by nobody who sits in it.
+    #[error("the commit is not one that its sender has signed")]
+    NotSigned,
+    /// A member reports another commit than the one that this device was given at that place: the gateway shows them different logs.
+    #[error("a report is about another commit than this device was given at {sequence:?}")]
+    OtherCommitReported {
+        /// The place.
+        sequence: Sequence,
     },
     /// The commit adds a device with a key package that was good when the commit came in and has ended since. The MLS library
     /// holds lifetimes against the system's clock, so this device was away for too long and cannot follow; the commit is nobody's fault.

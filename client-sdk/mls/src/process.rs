@@ -8,7 +8,7 @@ use lianxin_profile::{
 use lianxin_tlog::{ChainLink, EventKind, Head, chain_next, chain_start};
 use lianxin_trust::Federation;
 use lianxin_types::{DeviceUri, Digest, Epoch, Kind, Sequence};
-use openmls::group::{StageCommitError, ValidationError};
+use openmls::group::{PublicProcessMessageError, StageCommitError, ValidationError};
 use openmls::prelude::{
     KeyPackageVerifyError, ProcessMessageError, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender,
     StagedCommit,
@@ -248,7 +248,12 @@ impl Mls {
         federation: &Federation,
         event: &LogEvent,
     ) -> Result<Processed, Stop> {
-        let message = open.handshake(event, HandshakeKind::Commit)?;
+        let message = match open.handshake(event, HandshakeKind::Commit) {
+            Err(Stop::Violation(Violation::CannotProcess { .. })) if !self.is_signed(open, event) => {
+                return Err(Violation::NotSigned.into());
+            }
+            message => message?,
+        };
         let (sender, authenticated) = (message.sender().clone(), message.aad().to_vec());
         let mut void = Void { commit: open.group.pending_commit().is_some(), leave: open.is_leaving() };
         open.check_named(&sender, event)?;
@@ -286,6 +291,16 @@ impl Mls {
             return Err(Violation::InvalidCommit(ProfileError::InvalidCommit { fault }).into());
         }
         open.check_rejoin_head(message.aad(), event)
+    }
+
+    /// Whether the member whom the gateway names for the commit has signed it, as everybody can see who knows the tree. The membership tag covers
+    /// the signature, so of a commit that was altered openmls only says that the tag is wrong.
+    fn is_signed(&self, open: &OpenChannel<'_>, event: &LogEvent) -> bool {
+        let Ok(frame) = parse_handshake(&event.mls) else { return false };
+        match open.group.public_group().process_message(&self.crypto, frame.message) {
+            Ok(message) => open.check_named(message.sender(), event).is_ok(),
+            Err(error) => !matches!(error, PublicProcessMessageError::ValidationError(_)),
+        }
     }
 
     /// Whether an external commit, which openmls has verified by the leaf in it, is signed with this device's key.

@@ -48,6 +48,9 @@ impl Mls {
         if report.group != open.record.group || report.sequence >= event.sequence {
             return Err(Violation::UnsignedReport.into());
         }
+        if open.records.last_commit_hash(report.sequence)?.is_some_and(|hash| hash != report.commit) {
+            return Err(Violation::OtherCommitReported { sequence: report.sequence }.into());
+        }
         Ok(Processed::CommitReported { reporter, commit: report.sequence, reason: report.reason })
     }
 }

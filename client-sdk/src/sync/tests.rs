@@ -27,7 +27,7 @@ struct Device {
     keystore: Keystore,
     channel: ChannelId,
     log: Vec<LogEntry>,
-    _folder: Arc<tempfile::TempDir>,
+    folder: Arc<tempfile::TempDir>,
 }
 
 fn id(number: u8) -> IdempotencyId {
@@ -49,18 +49,7 @@ impl Device {
         let federation = Arc::new(minted.federation().expect("a federation"));
         let mut channel = [0; 16];
         SystemRandom.fill(&mut channel);
-        let open = |department: &str| {
-            let config = Config::from_certs_dev(minted.folder(), department, "app-1", "unused").expect("configured");
-            let uri = config.device.clone().expect("named");
-            let identity = config.load().expect("loaded").mls;
-            let mls =
-                Mls::new(identity, uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom)).expect("an engine");
-            let state = folder.path().join(format!("state-{department}"));
-            let keystore = Keystore::open(&state, &StateKey::from_bytes([1; 32]), Arc::new(SystemRandom));
-            let (mls, keystore, federation) = (Arc::new(mls), keystore.expect("opens"), Arc::clone(&federation));
-            let (channel, folder) = (ChannelId(channel), Arc::clone(&folder));
-            Self { mls, uri, federation, keystore, channel, log: Vec::new(), _folder: folder }
-        };
+        let open = |department| Self::open(&folder, &federation, ChannelId(channel), department, "app-1");
         let (mut device, guest) = (open("jiwei"), open("shenji"));
         let channel = device.channel;
         let start = device.run(move |tx, mls, federation| {
@@ -72,6 +61,39 @@ impl Device {
         let applied = device.deliver(EventKind::Start, id(0), start.group_info);
         assert_eq!((applied.place.head, applied.settled.len()), (Sequence(1), 0));
         (device, guest)
+    }
+
+    /// A device of the federation in `folder` that knows of no channel.
+    fn open(
+        folder: &Arc<tempfile::TempDir>,
+        federation: &Arc<Federation>,
+        channel: ChannelId,
+        department: &str,
+        app: &str,
+    ) -> Self {
+        let minted = folder.path().join("federation");
+        let config = Config::from_certs_dev(&minted, department, app, "unused").expect("configured");
+        let uri = config.device.clone().expect("named");
+        let identity = config.load().expect("loaded").mls;
+        let mls = Mls::new(identity, uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom)).expect("an engine");
+        let state = folder.path().join(format!("state-{department}-{app}"));
+        let keystore = Keystore::open(&state, &StateKey::from_bytes([1; 32]), Arc::new(SystemRandom));
+        let (mls, keystore, federation) = (Arc::new(mls), keystore.expect("opens"), Arc::clone(federation));
+        Self { mls, uri, federation, keystore, channel, log: Vec::new(), folder: Arc::clone(folder) }
+    }
+
+    /// Another member comes in and breaks the group by a commit that nobody can process.
+    fn broken_by_another(&mut self) -> Applied {
+        let mut other = Self::open(&self.folder, &self.federation, self.channel, "jiwei", "app-2");
+        let (sequence, tree) = self.seat(80, &other);
+        other.accept(sequence, tree, &self.log.clone());
+        let (channel, gone) = (self.channel, self.uri.clone());
+        let mut commit =
+            other.run(move |tx, mls, federation| Ok(mls.remove(tx, federation, channel, &[gone])?.commit));
+        *commit.last_mut().expect("not empty") ^= 1;
+        self.append(EventKind::Commit, id(81), commit);
+        self.log.last_mut().expect("appended").sender = other.uri;
+        self.apply(self.log.len() - 1)
     }
 
     fn key_package(&self) -> Vec<u8> {

@@ -22,6 +22,8 @@ const BEFORE: &str = "mls-before";
 /// The last commit in the log, and whom the log names for it, whether this device could process it or not: the one behind which a
 /// next incarnation starts, without whoever made it.
 const LAST_COMMITS: &str = "mls-last-commit";
+/// Its place and the SHA-256 of its bytes.
+const LAST_COMMIT_HASHES: &str = "mls-last-commit-hash";
 
 const VERSION: u8 = 1;
 /// A roster of 1,000 members with the longest names.
@@ -193,8 +195,21 @@ impl Records<'_> {
         if event.kind == EventKind::Commit {
             let last = Breach { commit: event.sequence, committer: event.sender.clone() };
             self.tx.put(LAST_COMMITS, &self.channel.0, &last.to_bytes())?;
+            let hash = start().u64(event.sequence.0).raw(&Digest::sha256(&event.mls).0).finish();
+            self.tx.put(LAST_COMMIT_HASHES, &self.channel.0, &hash)?;
         }
         Ok(())
+    }
+
+    /// SHA-256 of the commit at `sequence`, if that was the last one in the log that this device was given.
+    pub(crate) fn last_commit_hash(&self, sequence: Sequence) -> Result<Option<Digest>, MlsError> {
+        let last = self.between(LAST_COMMIT_HASHES, |bytes| {
+            let mut reader = open(bytes)?;
+            let last = (Sequence(reader.u64("commit")?), Digest(reader.array("commit hash")?));
+            reader.finish()?;
+            Ok(last)
+        })?;
+        Ok(last.filter(|(commit, _)| *commit == sequence).map(|(_, hash)| hash))
     }
 
     pub(crate) fn before(&self) -> Result<Option<Roster>, MlsError> {
@@ -284,7 +299,7 @@ impl Records<'_> {
 
     /// Forgets all of it: the channel has a group again, or is gone.
     pub(crate) fn forget_incarnation(&self) -> Result<(), MlsError> {
-        for kind in [BREACHES, STARTS, FOLLOWED, SEATS, TO_SEAT, LATE, BEFORE, LAST_COMMITS] {
+        for kind in [BREACHES, STARTS, FOLLOWED, SEATS, TO_SEAT, LATE, BEFORE, LAST_COMMITS, LAST_COMMIT_HASHES] {
             self.tx.delete(kind, &self.channel.0)?;
         }
         Ok(())

@@ -31,7 +31,7 @@ impl Device {
         (sequence, tree)
     }
 
-    fn accept(&mut self, sequence: Sequence, tree: Vec<u8>, log: &[LogEntry]) -> Accepted {
+    pub(super) fn accept(&mut self, sequence: Sequence, tree: Vec<u8>, log: &[LogEntry]) -> Accepted {
         self.log = log.to_vec();
         let channel = self.channel;
         self.run(move |tx, mls, federation| accept(tx, mls, federation, channel, sequence, tree))

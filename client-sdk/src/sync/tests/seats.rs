@@ -37,9 +37,7 @@ fn story() -> Story {
         invite(tx, mls, 1, &welcome, Log::Ended)?;
         accept(tx, mls, federation, channel, sequence, tree)
     });
-    host.append(EventKind::Commit, id(2), b"garbage".to_vec());
-    host.log.last_mut().expect("events").sender = "lianxin://weijian/app/x/1".parse().expect("well formed");
-    assert!(host.apply(2).place.is_broken);
+    assert!(host.broken_by_another().place.is_broken);
     let start = host.run(move |tx, mls, federation| Ok(mls.next_incarnation(tx, federation, channel)?));
     assert!(host.deliver(EventKind::Start, id(3), start.group_info).epoch_changed);
     let (welcome, tree) = seat(&mut host, &guest, 4, 1);
@@ -201,9 +199,7 @@ fn whom_the_starter_has_seated_it_does_not_bring_back_when_somebody_takes_it_out
     let (mut host, guest) = Device::with_guest();
     let channel = host.channel;
     seat(&mut host, &guest, 1, 0);
-    host.append(EventKind::Commit, id(2), b"garbage".to_vec());
-    host.log.last_mut().expect("events").sender = "lianxin://weijian/app/x/1".parse().expect("well formed");
-    host.apply(2);
+    host.broken_by_another();
     let start = host.run(move |tx, mls, federation| Ok(mls.next_incarnation(tx, federation, channel)?));
     assert!(host.deliver(EventKind::Start, id(3), start.group_info).place.is_between);
     seat(&mut host, &guest, 4, 1);
