@@ -20,6 +20,7 @@ use crate::error::chain;
 use crate::incarnation::Seats;
 use crate::pump::not_served;
 use crate::rows::{Intent, IntentKind};
+use crate::served::Looked;
 use crate::shared::{News, Shared, is_worth_repeating};
 use crate::waiters::Failure;
 use crate::{ClientError, sync};
@@ -80,6 +81,7 @@ pub(crate) enum CallDone {
     PublicState { channel: ChannelId, result: Result<GroupInfo, CallError> },
     SeatTree { channel: ChannelId, sequence: Sequence, result: Result<WelcomeTree, CallError> },
     Seats { channel: ChannelId, found: Seats },
+    Looked { channel: ChannelId, looked: Looked },
     Memberships(Result<BTreeSet<ChannelId>, CallError>),
 }
 
@@ -134,6 +136,7 @@ impl Drive {
             CallDone::PublicState { channel, result } => self.go_back(channel, result).await,
             CallDone::SeatTree { channel, sequence, result } => self.take_seat(channel, sequence, result).await,
             CallDone::Seats { channel, found } => self.seat(channel, found).await,
+            CallDone::Looked { channel, looked } => self.looked(channel, looked).await,
             CallDone::Memberships(found) => self.memberships(found).await,
             CallDone::KeyPackages(result) => {
                 self.replenishing = false;

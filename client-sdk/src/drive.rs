@@ -59,6 +59,8 @@ pub(crate) struct Drive {
     pub(crate) ways_back: BTreeMap<ChannelId, WayBack>,
     /// Channels that go on in another group, or are to.
     pub(crate) healings: BTreeMap<ChannelId, Healing>,
+    /// When this device looks next at the GroupInfo that a channel serves.
+    pub(crate) looks: BTreeMap<ChannelId, Monotonic>,
     /// Channels that the gateway does not serve on this connection.
     pub(crate) gone: HashSet<ChannelId>,
     /// Channels with an invitation of which the log that is followed has not told yet.
@@ -102,6 +104,7 @@ impl Drive {
             refusals: HashMap::new(),
             ways_back: BTreeMap::new(),
             healings: BTreeMap::new(),
+            looks: BTreeMap::new(),
             gone: HashSet::new(),
             withheld: HashSet::new(),
             look_for_unknown_at: Some(now.plus(unknown::LOOK_AFTER)),
@@ -327,6 +330,7 @@ impl Drive {
             self.ways_back.remove(&channel);
             self.gone.remove(&channel);
             self.wait_anew(channel);
+            self.plan_look(channel, applied.place.is_to_look && !applied.removed);
             if let Some(lane) = self.lanes.get_mut(&channel) {
                 lane.epoch_changed();
                 self.ready.insert(channel);
@@ -376,6 +380,7 @@ impl Drive {
         self.gaps.remove(&channel);
         self.ways_back.remove(&channel);
         self.healings.remove(&channel);
+        self.looks.remove(&channel);
     }
 
     /// The gateway follows a channel no more. What may pass by itself passes with the next connection.
@@ -422,6 +427,7 @@ impl Drive {
             .chain(self.retries.values().copied())
             .chain(self.ways_back.values().filter_map(|way_back| way_back.moment))
             .chain(self.healings.values().filter_map(|healing| healing.moment))
+            .chain(self.looks.values().copied())
             .chain(self.look_for_unknown_at)
             .fold(self.tick, Monotonic::min)
     }
@@ -451,6 +457,11 @@ impl Drive {
             self.healings.iter().filter(|(_, healing)| is_due(healing)).map(|(channel, _)| *channel).collect();
         for channel in due {
             self.heal(channel).await?;
+        }
+        let due: Vec<ChannelId> =
+            self.looks.iter().filter(|(_, moment)| **moment <= now).map(|(channel, _)| *channel).collect();
+        for channel in due {
+            self.look(channel);
         }
         if self.look_for_unknown_at.is_some_and(|moment| moment <= now) {
             self.look_for_unknown();

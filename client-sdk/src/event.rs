@@ -99,6 +99,20 @@ pub enum Event {
         /// told so by [`ViolationKind::OtherCommitReported`]. `None` for who came in by it, and where this device's own start gives way to another's.
         culprit: Option<DeviceUri>,
     },
+    /// The gateway served a GroupInfo by which whoever comes back would have broken the group for everybody else; this device has
+    /// offered a right one for its place. If a member has signed it, it is kept as evidence ([`ViolationKind::WrongGroupInfo`]).
+    WrongGroupInfo {
+        /// Which channel.
+        channel: ChannelId,
+        /// The epoch of which it says that it is.
+        epoch: Epoch,
+        /// The last event that this device had read; [`crate::Client::evidence`] has it under that.
+        sequence: Sequence,
+        /// The member who has signed it; `None` if no member has, so that it is the gateway's own.
+        signer: Option<DeviceUri>,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// This device is seated in the group that carries the channel on; messages that waited are on their way.
     ChannelRestored {
         /// Which channel.
@@ -311,10 +325,6 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 19, channel);
             writer.u32(incarnation.0).u64(epoch.0);
         }
-        Event::TrustRefused { reason } => {
-            number(&mut writer, 8, &ChannelId([0; 16]));
-            writer.bytes(cut(reason).as_bytes());
-        }
         Event::MemberRejoined { channel, device, epoch } => {
             number(&mut writer, 9, channel);
             uri(&mut writer, device);
@@ -345,23 +355,56 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             number(&mut writer, 18, channel);
             writer.u32(incarnation.0);
         }
-        Event::CertificateRenewed { ends } => {
-            number(&mut writer, 20, &ChannelId([0; 16]));
-            writer.u64(ends.0);
+        Event::WrongGroupInfo { channel, epoch, sequence, signer, detail } => {
+            number(&mut writer, 25, channel);
+            writer.u64(epoch.0).u64(sequence.0).u8(u8::from(signer.is_some()));
+            signer.iter().for_each(|signer| uri(&mut writer, signer));
+            writer.bytes(cut(detail).as_bytes());
         }
-        Event::CertificateEnding { ends, reason } => {
-            number(&mut writer, 21, &ChannelId([0; 16]));
-            writer.u64(ends.0).bytes(cut(reason).as_bytes());
-        }
-        Event::CertificateEnded { ended, own } => {
-            number(&mut writer, 22, &ChannelId([0; 16]));
-            writer.u64(ended.0).u64(own.0);
-        }
+        Event::TrustRefused { .. }
+        | Event::CertificateRenewed { .. }
+        | Event::CertificateEnding { .. }
+        | Event::CertificateEnded { .. } => encode_of_device(&mut writer, event)?,
         Event::Connected | Event::Disconnected { .. } | Event::ClockDiffers { .. } | Event::CaughtUp { .. } => {
             return None;
         }
     }
     Some(writer.finish())
+}
+
+/// An event that is of no channel.
+fn encode_of_device(writer: &mut Writer, event: &Event) -> Option<()> {
+    let number = |writer: &mut Writer, number: u8| {
+        writer.u8(number).raw(&[0; 16]);
+    };
+    match event {
+        Event::TrustRefused { reason } => {
+            number(writer, 8);
+            writer.bytes(cut(reason).as_bytes());
+        }
+        Event::CertificateRenewed { ends } => {
+            number(writer, 20);
+            writer.u64(ends.0);
+        }
+        Event::CertificateEnding { ends, reason } => {
+            number(writer, 21);
+            writer.u64(ends.0).bytes(cut(reason).as_bytes());
+        }
+        Event::CertificateEnded { ended, own } => {
+            number(writer, 22);
+            writer.u64(ended.0).u64(own.0);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn read_some_uri(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<DeviceUri>, DecodeError> {
+    match reader.u8(field)? {
+        0 => Ok(None),
+        1 => read_uri(reader, field).map(Some),
+        _ => Err(DecodeError::OutOfRange { field }),
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
@@ -402,11 +445,7 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         15 => {
             let incarnation = Incarnation(reader.u32("incarnation")?);
             let by = read_uri(reader, "by")?;
-            let culprit = match reader.u8("culprit")? {
-                0 => None,
-                1 => Some(read_uri(reader, "culprit")?),
-                _ => return Err(DecodeError::OutOfRange { field: "culprit" }),
-            };
+            let culprit = read_some_uri(reader, "culprit")?;
             Event::ChannelRestarted { channel, incarnation, by, culprit }
         }
         16 => Event::ChannelRestored { channel, epoch: Epoch(reader.u64("epoch")?) },
@@ -415,6 +454,11 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         19 => {
             let incarnation = Incarnation(reader.u32("incarnation")?);
             Event::OldGroupInfo { channel, incarnation, epoch: Epoch(reader.u64("epoch")?) }
+        }
+        25 => {
+            let (epoch, sequence) = (Epoch(reader.u64("epoch")?), Sequence(reader.u64("sequence")?));
+            let signer = read_some_uri(reader, "signer")?;
+            Event::WrongGroupInfo { channel, epoch, sequence, signer, detail: text(reader)? }
         }
         20 => Event::CertificateRenewed { ends: Timestamp(reader.u64("ends")?) },
         21 => Event::CertificateEnding { ends: Timestamp(reader.u64("ends")?), reason: text(reader)? },

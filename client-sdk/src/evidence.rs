@@ -54,10 +54,13 @@ pub enum ViolationKind {
     NotSigned = 14,
     /// A member reports another commit than this device was given at that place: the gateway shows them different logs.
     OtherCommitReported = 15,
+    /// A member has signed a GroupInfo, which the gateway served, by which whoever comes back would break the group. The evidence
+    /// holds it, and no event of the log.
+    WrongGroupInfo = 16,
 }
 
 impl ViolationKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::SenderMismatch,
         Self::HeadMismatch,
         Self::Malformed,
@@ -73,6 +76,7 @@ impl ViolationKind {
         Self::InvalidStart,
         Self::NotSigned,
         Self::OtherCommitReported,
+        Self::WrongGroupInfo,
     ];
 
     /// The kind with this number.
@@ -275,6 +279,6 @@ mod tests {
         for (kind, number) in ViolationKind::ALL.into_iter().zip(1..) {
             assert_eq!((kind as u8, ViolationKind::of(number)), (number, Some(kind)));
         }
-        assert_eq!((ViolationKind::of(0), ViolationKind::of(16)), (None, None));
+        assert_eq!((ViolationKind::of(0), ViolationKind::of(17)), (None, None));
     }
 }

@@ -47,6 +47,7 @@ mod planning;
 mod pump;
 mod readers;
 mod rows;
+mod served;
 mod session;
 mod shared;
 mod summary;

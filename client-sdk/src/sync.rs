@@ -9,7 +9,7 @@ use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence};
 
 use crate::event::keep;
 use crate::waiters::{Failure, Outcome};
-use crate::{ClientError, Event, changes, outbox};
+use crate::{ClientError, Event, changes, outbox, served};
 
 mod effect;
 mod invitations;
@@ -53,6 +53,8 @@ pub(crate) struct Place {
     pub(crate) is_broken: bool,
     /// Another group carries the channel on, and this device is to be seated there, or is to seat others.
     pub(crate) is_between: bool,
+    /// In this epoch it is for this device, among others, to look at the GroupInfo that is served.
+    pub(crate) is_to_look: bool,
 }
 
 /// A request to follow again, because events were missing.
@@ -213,7 +215,10 @@ pub(crate) fn standing(
     };
     let is_broken = view.is_broken && !view.has_pending_commit;
     let is_between = view.is_awaited || !mls.unseated(tx, channel)?.is_empty();
-    let place = Place { head: view.head.sequence, turn: None, is_broken, is_between };
+    let is_to_look = !view.is_broken
+        && !view.is_awaited
+        && served::looks(&view.epoch_authenticator, view.members.len(), view.own_position);
+    let place = Place { head: view.head.sequence, turn: None, is_broken, is_between, is_to_look };
     if view.is_broken || view.is_awaited || view.pending_leaves.contains(device) {
         return Ok(place);
     }

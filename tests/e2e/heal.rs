@@ -10,7 +10,7 @@ use lianxin_profile::{parse_group_info, stored_context};
 use lianxin_proto::messages::History;
 use lianxin_sdk::{Channel, ChannelId, Client, ClientError, DeviceUri, Event, Incarnation, ReasonCode, Sequence};
 use lianxin_tlog::{EventKind, Head};
-use lianxin_types::{Clock as _, Digest, SystemClock};
+use lianxin_types::{Clock as _, Digest, Epoch, SystemClock};
 
 use crate::forge::{self, Forger};
 use crate::raw::{RawDevice, fresh_id};
@@ -45,6 +45,22 @@ impl Villain {
         second.publish(second.key_packages(1).await).await.expect("published");
         let app = zone.app("weijian", "app-1");
         Self { device, second, forger: Forger::new(&app.mls_certificate, &app.mls_key) }
+    }
+
+    pub(crate) const fn uri(&self) -> &DeviceUri {
+        &self.device.uri
+    }
+
+    /// A commit that everybody can process, with a public state of which only members can tell that nobody can come back by it. Gives
+    /// the epoch that it begins.
+    pub(crate) async fn signs_a_wrong_group_info(&self, channel: ChannelId) -> Epoch {
+        self.device.read(channel).await;
+        let package = self.device.claim(channel, &self.second.uri).await.expect("claimed").remove(0);
+        let mut bundle = self.device.invite_bundle(channel, &package).await;
+        bundle.group_info = self.forger.with_extensions(&bundle.group_info, forge::external_pub(Some([9; 32])));
+        self.device.commit(channel, &bundle, fresh_id()).await.expect("the gateway cannot see it");
+        self.device.read(channel).await;
+        self.device.view(channel).await.epoch
     }
 
     /// A commit that no member can process: the gateway cannot see it. By its public state they can come back.

@@ -52,6 +52,7 @@ mod restored;
 mod rotation;
 mod sdk_kills;
 mod seats;
+mod served;
 mod slow;
 mod spans;
 mod support_bundle;

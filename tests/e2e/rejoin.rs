@@ -276,7 +276,8 @@ async fn a_wrong_group_info_is_noticed_and_replaced_by_a_member_and_the_way_back
         member.work(move |tx, mls, _| mls.check_group_info(tx, channel, &group_info)).await
     };
     let fault = lianxin_profile::ProfileError::InvalidGroupInfo { fault: "its external_pub is another" };
-    assert_eq!(judge(&shenji).await, ServedGroupInfo::Wrong { fault });
+    let signer = Some(jiwei.uri.clone());
+    assert_eq!(judge(&shenji).await, ServedGroupInfo::Wrong { signer, fault });
     weijian.lose(channel).await;
     let astray = weijian.rejoin_bundle(channel).await;
 

@@ -23,8 +23,8 @@ pub use streams::{FrameStream, OutcomeStream, ReceiveControl, SendStream};
 /// The contract's typed values that calls take and give. Generated wire types go no further than this crate.
 pub use lianxin_proto::certificates::{Answer, Issued, Pending, PendingRenewal, Renew, RenewalOutcome, RenewalRefusal};
 pub use lianxin_proto::channels::{
-    AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List, Report, StartIncarnation,
-    WelcomeTree,
+    AllowCommitter, Commit, Create, GetGroupInfo, GetWelcomeTree, GroupInfo, Leave, List, ReplaceGroupInfo, Report,
+    StartIncarnation, WelcomeTree,
 };
 pub use lianxin_proto::directory::{GetTrust, Trust};
 pub use lianxin_proto::key_packages::{Claim, Publish};

@@ -1,8 +1,10 @@
 //! The GroupInfo that the gateway serves for the epoch: whether it is the group's, and one to replace it.
 
 use lianxin_keystore::Transaction;
-use lianxin_profile::{GroupInfoSigner, ProfileError, check_group_info, head_extension, open_group_info, same_epoch};
-use lianxin_types::{ChannelId, Epoch};
+use lianxin_profile::{
+    GroupInfoSigner, ProfileError, Seat, check_group_info, head_extension, open_group_info, same_epoch,
+};
+use lianxin_types::{ChannelId, DeviceUri, Epoch};
 
 use crate::channel::OpenChannel;
 use crate::engine::library;
@@ -21,6 +23,8 @@ pub enum ServedGroupInfo {
     /// It is of this device's epoch and wrong: who comes back by it would break the group. Any member can replace it by
     /// [`Mls::group_info`].
     Wrong {
+        /// The member whose leaf has signed it, and who is to answer for it; `None` if none has, so that it is the gateway's.
+        signer: Option<DeviceUri>,
         /// What is wrong with it.
         fault: ProfileError,
     },
@@ -41,24 +45,23 @@ impl Mls {
         let open = self.open_active(tx, channel)?;
         let served = match open_group_info(group_info) {
             Ok((served, _)) => served,
-            Err(fault) => return Ok(ServedGroupInfo::Wrong { fault }),
+            Err(fault) => return Ok(ServedGroupInfo::Wrong { signer: None, fault }),
         };
         if served.epoch() != open.group.epoch() && served.group_id() == open.group.group_id() {
             return Ok(ServedGroupInfo::OtherEpoch { epoch: Epoch(served.epoch().as_u64()) });
         }
         let (ours, _) = open_group_info(&self.own_group_info(&open)?)?;
-        let context = open.group.public_group().group_context();
-        let mut signed = Err(ProfileError::SenderMismatch);
-        for seat in open.roster.seats() {
+        let has_signed = |seat: &&Seat| {
             let signer = GroupInfoSigner { leaf: seat.leaf, signature_key: &seat.signature_key };
-            signed = check_group_info(&self.crypto, group_info, context, signer).map(|_| ());
-            if signed != Err(ProfileError::InvalidGroupInfo { fault: "its signer is not the committer" }) {
-                break;
-            }
-        }
-        Ok(match signed.and_then(|()| same_epoch(&served, &ours)) {
+            check_group_info(&self.crypto, group_info, served.group_context(), signer).is_ok()
+        };
+        let Some(signer) = open.roster.seats().find(has_signed).map(|seat| seat.uri.clone()) else {
+            let fault = ProfileError::InvalidGroupInfo { fault: "no member has signed it" };
+            return Ok(ServedGroupInfo::Wrong { signer: None, fault });
+        };
+        Ok(match same_epoch(&served, &ours) {
             Ok(()) => ServedGroupInfo::Right,
-            Err(fault) => ServedGroupInfo::Wrong { fault },
+            Err(fault) => ServedGroupInfo::Wrong { signer: Some(signer), fault },
         })
     }
 

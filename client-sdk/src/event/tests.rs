@@ -18,6 +18,7 @@ fn kept_events_come_back_as_they_were() {
         Event::ChannelRestarted { channel, incarnation: Incarnation(3), by: device("a"), culprit: None },
         Event::ChannelRestarted { channel, incarnation: Incarnation(3), by: device("a"), culprit: Some(device("b")) },
         Event::ChannelRestored { channel, epoch },
+        Event::WrongGroupInfo { channel, epoch, sequence: Sequence(8), signer: None, detail: detail.clone() },
         Event::SeatMissing { channel, incarnation: Incarnation(2) },
         Event::Removed { channel, by: device("b") },
         Event::Violation { channel, sequence: Sequence(9), sender: device("a"), kind: ViolationKind::NotSent, detail },

@@ -88,8 +88,7 @@ impl Device {
         let (sequence, tree) = self.seat(80, &other);
         other.accept(sequence, tree, &self.log.clone());
         let (channel, gone) = (self.channel, self.uri.clone());
-        let mut commit =
-            other.run(move |tx, mls, federation| Ok(mls.remove(tx, federation, channel, &[gone])?.commit));
+        let mut commit = other.run(move |tx, mls, federation| Ok(mls.remove(tx, federation, channel, &[gone])?.commit));
         *commit.last_mut().expect("not empty") ^= 1;
         self.append(EventKind::Commit, id(81), commit);
         self.log.last_mut().expect("appended").sender = other.uri;
