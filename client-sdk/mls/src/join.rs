@@ -107,9 +107,9 @@ impl Mls {
         let is_newer = match record.standing {
             // Who was leaving may have been invited anew by the very commit that took it out.
             Standing::Ended => invitation.head.sequence >= record.head.sequence,
-            Standing::Active | Standing::Broken | Standing::Lost | Standing::Awaited => {
-                invitation.head.sequence > record.head.sequence
-            }
+            // It has read on, and nothing of what that commit did.
+            Standing::Broken => invitation.head.sequence > record.epoch_start,
+            Standing::Active | Standing::Lost | Standing::Awaited => invitation.head.sequence > record.head.sequence,
         };
         if !is_newer {
             return Err(MlsError::AlreadyMember);

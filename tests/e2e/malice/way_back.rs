@@ -13,7 +13,8 @@ use prost::Message as _;
 use super::Story;
 use crate::heal::Villain;
 use crate::impostor::{Impostor, Passing};
-use crate::talk::{create, event, join, receive, send, soon, texts};
+use crate::seats::inbox_first;
+use crate::talk::{accept, create, event, join, receive, send, soon, texts};
 use crate::zone::Zone;
 
 /// What the victim is given behind the gap.
@@ -175,37 +176,77 @@ async fn an_old_group_info_is_refused_and_told_and_the_right_one_leads_back() {
     story.end().await;
 }
 
-/// A member breaks the group for all, and the others come back at once.
+/// A member breaks the group for all, and the others come back at once; shenji is served what was right before.
+struct Broken {
+    zone: Zone,
+    impostor: Impostor,
+    clients: [Client; 2],
+    channels: [Channel; 2],
+    served: Bytes,
+    villain: Villain,
+}
+
+impl Broken {
+    async fn begin() -> Self {
+        let zone = Zone::start().await;
+        let impostor = Impostor::before(&zone).await;
+        let jiwei = zone.client("jiwei", "app-1").await;
+        let shenji = impostor.client(&zone, "shenji").await;
+        let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
+        let at_shenji = join(&at_jiwei, &shenji).await;
+        let villain = Villain::in_channel(&zone, &at_jiwei).await;
+        let old = at_jiwei.info().await.expect("a member");
+        let (group_info, ratchet_tree) = villain.device.served(at_jiwei.id()).await;
+        let sequence = old.head.0;
+        let served: Bytes = GetGroupInfoResponse { sequence, group_info, ratchet_tree }.encode_to_vec().into();
+        let story = Self { zone, impostor, clients: [jiwei, shenji], channels: [at_jiwei, at_shenji], served, villain };
+        story.lie(|passing| vec![passing.message]);
+        story.villain.spoils(old.id).await;
+        let [jiwei, shenji] = &story.clients;
+        event(jiwei, "the way back of the others", is_back(jiwei.device())).await;
+        is_told(shenji, &story.channels[1], old.epoch).await;
+        story
+    }
+
+    fn lie(&self, mut others: impl FnMut(Passing<'_>) -> Vec<Bytes> + Send + 'static) {
+        let served = self.served.clone();
+        self.impostor.lie(move |passing| match passing.method.ends_with("/GetGroupInfo") {
+            true => vec![served.clone()],
+            false => others(passing),
+        });
+    }
+
+    async fn end(self) {
+        for client in self.clients {
+            client.close().await.expect("closes");
+        }
+        drop(self.villain);
+        self.zone.close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whose_group_is_broken_does_not_come_back_by_an_old_group_info_either() {
-    let zone = Zone::start().await;
-    let impostor = Impostor::before(&zone).await;
-    let jiwei = zone.client("jiwei", "app-1").await;
-    let shenji = impostor.client(&zone, "shenji").await;
-    let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
-    let at_shenji = join(&at_jiwei, &shenji).await;
-    let villain = Villain::in_channel(&zone, &at_jiwei).await;
-    let old = at_jiwei.info().await.expect("a member").epoch;
-    let (group_info, ratchet_tree) = villain.device.served(at_jiwei.id()).await;
-    let served: Bytes =
-        GetGroupInfoResponse { sequence: at_jiwei.info().await.expect("a member").head.0, group_info, ratchet_tree }
-            .encode_to_vec()
-            .into();
-    impostor.lie(move |passing| match passing.method.ends_with("/GetGroupInfo") {
-        true => vec![served.clone()],
-        false => vec![passing.message],
-    });
-    villain.spoils(at_jiwei.id()).await;
-    event(&jiwei, "the way back of the others", is_back(jiwei.device())).await;
-    is_told(&shenji, &at_shenji, old).await;
-    impostor.be_honest();
-    event(&shenji, "the way back", is_back(shenji.device())).await;
+    let story = Broken::begin().await;
+    story.impostor.be_honest();
+    let ([_, shenji], [at_jiwei, at_shenji]) = (&story.clients, &story.channels);
+    event(shenji, "the way back", is_back(shenji.device())).await;
     // What was stored meanwhile goes first.
-    send(&at_shenji, "在").await;
-    assert_eq!(texts(&receive(&at_jiwei, 2).await), ["它听不到", "在"]);
-    for client in [jiwei, shenji] {
-        client.close().await.expect("closes");
-    }
-    drop(villain);
-    zone.close().await;
+    send(at_shenji, "在").await;
+    assert_eq!(texts(&receive(at_jiwei, 2).await), ["它听不到", "在"]);
+    story.end().await;
+}
+
+/// One commit takes it out and lets it in again: of that its group reads nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_way_back_is_barred_is_invited_again_and_its_application_is_told() {
+    let story = Broken::begin().await;
+    let ([_, shenji], [at_jiwei, _]) = (&story.clients, &story.channels);
+    story.lie(inbox_first());
+    soon("an invite", at_jiwei.invite(&[shenji.device().clone()])).await.expect("invited");
+    event(shenji, "the invitation", |event| matches!(event, Event::Invited { .. }).then_some(())).await;
+    let at_shenji = accept(shenji).await;
+    send(&at_shenji, "又在了").await;
+    assert_eq!(texts(&receive(at_jiwei, 1).await), ["又在了"]);
+    story.end().await;
 }
