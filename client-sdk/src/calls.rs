@@ -1,17 +1,13 @@
-//! Calls in flight: changes of channels, and key packages.
+//! Calls in flight: changes of channels, and what is asked for them.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use lianxin_connection::Publish;
 use lianxin_connection::{CallError, Connection, GroupInfo, WelcomeTree};
 use lianxin_connection::{Commit, Create, Leave, Report, StartIncarnation};
 use lianxin_connection::{Problem, ReasonCode, Receipt};
-use lianxin_keystore::Transaction;
-use lianxin_mls::Mls;
 use lianxin_types::{ChannelId, Sequence};
 
 use crate::changes::{self, Staged, WayIn};
@@ -21,16 +17,11 @@ use crate::incarnation::Seats;
 use crate::pump::not_served;
 use crate::rows::{Intent, IntentKind};
 use crate::served::Looked;
-use crate::shared::{News, Shared, is_worth_repeating};
+use crate::shared::{News, is_worth_repeating};
 use crate::waiters::Failure;
 use crate::{ClientError, sync};
 
-/// Below this many one-time key packages at the gateway more are published, up to the second number.
-const KEY_PACKAGES_MIN: u32 = 20;
-const KEY_PACKAGES_FULL: u32 = 50;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// When key packages could not be published.
-const KEY_PACKAGES_RETRY_DELAY: Duration = Duration::from_secs(15);
 /// After a refusal that this connection will hardly outlive.
 const CALLER_RETRY_DELAY: Duration = Duration::from_secs(30);
 
@@ -64,7 +55,7 @@ fn judge(result: Result<Receipt, CallError>, doubtful: bool) -> Judgement {
 }
 
 /// Whether a refusal is about who calls, and so comes before anything is looked up.
-const fn refuses_the_caller(code: ReasonCode) -> bool {
+pub(crate) const fn refuses_the_caller(code: ReasonCode) -> bool {
     matches!(
         code,
         ReasonCode::CertificateExpired
@@ -104,14 +95,6 @@ impl Drive {
         Ok(())
     }
 
-    /// Publishes key packages in the background, one attempt at a time.
-    pub(crate) fn replenish(&mut self) {
-        if !std::mem::replace(&mut self.replenishing, true) {
-            let (shared, connection) = (Arc::clone(&self.shared), self.connection.clone());
-            self.calls.push(Box::pin(async move { CallDone::KeyPackages(replenish(&shared, &connection).await) }));
-        }
-    }
-
     pub(crate) async fn call_done(&mut self, done: CallDone) -> Result<(), ClientError> {
         match done {
             CallDone::Change { channel, intent, result } => {
@@ -139,19 +122,10 @@ impl Drive {
             CallDone::Looked { channel, looked } => self.looked(channel, looked).await,
             CallDone::Memberships(found) => self.memberships(found).await,
             CallDone::KeyPackages(result) => {
-                self.replenishing = false;
-                if let Err(error) = result {
-                    self.not_replenished(&error);
-                }
+                self.replenished(result);
                 Ok(())
             }
         }
-    }
-
-    /// Key packages could not be published; who has none cannot be invited.
-    pub(crate) fn not_replenished(&mut self, error: &ClientError) {
-        tracing::warn!(error = %chain(error), "key packages not published");
-        self.key_packages_check = self.shared.clock.monotonic().plus(KEY_PACKAGES_RETRY_DELAY);
     }
 
     async fn change_accepted(
@@ -275,36 +249,6 @@ async fn change(connection: Connection, channel: ChannelId, intent: Intent) -> C
         IntentKind::Report => connection.report(Report { id, channel, report: part() }).await,
     };
     CallDone::Change { channel, intent: Box::new(intent), result }
-}
-
-/// Publishes key packages if the gateway has few left.
-pub(crate) async fn replenish(shared: &Shared, connection: &Connection) -> Result<(), ClientError> {
-    let count = connection.count().await?;
-    let missing = if count.one_time < KEY_PACKAGES_MIN { KEY_PACKAGES_FULL - count.one_time } else { 0 };
-    // One that has invited this device is known to whoever was invited with it: a new one takes its place (PROTOCOL 5).
-    let is_used = shared.transaction(|tx, mls: &Mls| {
-        let forgotten = mls.forget_last_resorts(tx)?;
-        if forgotten > 0 {
-            tracing::debug!(forgotten, "keys of last resorts that were replaced long ago are deleted");
-        }
-        Ok(mls.is_last_resort_used(tx)?)
-    });
-    let last_resort = is_used.await? || !count.last_resort;
-    if missing == 0 && !last_resort {
-        return Ok(());
-    }
-    let federation = shared.federation();
-    let make =
-        move |tx: &Transaction<'_>, mls: &Mls| Ok(mls.key_packages(tx, &federation, missing as usize, last_resort)?);
-    let made = shared.transaction(make).await?;
-    let publish = Publish {
-        id: shared.id(),
-        key_packages: made.one_time.into_iter().map(Into::into).collect(),
-        last_resort: made.last_resort.map(Into::into),
-    };
-    connection.publish(publish).await?;
-    let Some(reference) = made.last_resort_reference else { return Ok(()) };
-    shared.transaction(move |tx, mls: &Mls| Ok(mls.last_resort_published(tx, &reference)?)).await
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use lianxin_types::{ChannelId, Epoch, IdempotencyId, LIMITS, Monotonic, Sequence
 use crate::calls::Call;
 use crate::event::keep;
 use crate::incarnation::Healing;
+use crate::key_packages::Replenishing;
 use crate::lane::Lane;
 use crate::next::{First, Next, ended};
 use crate::pump::not_served;
@@ -26,8 +27,6 @@ use crate::{ClientError, Event, changes, trust, unknown};
 
 /// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
 const TICK: Duration = Duration::from_secs(5);
-/// How often the gateway is asked how many key packages are left; they also expire.
-const KEY_PACKAGES_CHECK: Duration = Duration::from_secs(900);
 /// How often the channels are looked through for leaves whose keys are due to be renewed.
 const LEAF_CHECK: Duration = Duration::from_secs(60);
 
@@ -46,8 +45,7 @@ pub(crate) struct Drive {
     pub(crate) doubtful: HashSet<IdempotencyId>,
     /// Channels whose changes are to be called again.
     pub(crate) retries: BTreeMap<ChannelId, Monotonic>,
-    pub(crate) replenishing: bool,
-    pub(crate) key_packages_check: Monotonic,
+    pub(crate) replenishing: Replenishing,
     leaf_check: Monotonic,
     /// Channels in which this device will commit what waits, unless somebody does before.
     pub(crate) turns: BTreeMap<ChannelId, (Monotonic, Epoch)>,
@@ -96,8 +94,7 @@ impl Drive {
             calling: HashSet::new(),
             doubtful: HashSet::new(),
             retries: BTreeMap::new(),
-            replenishing: false,
-            key_packages_check: now.plus(KEY_PACKAGES_CHECK),
+            replenishing: Replenishing::begin(now),
             leaf_check: now.plus(LEAF_CHECK),
             turns: BTreeMap::new(),
             urgent: HashSet::new(),
@@ -206,7 +203,7 @@ impl Drive {
                 Task::Follow(channel) => {
                     self.follow(channel).await?;
                     // It may have been the last resort by which this device came in.
-                    self.replenish();
+                    self.replenish_soon();
                 }
                 Task::Confirm(inbox_id) => {
                     self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] });
@@ -468,10 +465,7 @@ impl Drive {
         }
         if self.tick <= now {
             self.tick = now.plus(TICK);
-            if self.key_packages_check <= now {
-                self.key_packages_check = now.plus(KEY_PACKAGES_CHECK);
-                self.replenish();
-            }
+            self.look_after_key_packages(now).await?;
             if self.leaf_check <= now {
                 self.leaf_check = now.plus(LEAF_CHECK);
                 self.look_after_leaves().await?;

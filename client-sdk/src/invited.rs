@@ -60,6 +60,6 @@ impl Drive {
     fn told(&mut self) {
         self.shared.bells.ring(&News::Invitations);
         self.shared.bells.ring(&News::Events);
-        self.replenish();
+        self.replenish_soon();
     }
 }

@@ -40,6 +40,7 @@ mod gaps;
 mod identity;
 mod incarnation;
 mod invited;
+mod key_packages;
 mod lane;
 mod next;
 mod outbox;

@@ -12,6 +12,8 @@ pub(crate) const OUTBOX: &str = "outbox";
 pub(crate) const OUTBOX_LAST: &str = "outbox-last";
 /// Row per channel and kind: a creation, commit or leave that waits for the gateway.
 pub(crate) const INTENT: &str = "intent";
+/// The one row: key packages that wait for the gateway.
+pub(crate) const PUBLISH: &str = "publish";
 /// Row per channel and sequence: an invitation that is open.
 pub(crate) const INVITATION: &str = "invitation";
 /// Row for each of them that the application is not told of, or not yet: it may be a seat in the group that carries the channel on.
@@ -34,6 +36,8 @@ pub(crate) const TRUST: &str = "trust";
 const VERSION: u8 = 1;
 /// Longest stored MLS object: a bundle's part, or a message.
 const MLS_BYTES_MAX: usize = LIMITS.commit_bundle_bytes_max;
+/// Longest KeyPackageRef with its length, of any suite.
+const REFERENCE_BYTES_MAX: usize = 1 + 64;
 
 fn open(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
     let mut reader = Reader::new(bytes);
@@ -143,6 +147,56 @@ impl Intent {
         let parts = (0..count).map(part).collect::<Result<_, _>>()?;
         reader.finish()?;
         Ok(Self { id, kind, accepted, parts })
+    }
+}
+
+/// A key package that was made here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct KeyPackageRow {
+    /// MLSMessage.
+    pub(crate) mls: Vec<u8>,
+    /// Its KeyPackageRef, under which its private keys lie.
+    pub(crate) reference: Vec<u8>,
+}
+
+/// Key packages that wait for the gateway: the bytes exactly as they are sent, and sent again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PublishRow {
+    pub(crate) id: IdempotencyId,
+    /// When they were made.
+    pub(crate) made: Timestamp,
+    pub(crate) one_time: Vec<KeyPackageRow>,
+    pub(crate) last_resort: Option<KeyPackageRow>,
+}
+
+impl PublishRow {
+    /// version u8, id 16, made u64, count of last resorts u8, count of the others u8, then MLSMessage and reference of each.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = start();
+        writer.raw(&self.id.0).u64(self.made.0).u8(self.last_resort.is_some().into()).u8(self.one_time.len() as u8);
+        for package in self.last_resort.iter().chain(&self.one_time) {
+            writer.bytes(&package.mls).bytes(&package.reference);
+        }
+        writer.finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = open(bytes)?;
+        let (id, made) = (IdempotencyId(reader.array("id")?), Timestamp(reader.u64("made")?));
+        let (has_last_resort, count) = (read_flag(&mut reader, "last resorts")?, reader.u8("key packages")?);
+        let mut package = || {
+            let mls = reader.bytes("key package", MLS_BYTES_MAX)?.to_vec();
+            Ok(KeyPackageRow { mls, reference: reader.bytes("reference", REFERENCE_BYTES_MAX)?.to_vec() })
+        };
+        let last_resort = has_last_resort.then(&mut package).transpose()?;
+        let one_time = (0..count).map(|_| package()).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        Ok(Self { id, made, one_time, last_resort })
+    }
+
+    /// The references of all of them.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.last_resort.iter().chain(&self.one_time).map(|package| &package.reference)
     }
 }
 
@@ -275,6 +329,16 @@ mod tests {
         Intent { id: IdempotencyId([7; 16]), kind: IntentKind::Commit, accepted: false, parts }
     }
 
+    fn publish() -> PublishRow {
+        let package = |number| KeyPackageRow { mls: vec![number], reference: vec![number, number] };
+        PublishRow {
+            id: IdempotencyId([7; 16]),
+            made: Timestamp(3),
+            one_time: vec![package(4), package(5)],
+            last_resort: Some(package(6)),
+        }
+    }
+
     fn invitation() -> InvitationRow {
         InvitationRow {
             inbox_id: 5,
@@ -311,6 +375,10 @@ mod tests {
         assert_eq!(hex(&intent().to_bytes()), format!("01{ids}02000300000001010000000000000002{}", "0203"));
         assert_eq!(Intent::from_bytes(&intent().to_bytes()), Ok(intent()));
 
+        let packages = "0000000106000000020606".to_owned() + "0000000104000000020404" + "0000000105000000020505";
+        assert_eq!(hex(&publish().to_bytes()), format!("01{ids}00000000000000030102{packages}"));
+        assert_eq!(PublishRow::from_bytes(&publish().to_bytes()), Ok(publish()));
+
         let uri = "000000136c69616e78696e3a2f2f612f6170702f622f63";
         let head = format!("0100000000000000050000000000000006{}", "08".repeat(32));
         assert_eq!(hex(&invitation().to_bytes()), format!("{head}{uri}000000000000000900000001bb"));
@@ -342,6 +410,7 @@ mod tests {
         };
         hold(outbox().to_bytes(), |bytes| OutboxRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(intent().to_bytes(), |bytes| Intent::from_bytes(bytes).map(|row| row.to_bytes()));
+        hold(publish().to_bytes(), |bytes| PublishRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(seat_wait().to_bytes(), |bytes| SeatWaitRow::from_bytes(bytes).map(SeatWaitRow::to_bytes));
         hold(invitation().to_bytes(), |bytes| InvitationRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(message().to_bytes(), |bytes| MessageRow::from_bytes(bytes).map(|row| row.to_bytes()));

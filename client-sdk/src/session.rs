@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::drive::Drive;
 use crate::error::chain;
 use crate::shared::{Link, Shared};
-use crate::{ClientError, Config, Event, calls, certificates, trust};
+use crate::{ClientError, Config, Event, certificates, key_packages, trust};
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(10);
@@ -95,13 +95,11 @@ impl Session {
             return (false, refusal_in(&error));
         }
         // Before anybody is told: who sees this device connected may invite it.
-        let replenished = calls::replenish(&self.shared, &connection).await;
+        let replenished = key_packages::replenish(&self.shared, &connection).await;
         self.shared.link.send_replace(Link::Up(connection.clone()));
         self.tell(Event::Connected);
         let mut drive = Drive::new(Arc::clone(&self.shared), connection);
-        if let Err(error) = replenished {
-            drive.not_replenished(&error);
-        }
+        drive.replenished(replenished);
         let error = match drive.run().await {
             Ok(()) => {
                 tracing::info!("the connection is opened again with the renewed certificate");

@@ -16,7 +16,7 @@ mod invitations;
 
 pub(crate) use invitations::{
     Accepted, Invited, Log, Offered, accept, give_up_invitation, invite, is_invited, newest_seat, not_a_seat, offer,
-    open_invitations, take_seat,
+    open_invitations, take_seat, welcomes,
 };
 
 /// What a stretch of log did, for the session's memory.

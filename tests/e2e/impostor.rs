@@ -13,6 +13,7 @@ use futures_util::stream::BoxStream;
 use http::uri::PathAndQuery;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lianxin_certs_dev::AppPaths;
+use lianxin_proto::{Problem, ReasonCode};
 use lianxin_sdk::{Client, Config, DeviceUri};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -43,10 +44,14 @@ pub(crate) struct Passing<'a> {
 /// What is passed on instead: nothing, another message, several.
 type Change = Box<dyn FnMut(Passing<'_>) -> Vec<Bytes> + Send>;
 
+/// A call that the impostor refuses itself, by the end of its name, and how.
+type Refused = Arc<Mutex<Option<(&'static str, ReasonCode)>>>;
+
 /// The gateway that lies.
 pub(crate) struct Impostor {
     address: SocketAddr,
     change: Arc<Mutex<Change>>,
+    refused: Refused,
     served: JoinHandle<()>,
 }
 
@@ -70,13 +75,15 @@ impl Impostor {
             Known { certificate: CertificateDer::from_pem_file(&app.tls_certificate).expect("minted"), app }
         };
         let known = ["jiwei", "shenji", "weijian"].map(known);
-        let (real, changes) = (zone.address(), Arc::clone(&change));
+        let refused = Refused::default();
+        let (real, changes, refusals) = (zone.address(), Arc::clone(&change), Arc::clone(&refused));
         let served = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, tls.clone(), known.clone(), real, Arc::clone(&changes)));
+                let how = (Arc::clone(&changes), Arc::clone(&refusals));
+                tokio::spawn(serve(socket, tls.clone(), known.clone(), real, how));
             }
         });
-        Self { address, change, served }
+        Self { address, change, refused, served }
     }
 
     /// From now on this becomes of what the gateway answers.
@@ -84,8 +91,14 @@ impl Impostor {
         *self.change.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(change);
     }
 
+    /// From now on calls whose name ends so are refused, and the gateway does not hear of them.
+    pub(crate) fn refuse(&self, method: &'static str, code: ReasonCode) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((method, code));
+    }
+
     /// From now on it passes everything on as it is.
     pub(crate) fn be_honest(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.lie(|passing| vec![passing.message]);
     }
 
@@ -122,14 +135,20 @@ fn acceptor(certificate: &Path, key: &Path) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(socket: TcpStream, tls: TlsAcceptor, known: [Known; 3], real: SocketAddr, change: Arc<Mutex<Change>>) {
+async fn serve(
+    socket: TcpStream,
+    tls: TlsAcceptor,
+    known: [Known; 3],
+    real: SocketAddr,
+    (change, refused): (Arc<Mutex<Change>>, Refused),
+) {
     let Ok(stream) = tls.accept(socket).await else { return };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
     let Some(Known { app, .. }) = known.into_iter().find(|known| Some(&known.certificate) == shown.as_ref()) else {
         return;
     };
     let Ok(upstream) = wire::channel_to(real, &app.tls_certificate, &app.tls_key).await else { return };
-    let relay = Relay { upstream, device: app.uri, change };
+    let relay = Relay { upstream, device: app.uri, change, refused };
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let call = Call { method, relay: relay.clone() };
@@ -146,6 +165,7 @@ struct Relay {
     upstream: Channel,
     device: DeviceUri,
     change: Arc<Mutex<Change>>,
+    refused: Refused,
 }
 
 /// One call that is passed on. On the wire every kind of call is a stream in both directions.
@@ -162,6 +182,10 @@ impl tonic::server::StreamingService<Bytes> for Call {
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         let (relay, method) = (self.relay.clone(), self.method.clone());
         Box::pin(async move {
+            let refused = *relay.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, code)) = refused.filter(|(name, _)| method.ends_with(name)) {
+                return Err(Problem::new(code).into());
+            }
             // A request that cannot be read ends here as it would at the gateway.
             let requests = request.into_inner().take_while(|read| std::future::ready(read.is_ok()));
             let requests = requests.filter_map(|read| std::future::ready(read.ok()));

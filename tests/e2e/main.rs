@@ -36,6 +36,7 @@ mod old_image;
 mod older_gateway;
 mod operation;
 mod order;
+mod publishing;
 mod quarantine;
 mod races;
 mod raw;

@@ -96,6 +96,16 @@ impl<'a> MlsStorage<'a> {
         Ok(())
     }
 
+    /// How many key packages have their private keys here.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Database`].
+    pub fn key_package_count(&self) -> Result<u64, KeystoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT COUNT(*) FROM mls WHERE kind = ?1")?;
+        let count = statement.query_row([kind::KEY_PACKAGE], |row| row.get::<_, i64>(0))?;
+        u64::try_from(count).map_err(|_| KeystoreError::Tampered { kind: kind::KEY_PACKAGE })
+    }
+
     fn write(&self, kind: &'static str, key: &impl Serialize, value: &impl Serialize) -> Result<(), KeystoreError> {
         let lookup = self.changing(kind, key)?;
         let plain = Zeroizing::new(encode(kind, value)?);

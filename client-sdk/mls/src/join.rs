@@ -85,7 +85,8 @@ impl Mls {
         invitation: &Invitation,
     ) -> Result<Joined, MlsError> {
         let provider = Provider::new(&self.crypto, tx);
-        let origin = match self.is_by_last_resort(tx, &parse_welcome(&invitation.welcome)?)? {
+        let welcome = parse_welcome(&invitation.welcome)?;
+        let origin = match self.is_by_last_resort(tx, &welcome)? {
             true => Origin::LastResort,
             false => Origin::OneTime,
         };
@@ -98,6 +99,7 @@ impl Mls {
         roster.check_departments(&context)?;
         self.check_seats(&staged, &roster, invitation)?;
         staged.into_group(&provider).map_err(library("join a group"))?;
+        self.note_used(tx, &welcome)?;
         Ok(Joined { group, context, roster, origin })
     }
 

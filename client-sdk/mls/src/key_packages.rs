@@ -18,9 +18,11 @@ const EARLIER_SECONDS: u64 = 3600;
 pub struct NewKeyPackages {
     /// To be used once each.
     pub one_time: Vec<Vec<u8>>,
+    /// Their names for [`Mls::drop_key_packages`], in their order.
+    pub one_time_references: Vec<Vec<u8>>,
     /// To be used when the others are gone, more than once.
     pub last_resort: Option<Vec<u8>>,
-    /// Its name for [`Mls::last_resort_published`].
+    /// Its name for [`Mls::last_resort_published`] and [`Mls::drop_key_packages`].
     pub last_resort_reference: Option<Vec<u8>>,
 }
 
@@ -40,7 +42,11 @@ impl Mls {
         let provider = Provider::new(&self.crypto, tx);
         let mut made = NewKeyPackages::default();
         for _ in 0..one_time {
-            made.one_time.push(encode(self.build_key_package(&provider, lifetime, Use::Once)?)?);
+            let built = self.build_key_package(&provider, lifetime, Use::Once)?;
+            let reference = built.hash_ref(&self.crypto).map_err(library("name a key package"))?;
+            let end = Timestamp::from_seconds(lifetime.not_after());
+            made.one_time_references.push(self.note_one_time(tx, &reference, end)?);
+            made.one_time.push(encode(built)?);
         }
         if last_resort {
             let built = self.build_key_package(&provider, lifetime, Use::LastResort)?;

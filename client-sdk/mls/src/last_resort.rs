@@ -15,7 +15,7 @@ use crate::provider::Provider;
 use crate::{Mls, MlsError};
 
 /// Rows by KeyPackageRef, in its TLS encoding.
-const ROWS: &str = "mls-last-resort";
+pub(crate) const ROWS: &str = "mls-last-resort";
 const VERSION: u8 = 1;
 /// How long the key of a last resort that was replaced is kept for invitations that were made by it.
 pub const LAST_RESORT_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -197,6 +197,12 @@ pub(crate) fn open_invitations(tx: &Transaction<'_>) -> Result<BTreeMap<Vec<u8>,
     Ok(open)
 }
 
+/// The Welcomes of all that are kept.
+pub(crate) fn welcomes(tx: &Transaction<'_>) -> Result<Vec<Vec<u8>>, ClientError> {
+    let rows = tx.list(INVITATION)?.into_iter();
+    rows.map(|(_, row)| Ok(InvitationRow::from_bytes(&row)?.welcome)).collect()
+}
+
 /// Whether an invitation into the channel is there.
 pub(crate) fn is_invited(tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, ClientError> {
     Ok(tx.list(INVITATION)?.iter().any(|(key, _)| key.starts_with(&channel.0)))

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
-use lianxin_mls::{LAST_RESORT_KEPT, LeafCare, MlsError, NewKeyPackages, Processed, Renewal};
+use lianxin_mls::{KEY_PACKAGE_KEPT, LAST_RESORT_KEPT, LeafCare, MlsError, NewKeyPackages, Processed, Renewal};
+use lianxin_profile::check_key_package;
+use lianxin_types::{Clock as _, SystemClock};
+use openmls_rust_crypto::RustCrypto;
 
 use crate::device::Device;
+use crate::federation::office;
 use crate::gateway::{Gateway, body_from, join};
 use crate::rules::two;
 
@@ -119,4 +123,56 @@ fn who_came_by_a_last_resort_commits_before_it_sends_and_makes_a_new_one() {
     assert_eq!(forget(&shenji), 0);
     let package = second.last_resort.expect("made");
     invite_by(&jiwei, &shenji, &package).1.expect("the newer one is there");
+}
+
+fn keys(device: &Device) -> u64 {
+    device.run(|_, tx, _| Ok(tx.mls().key_package_count()?)).expect("readable")
+}
+
+#[test]
+fn the_keys_of_a_key_package_go_a_month_behind_its_end_unless_an_invitation_by_it_waits() {
+    let (jiwei, mut shenji) = (Device::app("jiwei", "app-1"), Device::app("shenji", "app-1"));
+    let made = shenji.run(|mls, tx, federation| mls.key_packages(tx, federation, 3, true)).expect("key packages");
+    assert_eq!((keys(&shenji), made.one_time_references.len()), (4, 3));
+    invite_by(&jiwei, &shenji, &made.one_time[0]).1.expect("a join");
+    assert_eq!(keys(&shenji), 3, "a key is used once");
+
+    // By the second one the device is invited, and its application does nothing.
+    let mut gateway = Gateway::start(&jiwei, &["jiwei", "shenji"]);
+    let (channel, package) = (gateway.channel, made.one_time[1].clone());
+    let bundle = jiwei.run(move |mls, tx, federation| mls.invite(tx, federation, channel, &[package]));
+    let bundle = bundle.expect("an invitation");
+    gateway.commit(&jiwei, &bundle).expect("acceptable");
+    let invitation = gateway.invitation(&bundle);
+
+    let checked = check_key_package(&office().federation, &RustCrypto::default(), &made.one_time[2], SystemClock.now());
+    let left = Duration::from_micros(checked.expect("a good one").not_after.0 - SystemClock.now().0);
+    let forget = |device: &Device, waiting: Vec<Vec<u8>>| {
+        let forgotten = device
+            .run(move |mls, tx, _| mls.forget_key_packages(tx, waiting.iter().map(Vec::as_slice)))
+            .expect("readable");
+        (forgotten, keys(device))
+    };
+    let (welcome, minute) = (invitation.welcome.clone(), Duration::from_secs(60));
+    shenji.ahead = left + KEY_PACKAGE_KEPT - minute;
+    assert_eq!(forget(&shenji, vec![]), (0, 3));
+    shenji.ahead = left + KEY_PACKAGE_KEPT + minute;
+    assert_eq!(forget(&shenji, vec![b"no welcome".to_vec(), welcome]), (1, 2));
+    let now = std::mem::take(&mut shenji.ahead);
+    join(&shenji, &invitation).expect("the invitation holds");
+    shenji.ahead = now;
+    assert_eq!(forget(&shenji, vec![]), (0, 1), "the last resort has its own end");
+}
+
+#[test]
+fn key_packages_that_nobody_was_given_go_with_their_keys() {
+    let device = Device::app("shenji", "app-1");
+    let kept = device.run(|mls, tx, federation| mls.key_packages(tx, federation, 1, true)).expect("key packages");
+    let made = device.run(|mls, tx, federation| mls.key_packages(tx, federation, 2, true)).expect("key packages");
+    assert_eq!(keys(&device), 5);
+    let references: Vec<_> = made.one_time_references.into_iter().chain(made.last_resort_reference).collect();
+    device.run(move |mls, tx, _| mls.drop_key_packages(tx, &references)).expect("stored");
+    assert_eq!(keys(&device), 2);
+    let (jiwei, package) = (Device::app("jiwei", "app-1"), kept.last_resort.expect("made"));
+    invite_by(&jiwei, &device, &package).1.expect("the others are there");
 }
