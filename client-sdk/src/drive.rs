@@ -469,6 +469,7 @@ impl Drive {
             if self.leaf_check <= now {
                 self.leaf_check = now.plus(LEAF_CHECK);
                 self.look_after_leaves().await?;
+                trust::tell_if_expired(&self.shared).await?;
             }
             self.shared.save_read().await?;
             let cursors: Vec<_> = std::mem::take(&mut self.cursors).into_iter().collect();

@@ -203,6 +203,14 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The trust bundle or a revocation list is past its end, and the gateway has brought no newer one. What was agreed goes on: this
+    /// device reads, sends, and takes out who must go. It neither comes back into a channel, nor takes a seat in the group that carries
+    /// one on or gives one, before there is a newer one, and does so by itself then; calls that join, invite or create answer
+    /// [`crate::ClientError::TrustExpired`]. Told once for each end.
+    TrustExpired {
+        /// When the first of them ended.
+        ended: Timestamp,
+    },
     /// This device has its next certificates, TLS and MLS, from its department. It uses them by itself: the connection is opened
     /// again, and its leaf in every channel is renewed.
     CertificateRenewed {
@@ -362,6 +370,7 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             writer.bytes(cut(detail).as_bytes());
         }
         Event::TrustRefused { .. }
+        | Event::TrustExpired { .. }
         | Event::CertificateRenewed { .. }
         | Event::CertificateEnding { .. }
         | Event::CertificateEnded { .. } => encode_of_device(&mut writer, event)?,
@@ -381,6 +390,10 @@ fn encode_of_device(writer: &mut Writer, event: &Event) -> Option<()> {
         Event::TrustRefused { reason } => {
             number(writer, 8);
             writer.bytes(cut(reason).as_bytes());
+        }
+        Event::TrustExpired { ended } => {
+            number(writer, 24);
+            writer.u64(ended.0);
         }
         Event::CertificateRenewed { ends } => {
             number(writer, 20);
@@ -463,6 +476,7 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         20 => Event::CertificateRenewed { ends: Timestamp(reader.u64("ends")?) },
         21 => Event::CertificateEnding { ends: Timestamp(reader.u64("ends")?), reason: text(reader)? },
         22 => Event::CertificateEnded { ended: Timestamp(reader.u64("ended")?), own: Timestamp(reader.u64("own")?) },
+        24 => Event::TrustExpired { ended: Timestamp(reader.u64("ended")?) },
         12 => Event::AwayTooLong { channel, sequence: Sequence(reader.u64("sequence")?) },
         11 => {
             let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));

@@ -8,7 +8,10 @@ use std::time::Duration;
 use lianxin_connection::{CallError, Claim, Connection, GetWelcomeTree, Receive, WelcomeTree};
 use lianxin_keystore::Transaction;
 use lianxin_mls::{Mls, MlsError};
-use lianxin_types::{ChannelId, DeviceUri, GroupId, Incarnation, LIMITS, Monotonic, Sequence, Timestamp};
+use lianxin_trust::Federation;
+use lianxin_types::{
+    ChannelId, DeviceUri, GroupId, IdempotencyId, Incarnation, LIMITS, Monotonic, Sequence, Timestamp,
+};
 
 use crate::calls::CallDone;
 use crate::changes::{self, Staged};
@@ -19,7 +22,7 @@ use crate::lane::Lane;
 use crate::pump::not_served;
 use crate::rows::{SEAT_WAIT, SeatWaitRow};
 use crate::shared::{News, Shared};
-use crate::{ClientError, Event, planning, sync};
+use crate::{ClientError, Event, planning, sync, trust};
 
 /// Between attempts, at most.
 const DELAY_MAX: Duration = Duration::from_secs(60);
@@ -67,6 +70,8 @@ enum Step {
     Take(Sequence),
     /// These are to be seated.
     Seat(Vec<DeviceUri>),
+    /// Nothing before there is a trust bundle that is not past its end.
+    WaitForTrust,
 }
 
 impl Drive {
@@ -108,33 +113,16 @@ impl Drive {
 
     /// Takes the step that the stored state asks for.
     pub(crate) async fn heal(&mut self, channel: ChannelId) -> Result<(), ClientError> {
-        let Some(healing) = self.healings.get_mut(&channel) else { return Ok(()) };
-        healing.moment = None;
+        let Some(waiting) = self.healings.get_mut(&channel) else { return Ok(()) };
+        waiting.moment = None;
+        let healing = *waiting;
         let in_vain = healing.instead;
         // Only who has read everything, and no seats of others, knows that nobody has been seated.
         let instead = in_vain && self.lanes.get(&channel).is_some_and(Lane::has_caught_up);
         let (federation, id, now) = (self.shared.federation(), self.shared.id(), self.shared.clock.now());
         let step = self.shared.transaction(move |tx, mls| {
-            let Some(view) = mls.channel(tx, channel)? else { return Ok(Step::None) };
-            if view.is_awaited {
-                let invitation = sync::newest_seat(tx, channel)?.filter(|found| *found > view.head.sequence);
-                if let Some(sequence) = invitation {
-                    return Ok(Step::Take(sequence));
-                }
-                if !instead {
-                    let rank = u32::try_from(view.own_position).unwrap_or(u32::MAX);
-                    let Some(GroupId { incarnation, .. }) = mls.awaited(tx, channel)? else { return Ok(Step::None) };
-                    let is_missing = note_wait(tx, channel, incarnation, now, in_vain)?;
-                    return Ok(Step::Wait { incarnation, rank, is_missing });
-                }
-            }
-            if view.is_broken || view.is_awaited {
-                let staged = changes::put_start(tx, channel, id, mls.next_incarnation(tx, &federation, channel))?;
-                return Ok(if matches!(staged, Staged::Ready) { Step::Started } else { Step::None });
-            }
-            let mut devices = mls.unseated(tx, channel)?;
-            devices.truncate(LIMITS.invites_per_commit_max);
-            Ok(if devices.is_empty() { Step::None } else { Step::Seat(devices) })
+            let asked = Asked { channel, federation: &federation, id, now, in_vain, instead };
+            next_step(tx, mls, asked)
         });
         let step = match step.await {
             Ok(step) => step,
@@ -161,6 +149,11 @@ impl Drive {
             Step::Started => {
                 self.healings.remove(&channel);
                 self.start_changes(Some(channel)).await?;
+            }
+            Step::WaitForTrust => {
+                trust::tell_if_expired(&self.shared).await?;
+                let moment = self.shared.clock.monotonic().plus(DELAY_MAX);
+                self.healings.insert(channel, Healing { moment: Some(moment), ..healing });
             }
             Step::Take(sequence) => self.calls.push(Box::pin(tree(self.connection.clone(), channel, sequence))),
             Step::Seat(devices) => {
@@ -211,7 +204,11 @@ impl Drive {
                 return Ok(());
             }
         };
-        let federation = self.shared.federation();
+        // It may have ended since the tree was asked for.
+        let Ok(federation) = self.shared.fresh_federation() else {
+            self.healing_failed(channel);
+            return Ok(());
+        };
         let taken =
             self.shared.transaction(move |tx, mls| sync::take_seat(tx, mls, &federation, (channel, sequence), tree));
         match taken.await {
@@ -243,7 +240,11 @@ impl Drive {
 
     /// Commits the seats of those whose key packages came.
     pub(crate) async fn seat(&mut self, channel: ChannelId, found: Seats) -> Result<(), ClientError> {
-        let (federation, id) = (self.shared.federation(), self.shared.id());
+        let Ok(federation) = self.shared.fresh_federation() else {
+            self.healing_failed(channel);
+            return Ok(());
+        };
+        let id = self.shared.id();
         let staged = self.shared.transaction(move |tx, mls: &Mls| {
             mls.defer_seats(tx, channel, &found.late, &found.unfit)?;
             if found.packages.is_empty() {
@@ -269,6 +270,53 @@ impl Drive {
         self.healing_failed(channel);
         if is_ready { self.start_changes(Some(channel)).await } else { Ok(()) }
     }
+}
+
+/// What [`next_step`] goes by.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    channel: ChannelId,
+    federation: &'a Federation,
+    /// Of what is to be sent.
+    id: IdempotencyId,
+    now: Timestamp,
+    /// A seat was waited for in vain.
+    in_vain: bool,
+    /// Another group is to be started in the place of the one in which nobody seats this device.
+    instead: bool,
+}
+
+/// The step that the stored state asks for; a start is stored with it.
+fn next_step(tx: &Transaction<'_>, mls: &Mls, asked: Asked<'_>) -> Result<Step, ClientError> {
+    let Asked { channel, federation, id, now, in_vain, instead } = asked;
+    let is_stale = federation.is_stale(now);
+    let Some(view) = mls.channel(tx, channel)? else { return Ok(Step::None) };
+    if view.is_awaited {
+        let invitation = sync::newest_seat(tx, channel)?.filter(|found| *found > view.head.sequence);
+        if let Some(sequence) = invitation {
+            return Ok(if is_stale { Step::WaitForTrust } else { Step::Take(sequence) });
+        }
+        if !instead {
+            let rank = u32::try_from(view.own_position).unwrap_or(u32::MAX);
+            let Some(GroupId { incarnation, .. }) = mls.awaited(tx, channel)? else { return Ok(Step::None) };
+            let is_missing = note_wait(tx, channel, incarnation, now, in_vain)?;
+            return Ok(Step::Wait { incarnation, rank, is_missing });
+        }
+    }
+    if view.is_broken || view.is_awaited {
+        if is_stale {
+            return Ok(Step::WaitForTrust);
+        }
+        let staged = changes::put_start(tx, channel, id, mls.next_incarnation(tx, federation, channel))?;
+        return Ok(if matches!(staged, Staged::Ready) { Step::Started } else { Step::None });
+    }
+    let mut devices = mls.unseated(tx, channel)?;
+    devices.truncate(LIMITS.invites_per_commit_max);
+    Ok(match devices.is_empty() {
+        true => Step::None,
+        false if is_stale => Step::WaitForTrust,
+        false => Step::Seat(devices),
+    })
 }
 
 /// Notes that this device waits for a seat, and tells the application when that has been in vain for too long. Gives whether it is so.

@@ -15,6 +15,8 @@ use crate::shared::{News, Shared};
 use crate::{ClientError, Event};
 
 const BUNDLE: &[u8] = b"bundle";
+/// Row: which end the application was told of.
+const TOLD: &[u8] = b"expired-told";
 const LISTS: &[u8] = b"revocation-lists";
 const PAST: &[u8] = b"past";
 /// Longest revocation list and the most of them, to read what is stored.
@@ -136,6 +138,30 @@ pub(crate) async fn refresh(shared: &Shared, connection: &Connection) -> Result<
             }
         }
     }
+}
+
+/// Tells the application, once, if the trust bundle or a revocation list is past its end.
+pub(crate) async fn tell_if_expired(shared: &Shared) -> Result<(), ClientError> {
+    let (federation, now) = (shared.federation(), shared.clock.now());
+    if !federation.is_stale(now) {
+        return Ok(());
+    }
+    let bundle_ends = federation.bundle().bundle.expires;
+    let ended = federation.revocation_lists_expire().map_or(bundle_ends, |lists| lists.min(bundle_ends));
+    let told = shared.transaction(move |tx, _| {
+        let end = Writer::new().u64(ended.0).finish();
+        if tx.get(TRUST, TOLD)?.as_ref() == Some(&end) {
+            return Ok(false);
+        }
+        tx.put(TRUST, TOLD, &end)?;
+        keep(tx, &Event::TrustExpired { ended })?;
+        Ok(true)
+    });
+    if told.await? {
+        tracing::warn!(?ended, "trust bundle or revocation lists have expired");
+        shared.bells.ring(&News::Events);
+    }
+    Ok(())
 }
 
 /// The federation that follows, through the earlier bundles one by one: with the newest bundle, or with the last of the

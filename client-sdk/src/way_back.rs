@@ -17,10 +17,14 @@ use crate::lane::TOLD_WITHIN;
 use crate::pump::not_served;
 use crate::shared::News;
 use crate::waiters::Failure;
-use crate::{ClientError, Event, outbox, sync, turns, unknown};
+use crate::{ClientError, Event, outbox, sync, trust, turns, unknown};
 
 /// Everybody whom one commit has broken comes back, one epoch each: they begin at different moments of so long.
 const SPREAD: Duration = Duration::from_millis(500);
+
+/// Past the end of the trust bundle nobody comes back (PROTOCOL 9): how often it is looked whether there is a newer one. A gateway that
+/// has one ends the connection, and the next begins with it.
+const FOR_TRUST: Duration = Duration::from_secs(60);
 
 /// How often that is tried with a public state that does not make one before the channel goes on in another group.
 const UNUSABLE_MAX: u32 = 2;
@@ -175,7 +179,13 @@ impl Drive {
 
     /// Asks for what it takes.
     pub(crate) async fn begin_way_back(&mut self, channel: ChannelId) -> Result<(), ClientError> {
+        let is_stale = self.shared.fresh_federation().is_err();
+        let trust_comes = self.shared.clock.monotonic().plus(FOR_TRUST);
         let Some(way_back) = self.ways_back.get_mut(&channel) else { return Ok(()) };
+        if is_stale {
+            way_back.moment = Some(trust_comes);
+            return trust::tell_if_expired(&self.shared).await;
+        }
         way_back.moment = None;
         let is_first = way_back.attempts == 0;
         if let Some(Anew::CutOff(first)) = way_back.anew.filter(|_| is_first)
@@ -228,7 +238,12 @@ impl Drive {
                 return Ok(());
             }
         };
-        let (federation, id) = (self.shared.federation(), self.shared.id());
+        // It may have ended since that was asked for.
+        let Ok(federation) = self.shared.fresh_federation() else {
+            self.way_back_failed(channel);
+            return Ok(());
+        };
+        let id = self.shared.id();
         let anew = self.ways_back.get(&channel).and_then(|way_back| way_back.anew);
         let staged = self.shared.transaction(move |tx, mls| {
             let mut failed = Vec::new();

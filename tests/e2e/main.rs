@@ -12,6 +12,7 @@ mod coverage;
 mod crash;
 mod due;
 mod effort;
+mod expired;
 mod flood;
 mod follow;
 mod forge;
