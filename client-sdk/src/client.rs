@@ -147,7 +147,8 @@ impl Client {
         }
     }
 
-    /// Invitations: those that are open, then those that come. Each stream gives each once.
+    /// Invitations: those that are open, the oldest first, then those that come. Each stream gives each once. They stay open until they
+    /// are accepted or declined, 200 and 16 MiB of them at most: then the oldest go, as if they were declined.
     pub fn invitations(&self) -> Invitations {
         Invitations::new(Arc::clone(&self.inner.shared))
     }
@@ -155,7 +156,7 @@ impl Client {
     /// Accepts an invitation: verifies everybody in the channel and joins. Earlier messages cannot be read.
     ///
     /// # Errors
-    /// [`ClientError::InvitationGone`] if it was accepted already, or a call before found that it holds no more, which
+    /// [`ClientError::InvitationGone`] if it was accepted or declined already, or a call before found that it holds no more, which
     /// [`ClientError::Refused`] with `CHANNEL_NOT_AVAILABLE` has said then; [`ClientError::Mls`] if it is not what it says, or a
     /// member does not verify, or ([`lianxin_mls::MlsError::KeyPackageGone`]) if the state folder was put back from a copy that is
     /// older than the key package which the invitation was made for: then the device comes in by itself within minutes, as
@@ -165,6 +166,9 @@ impl Client {
     pub async fn accept(&self, invitation: Invitation) -> Result<Channel, ClientError> {
         let shared = &self.inner.shared;
         let (channel, sequence) = (invitation.channel, invitation.sequence);
+        if !shared.transaction(move |tx, _| sync::is_kept(tx, channel, sequence)).await? {
+            return Err(ClientError::InvitationGone);
+        }
         let get = GetWelcomeTree { channel, sequence };
         let tree = match shared.call(move |connection| async move { connection.welcome_tree(get).await }).await {
             Ok(tree) => tree.ratchet_tree,
@@ -195,6 +199,21 @@ impl Client {
         }
         shared.bells.ring(&News::Channel(channel));
         Ok(self.handle(channel))
+    }
+
+    /// Declines an invitation, and older ones into the same channel: they are given no more, and the device does not come into the
+    /// channel by itself, until it is invited anew. Nobody is told: for the others the device has a seat until one of them takes it
+    /// out. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`ClientError::InvitationGone`] if it was accepted or declined already; [`ClientError::State`], [`ClientError::Record`].
+    #[tracing::instrument(level = "debug", skip_all, fields(channel = %invitation.channel.to_hex()))]
+    pub async fn decline(&self, invitation: Invitation) -> Result<(), ClientError> {
+        let (shared, Invitation { channel, sequence, .. }) = (&self.inner.shared, invitation);
+        for inbox_id in shared.transaction(move |tx, _| sync::decline(tx, channel, sequence)).await? {
+            shared.ask(Task::Confirm(inbox_id));
+        }
+        Ok(())
     }
 
     /// An invitation brings nobody in: the device was taken out again, or its state is older than what it has done by it.

@@ -14,7 +14,14 @@ impl Drive {
     pub(crate) async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {
         let channel = welcome.channel;
         let log = self.log_of(channel);
-        let invited = self.shared.transaction(move |tx, mls| sync::invite(tx, mls, inbox_id, &welcome, log)).await?;
+        let invited = self.shared.transaction(move |tx, mls| {
+            let invited = sync::invite(tx, mls, inbox_id, &welcome, log)?;
+            Ok((invited, sync::push_out(tx, mls)?))
+        });
+        let (invited, pushed_out) = invited.await?;
+        if !pushed_out.is_empty() {
+            self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: pushed_out });
+        }
         match invited {
             Invited::New => self.told(),
             Invited::Known => {}

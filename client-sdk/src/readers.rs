@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
 use crate::event::{Event, kept};
-use crate::rows::{InvitationRow, MESSAGE, MessageRow, Origin};
+use crate::rows::{MESSAGE, MessageRow, Origin};
 use crate::shared::{News, Shared};
 use crate::{ClientError, Invitation, sync};
 
@@ -302,16 +302,10 @@ impl Invitations {
     }
 
     async fn fill(&mut self) -> Result<(), ClientError> {
-        let open = self.shared.transaction(|tx, _| sync::open_invitations(tx)).await?;
-        self.given.retain(|key| open.contains_key(key));
-        for (key, bytes) in open {
-            let row = InvitationRow::from_bytes(&bytes)?;
-            let Some(Ok(channel)) = key.get(..16).map(ChannelId::try_from) else { continue };
-            if self.given.insert(key) {
-                let (inviter, gateway_time) = (row.inviter, row.gateway_time);
-                self.buffer.push_back(Invitation { channel, inviter, gateway_time, sequence: row.head.sequence });
-            }
-        }
+        let given = self.given.clone();
+        let (open, new) = self.shared.transaction(move |tx, _| sync::open_invitations(tx, &given)).await?;
+        self.given = open;
+        self.buffer.extend(new);
         Ok(())
     }
 }

@@ -16,6 +16,12 @@ pub(crate) const INTENT: &str = "intent";
 pub(crate) const PUBLISH: &str = "publish";
 /// Row per channel and sequence: an invitation that is open.
 pub(crate) const INVITATION: &str = "invitation";
+/// Log of the device: which are open, in the order in which they came.
+pub(crate) const INVITATION_ORDER: &str = "invitation-order";
+/// Log per channel: the same of each channel.
+pub(crate) const INVITATION_OF: &str = "invitation-of";
+/// Row per channel: up to which sequence its invitations are declined.
+pub(crate) const DECLINED: &str = "invitation-declined";
 /// Row for each of them that the application is not told of, or not yet: it may be a seat in the group that carries the channel on.
 pub(crate) const WITHHELD: &str = "invitation-withheld";
 /// Row for each of them that is no such seat.

@@ -13,10 +13,11 @@ use crate::{ClientError, Event, changes, outbox, served};
 
 mod effect;
 mod invitations;
+mod kept_invitations;
 
 pub(crate) use invitations::{
-    Accepted, Invited, Log, Offered, accept, give_up_invitation, invite, is_invited, newest_seat, not_a_seat, offer,
-    open_invitations, take_seat, welcomes,
+    Accepted, Invited, Log, Offered, accept, decline, forget_declined, give_up_invitation, invite, is_declined,
+    is_invited, is_kept, newest_seat, not_a_seat, offer, open_invitations, push_out, take_seat, welcomes,
 };
 
 /// What a stretch of log did, for the session's memory.

@@ -11,10 +11,9 @@ use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
 use lianxin_types::{ChannelId, Monotonic};
 
-use crate::ClientError;
 use crate::calls::CallDone;
 use crate::drive::Drive;
-use crate::sync::is_invited;
+use crate::{ClientError, sync};
 
 /// After the start of a connection, and whenever there is a reason to ask.
 pub(crate) const LOOK_AFTER: Duration = Duration::from_secs(5);
@@ -83,6 +82,7 @@ impl Drive {
         };
         let unknown = self.shared.transaction(move |tx, mls| {
             let mut unknown = BTreeSet::new();
+            sync::forget_declined(tx, &listed)?;
             for channel in listed {
                 if is_unknown(tx, mls, channel)? {
                     unknown.insert(channel);
@@ -105,10 +105,10 @@ impl Drive {
     }
 }
 
-/// Whether there is neither a group of the channel nor an invitation into it.
+/// Whether there is neither a group of the channel nor an invitation into it, and none was declined.
 pub(crate) fn is_unknown(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId) -> Result<bool, ClientError> {
     let has_group = mls.channels(tx)?.contains(&channel) || mls.lost(tx)?.contains(&channel);
-    Ok(!has_group && !is_invited(tx, channel)?)
+    Ok(!has_group && !sync::is_invited(tx, channel)? && !sync::is_declined(tx, channel)?)
 }
 
 async fn memberships(connection: &Connection) -> Result<BTreeSet<ChannelId>, CallError> {

@@ -1,13 +1,16 @@
 //! Invitations that meet something new: an authority that the inviter has not heard of, a key package that counts no more.
 
+use std::time::Duration;
+
 use lianxin_proto::key_packages::v1::ClaimResponse;
+use lianxin_sdk::ClientError;
 use lianxin_types::{Clock as _, DeviceUri, Digest, SystemClock};
 use prost::Message as _;
 
 use crate::forge::Forger;
 use crate::impostor::Impostor;
 use crate::rotation::rewrite_lists;
-use crate::talk::{accept, create, receive, send, soon, texts};
+use crate::talk::{accept, create, join, receive, send, soon, texts};
 use crate::zone::Zone;
 
 /// Streams end so many 65,536ths of five seconds after a new bundle, and then the bundle is fetched.
@@ -63,6 +66,40 @@ async fn a_key_package_that_counts_no_more_is_claimed_anew() {
     let at_shenji = accept(&shenji).await;
     send(&channel, "来了").await;
     assert_eq!(texts(&receive(&at_shenji, 1).await), ["来了"]);
+    for client in [jiwei, shenji] {
+        client.close().await.expect("closes");
+    }
+    zone.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_declines_an_invitation_is_not_asked_again_until_it_is_invited_anew() {
+    let zone = Zone::start().await;
+    let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
+    let at_jiwei = create(&jiwei, &["jiwei", "shenji"]).await;
+    let own = shenji.device().clone();
+    soon("an invite", at_jiwei.invite(std::slice::from_ref(&own))).await.expect("invited");
+    let invitation = soon("an invitation", shenji.invitations().next()).await.expect("open").expect("readable");
+    shenji.decline(invitation.clone()).await.expect("declined");
+    let again = shenji.decline(invitation.clone()).await;
+    assert!(matches!(again, Err(ClientError::InvitationGone)), "{again:?}");
+    let taken = soon("an answer", shenji.accept(invitation)).await.map(drop);
+    assert!(matches!(taken, Err(ClientError::InvitationGone)), "{taken:?}");
+    shenji.close().await.expect("closes");
+
+    let shenji = zone.client("shenji", "app-1").await;
+    let mut offered = shenji.invitations();
+    tokio::select! {
+        invitation = offered.next() => panic!("asked again: {invitation:?}"),
+        () = SystemClock.sleep(Duration::from_secs(2)) => {}
+    }
+    drop(offered);
+    assert!(shenji.channels().await.expect("readable").is_empty());
+    // For the others it has a seat until one of them takes it out.
+    soon("a removal", at_jiwei.remove(std::slice::from_ref(&own))).await.expect("removed");
+    let at_shenji = join(&at_jiwei, &shenji).await;
+    send(&at_jiwei, "还是来了").await;
+    assert_eq!(texts(&receive(&at_shenji, 1).await), ["还是来了"]);
     for client in [jiwei, shenji] {
         client.close().await.expect("closes");
     }

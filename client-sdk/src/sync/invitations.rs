@@ -1,18 +1,23 @@
 //! Invitations: what the inbox brings, what of it the application is told, and what is a seat in the group that carries a channel on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashSet};
 
 use lianxin_connection::Welcome;
 use lianxin_keystore::Transaction;
 use lianxin_mls::Mls;
 use lianxin_tlog::Head;
 use lianxin_trust::Federation;
-use lianxin_types::{ChannelId, Sequence};
+use lianxin_types::{ChannelId, Reader, Sequence, Writer};
 
 use crate::event::keep;
-use crate::rows::{INVITATION, InvitationRow, NO_SEAT, SEAT_WAIT, WITHHELD};
+use super::kept_invitations::{Kept, all, delete, get, key, of_channel, put};
+use crate::rows::{DECLINED, InvitationRow, NO_SEAT, SEAT_WAIT, WITHHELD};
 use crate::waiters::Failure;
-use crate::{ClientError, Event, changes, outbox};
+use crate::{ClientError, Event, Invitation, changes, outbox};
+
+/// How many are kept, and how many bytes of them.
+pub(crate) const KEPT_MAX: usize = 200;
+pub(crate) const KEPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Whether the channel's log may still say what an invitation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +53,13 @@ pub(crate) fn invite(
     log: Log,
 ) -> Result<Invited, ClientError> {
     let channel = welcome.channel;
-    let key = invitation_key(channel, welcome.head.sequence);
-    if is_used(tx, mls, channel, welcome.head)? {
-        delete(tx, &key)?;
+    let sequence = welcome.head.sequence;
+    let key = key(channel, sequence);
+    if is_used(tx, mls, channel, welcome.head)? || declined(tx, channel)?.is_some_and(|last| sequence <= last) {
+        delete(tx, channel, sequence)?;
         return Ok(Invited::Used);
     }
-    let is_told = tx.get(INVITATION, &key)?.is_some() && tx.get(WITHHELD, &key)?.is_none();
+    let is_told = is_kept(tx, channel, sequence)? && tx.get(WITHHELD, &key)?.is_none();
     let row = InvitationRow {
         inbox_id,
         head: welcome.head,
@@ -61,7 +67,9 @@ pub(crate) fn invite(
         gateway_time: welcome.gateway_time,
         welcome: welcome.welcome.to_vec(),
     };
-    tx.put(INVITATION, &key, &row.to_bytes())?;
+    put(tx, channel, &row)?;
+    // What was declined is over with a newer one.
+    tx.delete(DECLINED, &channel.0)?;
     let is_seat = mls.awaited(tx, channel)?.is_some() && tx.get(NO_SEAT, &key)?.is_none();
     let is_withheld = !may_tell(tx, mls, channel, welcome.head, log)?;
     if !is_told && (is_seat || is_withheld) {
@@ -98,8 +106,70 @@ fn tell(tx: &Transaction<'_>, channel: ChannelId, key: &[u8], row: &InvitationRo
     keep(tx, &Event::Invited { channel, inviter: row.inviter.clone() })
 }
 
-fn delete(tx: &Transaction<'_>, key: &[u8]) -> Result<(), ClientError> {
-    [INVITATION, WITHHELD, NO_SEAT].into_iter().try_for_each(|kind| Ok(tx.delete(kind, key)?))
+/// So many and so large ones are not kept: the oldest go, as if the application had declined them, but for seats that are waited for.
+/// Gives their inbox items.
+pub(crate) fn push_out(tx: &Transaction<'_>, mls: &Mls) -> Result<Vec<u64>, ClientError> {
+    let kept = all(tx)?;
+    let mut left = (kept.len(), kept.iter().map(|one| one.bytes).sum::<u64>());
+    let mut pushed_out = Vec::new();
+    // The newest is the one that has just come.
+    for Kept { channel, sequence, bytes, .. } in kept.into_iter().rev().skip(1).rev() {
+        if left.0 <= KEPT_MAX && left.1 <= KEPT_BYTES_MAX {
+            break;
+        }
+        if mls.awaited(tx, channel)?.is_some() {
+            continue;
+        }
+        pushed_out.extend(get(tx, &key(channel, sequence))?.map(|row| row.inbox_id));
+        delete(tx, channel, sequence)?;
+        note_declined(tx, channel, sequence)?;
+        left = (left.0 - 1, left.1 - bytes);
+        tracing::warn!(?channel, "too many invitations are open: the oldest is dropped");
+    }
+    Ok(pushed_out)
+}
+
+/// Up to where the application wants none of the channel.
+fn declined(tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<Sequence>, ClientError> {
+    let Some(bytes) = tx.get(DECLINED, &channel.0)? else { return Ok(None) };
+    let mut reader = Reader::new(&bytes);
+    let last = Sequence(reader.u64("declined")?);
+    reader.finish()?;
+    Ok(Some(last))
+}
+
+fn note_declined(tx: &Transaction<'_>, channel: ChannelId, sequence: Sequence) -> Result<(), ClientError> {
+    let last = declined(tx, channel)?.max(Some(sequence)).unwrap_or(sequence);
+    Ok(tx.put(DECLINED, &channel.0, &Writer::new().u64(last.0).finish())?)
+}
+
+/// Whether the application has declined to come into the channel.
+pub(crate) fn is_declined(tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, ClientError> {
+    Ok(declined(tx, channel)?.is_some())
+}
+
+/// Declines an invitation, and older ones into the channel. Gives their inbox items.
+pub(crate) fn decline(
+    tx: &Transaction<'_>,
+    channel: ChannelId,
+    sequence: Sequence,
+) -> Result<Vec<u64>, ClientError> {
+    let inbox_ids = drop_invitations(tx, channel, sequence)?;
+    if inbox_ids.is_empty() {
+        return Err(ClientError::InvitationGone);
+    }
+    note_declined(tx, channel, sequence)?;
+    Ok(inbox_ids)
+}
+
+/// The gateway names all channels of which this device is a member: what was declined of others is over.
+pub(crate) fn forget_declined(tx: &Transaction<'_>, listed: &BTreeSet<ChannelId>) -> Result<(), ClientError> {
+    for (key, _) in tx.list(DECLINED)? {
+        if ChannelId::try_from(&key[..]).is_ok_and(|channel| !listed.contains(&channel)) {
+            tx.delete(DECLINED, &key)?;
+        }
+    }
+    Ok(())
 }
 
 /// What became of those that were withheld.
@@ -118,12 +188,15 @@ pub(crate) struct Offered {
 /// The channel's log has been read on: what is neither used nor a seat, nor ahead in the log, is the application's.
 pub(crate) fn offer(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, log: Log) -> Result<Offered, ClientError> {
     let mut offered = Offered::default();
-    for (key, _) in tx.list(WITHHELD)?.into_iter().filter(|(key, _)| key.starts_with(&channel.0)) {
-        let Some(row) = tx.get(INVITATION, &key)? else { continue };
-        let row = InvitationRow::from_bytes(&row)?;
+    for kept in of_channel(tx, channel)? {
+        let key = kept.key();
+        if tx.get(WITHHELD, &key)?.is_none() {
+            continue;
+        }
+        let Some(row) = get(tx, &key)? else { continue };
         if is_used(tx, mls, channel, row.head)? {
             offered.used.push(row.inbox_id);
-            delete(tx, &key)?;
+            delete(tx, channel, kept.sequence)?;
         } else if mls.awaited(tx, channel)?.is_some() {
             offered.is_seat = true;
         } else if !may_tell(tx, mls, channel, row.head, log)? {
@@ -138,13 +211,12 @@ pub(crate) fn offer(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, log: Lo
 
 /// The place of the newest invitation into the channel that may be a seat.
 pub(crate) fn newest_seat(tx: &Transaction<'_>, channel: ChannelId) -> Result<Option<Sequence>, ClientError> {
-    let mut newest = None;
-    for (key, row) in tx.list(INVITATION)?.into_iter().filter(|(key, _)| key.starts_with(&channel.0)) {
-        if tx.get(NO_SEAT, &key)?.is_none() {
-            newest = newest.max(Some(InvitationRow::from_bytes(&row)?.head.sequence));
+    for kept in of_channel(tx, channel)?.into_iter().rev() {
+        if tx.get(NO_SEAT, &kept.key())?.is_none() {
+            return Ok(Some(kept.sequence));
         }
     }
-    Ok(newest)
+    Ok(None)
 }
 
 /// Takes the seat that an invitation gives. Gives its inbox item; `None` if the invitation is gone.
@@ -155,12 +227,12 @@ pub(crate) fn take_seat(
     (channel, sequence): (ChannelId, Sequence),
     tree: Vec<u8>,
 ) -> Result<Option<u64>, ClientError> {
-    let key = invitation_key(channel, sequence);
-    let Some(row) = tx.get(INVITATION, &key)? else { return Ok(None) };
-    let InvitationRow { inbox_id, head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
+    let Some(row) = get(tx, &key(channel, sequence))? else { return Ok(None) };
+    let InvitationRow { inbox_id, head, inviter, welcome, .. } = row;
     mls.take_seat(tx, federation, &lianxin_mls::Invitation { channel, head, welcome, tree, inviter })?;
-    delete(tx, &key)?;
+    delete(tx, channel, sequence)?;
     tx.delete(SEAT_WAIT, &channel.0)?;
+    tx.delete(DECLINED, &channel.0)?;
     Ok(Some(inbox_id))
 }
 
@@ -171,11 +243,10 @@ pub(crate) fn not_a_seat(
     channel: ChannelId,
     sequence: Sequence,
 ) -> Result<Offered, ClientError> {
-    let key = invitation_key(channel, sequence);
-    let Some(row) = tx.get(INVITATION, &key)? else { return Ok(Offered::default()) };
-    let row = InvitationRow::from_bytes(&row)?;
+    let key = key(channel, sequence);
+    let Some(row) = get(tx, &key)? else { return Ok(Offered::default()) };
     if is_used(tx, mls, channel, row.head)? {
-        delete(tx, &key)?;
+        delete(tx, channel, sequence)?;
         return Ok(Offered { used: vec![row.inbox_id], ..Offered::default() });
     }
     tx.put(NO_SEAT, &key, &[])?;
@@ -186,26 +257,44 @@ pub(crate) fn not_a_seat(
     Ok(Offered { is_new, ..Offered::default() })
 }
 
-/// Those that are the application's, with their keys.
-pub(crate) fn open_invitations(tx: &Transaction<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ClientError> {
-    let mut open = BTreeMap::new();
-    for (key, row) in tx.list(INVITATION)? {
-        if tx.get(WITHHELD, &key)?.is_none() {
-            open.insert(key.to_vec(), row.to_vec());
+/// Those that are the application's, the oldest first: the keys of all, and those that are not among `given`.
+pub(crate) fn open_invitations(
+    tx: &Transaction<'_>,
+    given: &HashSet<Vec<u8>>,
+) -> Result<(HashSet<Vec<u8>>, Vec<Invitation>), ClientError> {
+    let (mut open, mut new) = (HashSet::new(), Vec::new());
+    for kept in all(tx)? {
+        let key = kept.key();
+        if tx.get(WITHHELD, &key)?.is_some() {
+            continue;
         }
+        if !given.contains(&key)
+            && let Some(InvitationRow { inviter, gateway_time, .. }) = get(tx, &key)?
+        {
+            new.push(Invitation { channel: kept.channel, inviter, gateway_time, sequence: kept.sequence });
+        }
+        open.insert(key);
     }
-    Ok(open)
+    Ok((open, new))
 }
 
 /// The Welcomes of all that are kept.
 pub(crate) fn welcomes(tx: &Transaction<'_>) -> Result<Vec<Vec<u8>>, ClientError> {
-    let rows = tx.list(INVITATION)?.into_iter();
-    rows.map(|(_, row)| Ok(InvitationRow::from_bytes(&row)?.welcome)).collect()
+    let mut welcomes = Vec::new();
+    for kept in all(tx)? {
+        welcomes.extend(get(tx, &kept.key())?.map(|row| row.welcome));
+    }
+    Ok(welcomes)
 }
 
 /// Whether an invitation into the channel is there.
 pub(crate) fn is_invited(tx: &Transaction<'_>, channel: ChannelId) -> Result<bool, ClientError> {
-    Ok(tx.list(INVITATION)?.iter().any(|(key, _)| key.starts_with(&channel.0)))
+    Ok(!of_channel(tx, channel)?.is_empty())
+}
+
+/// Whether the invitation is there.
+pub(crate) fn is_kept(tx: &Transaction<'_>, channel: ChannelId, sequence: Sequence) -> Result<bool, ClientError> {
+    Ok(of_channel(tx, channel)?.iter().any(|kept| kept.sequence == sequence))
 }
 
 /// An accepted invitation.
@@ -226,11 +315,11 @@ pub(crate) fn accept(
     sequence: Sequence,
     tree: Vec<u8>,
 ) -> Result<Accepted, ClientError> {
-    let key = invitation_key(channel, sequence);
-    let row = tx.get(INVITATION, &key)?.ok_or(ClientError::InvitationGone)?;
-    let InvitationRow { head, inviter, welcome, .. } = InvitationRow::from_bytes(&row)?;
+    let row = get(tx, &key(channel, sequence))?.ok_or(ClientError::InvitationGone)?;
+    let InvitationRow { head, inviter, welcome, .. } = row;
     mls.join(tx, federation, &lianxin_mls::Invitation { channel, head, welcome, tree, inviter })?;
-    let inbox_ids = drop_invitations(tx, channel, &key)?;
+    let inbox_ids = drop_invitations(tx, channel, sequence)?;
+    tx.delete(DECLINED, &channel.0)?;
     let (committed, left) = changes::epoch_ended(tx, channel)?;
     let mut failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
     failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)));
@@ -248,21 +337,15 @@ pub(crate) fn give_up_invitation(
     if mls.awaited(tx, channel)?.is_some() && mls.taken_seat(tx, channel)?.is_none() {
         mls.discard(tx, channel)?;
     }
-    drop_invitations(tx, channel, &invitation_key(channel, sequence))
+    drop_invitations(tx, channel, sequence)
 }
 
-/// Deletes the invitation with this key and older ones of the channel; gives their inbox items.
-fn drop_invitations(tx: &Transaction<'_>, channel: ChannelId, last: &[u8]) -> Result<Vec<u64>, ClientError> {
+/// Deletes the invitation at this sequence and older ones of the channel; gives their inbox items.
+fn drop_invitations(tx: &Transaction<'_>, channel: ChannelId, last: Sequence) -> Result<Vec<u64>, ClientError> {
     let mut inbox_ids = Vec::new();
-    for (key, row) in tx.list(INVITATION)? {
-        if key.starts_with(&channel.0) && *key <= *last {
-            inbox_ids.push(InvitationRow::from_bytes(&row)?.inbox_id);
-            delete(tx, &key)?;
-        }
+    for kept in of_channel(tx, channel)?.into_iter().filter(|kept| kept.sequence <= last) {
+        inbox_ids.extend(get(tx, &kept.key())?.map(|row| row.inbox_id));
+        delete(tx, channel, kept.sequence)?;
     }
     Ok(inbox_ids)
-}
-
-pub(crate) fn invitation_key(channel: ChannelId, sequence: Sequence) -> Vec<u8> {
-    [&channel.0[..], &sequence.0.to_be_bytes()].concat()
 }

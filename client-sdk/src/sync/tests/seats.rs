@@ -1,5 +1,7 @@
 //! Seats in the group that carries a broken channel on.
 
+use std::collections::HashSet;
+
 use openmls::prelude::{GroupId, MlsGroup, tls_codec::Serialize as _};
 
 use super::*;
@@ -28,6 +30,12 @@ fn seat(host: &mut Device, guest: &Device, number: u8, incarnation: u8) -> (Welc
     (Welcome { channel, head, welcome, inviter: host.uri.clone(), gateway_time: Timestamp(1) }, tree)
 }
 
+/// Keeps what was kept.
+fn put(tx: &Transaction<'_>, (key, row): &(Vec<u8>, Vec<u8>)) -> Result<(), ClientError> {
+    let channel = ChannelId::try_from(&key[..16]).expect("its first 16 bytes");
+    kept_invitations::put(tx, channel, &InvitationRow::from_bytes(row)?)
+}
+
 fn story() -> Story {
     let (mut host, mut guest) = Device::with_guest();
     let channel = host.channel;
@@ -43,6 +51,13 @@ fn story() -> Story {
     let (welcome, tree) = seat(&mut host, &guest, 4, 1);
     guest.log.clone_from(&host.log);
     Story { guest, welcome, tree }
+}
+
+/// Who waits for a seat, and the invitation that gives it.
+pub(super) fn awaited() -> (Device, Welcome) {
+    let Story { guest, welcome, .. } = story();
+    guest.apply(2);
+    (guest, welcome)
 }
 
 impl Story {
@@ -61,6 +76,11 @@ impl Story {
         self.guest.run(move |tx, mls, _| offer(tx, mls, channel, log))
     }
 
+    /// What the application is offered.
+    fn open(&self) -> Vec<crate::Invitation> {
+        self.guest.run(|tx, _, _| Ok(open_invitations(tx, &HashSet::new())?.1))
+    }
+
     fn invitations(&self) -> (usize, usize) {
         let told = self.guest.events().iter().filter(|event| matches!(event, Event::Invited { .. })).count();
         (told, self.guest.run(|tx, _, _| Ok(tx.list(INVITATION)?.len())))
@@ -75,14 +95,14 @@ fn a_seat_that_comes_before_the_start_is_read_is_not_the_applications() {
     assert!(story.guest.apply(2).is_awaited, "up to the commit that seats it");
     assert_eq!(story.offered(Log::Followed), Offered { is_seat: true, ..Offered::default() });
     assert_eq!(story.invitations(), (1, 1), "of the first group alone");
-    assert!(story.guest.run(|tx, _, _| open_invitations(tx)).is_empty(), "nor to be found by it");
+    assert!(story.open().is_empty(), "nor to be found by it");
     let row = story.guest.run(|tx, _, _| Ok(tx.list(INVITATION)?.remove(0)));
     assert_eq!(story.takes(), Some(7));
     assert!(story.guest.apply(4).epoch_changed, "seated");
     assert_eq!(story.invitations(), (1, 0));
     // One that was stored once more is of no use when the log has come there.
     story.guest.run(move |tx, _, _| {
-        tx.put(INVITATION, &row.0, &row.1)?;
+        put(tx, &row)?;
         Ok(tx.put(crate::rows::WITHHELD, &row.0, &[])?)
     });
     assert_eq!(story.offered(Log::Followed), Offered { used: vec![7], ..Offered::default() });
@@ -112,11 +132,11 @@ fn nothing_that_fails_afterwards_takes_the_seat_away() {
     let row = story.guest.run(|tx, _, _| Ok(tx.list(INVITATION)?.remove(0)));
     assert_eq!(story.takes(), Some(7));
     let (channel, sequence) = (story.guest.channel, story.welcome.head.sequence);
-    let put = row.clone();
-    story.guest.run(move |tx, _, _| Ok(tx.put(INVITATION, &put.0, &put.1)?));
+    let again = row.clone();
+    story.guest.run(move |tx, _, _| put(tx, &again));
     let left = story.guest.run(move |tx, mls, _| not_a_seat(tx, mls, channel, sequence));
     assert_eq!(left, Offered { used: vec![7], ..Offered::default() });
-    story.guest.run(move |tx, _, _| Ok(tx.put(INVITATION, &row.0, &row.1)?));
+    story.guest.run(move |tx, _, _| put(tx, &row));
     let dropped = story.guest.run(move |tx, mls, _| give_up_invitation(tx, mls, channel, sequence));
     assert_eq!(dropped, [7]);
     assert!(story.guest.apply(4).epoch_changed, "seated");
@@ -164,7 +184,7 @@ fn who_was_removed_and_invited_again_is_told_when_the_log_says_no_more() {
     assert_eq!(story.invitations(), (1, 1));
     assert_eq!(story.offered(Log::Ended), Offered { is_new: true, ..Offered::default() });
     assert_eq!(story.offered(Log::Ended), Offered::default(), "once");
-    assert_eq!(story.guest.run(|tx, _, _| Ok(open_invitations(tx)?.len())), 1);
+    assert_eq!(story.open().len(), 1);
     assert_eq!(story.invited(Log::Followed), Invited::Known);
     assert_eq!(story.invitations(), (2, 1));
 }
