@@ -19,7 +19,7 @@ use crate::rows::{Intent, IntentKind};
 use crate::served::Looked;
 use crate::shared::{News, is_worth_repeating};
 use crate::waiters::Failure;
-use crate::{ClientError, sync};
+use crate::{ClientError, pauses, sync};
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// After a refusal that this connection will hardly outlive.
@@ -141,6 +141,7 @@ impl Drive {
                 IntentKind::Create => changes::started(tx, mls, &federation, device, channel, &intent, &receipt)?,
                 IntentKind::Commit => match changes::came_back(tx, mls, channel, &intent, &receipt)? {
                     WayIn::ByReceipt(epoch) => {
+                        pauses::lifted(tx, channel)?;
                         return sync::came_back(tx, mls, &federation, &device, (channel, epoch)).map(Some);
                     }
                     // It stays to be called for: the receipt of a newer gateway may say more.
@@ -150,6 +151,9 @@ impl Drive {
                 IntentKind::Leave | IntentKind::Report | IntentKind::Start => {}
             }
             changes::accepted(tx, channel, &intent)?;
+            if matches!(intent.kind, IntentKind::Commit | IntentKind::Start) {
+                pauses::lifted(tx, channel)?;
+            }
             Ok(None)
         });
         if let Some(settled) = stored.await? {
@@ -186,14 +190,18 @@ impl Drive {
         tracing::debug!(?channel, kind = ?intent.kind, %problem, "change refused");
         let (id, kind, device) = (intent.id, intent.kind, self.shared.device.clone());
         let federation = self.shared.federation();
+        let is_paused = problem.code == ReasonCode::CommitterPaused;
         let dropped = self.shared.transaction(move |tx, mls| {
             let dropped = changes::refused(tx, mls, channel, &intent)?;
+            if is_paused {
+                pauses::paused(tx, channel)?;
+            }
             Ok(dropped.then_some(sync::standing(tx, mls, &federation, &device, channel)?))
         });
         if let Some(place) = dropped.await? {
             match kind {
                 // It was the way back into a broken group.
-                IntentKind::Commit if place.is_broken => self.way_back_failed(channel),
+                IntentKind::Commit if place.is_broken => self.way_back_refused(channel, &problem),
                 IntentKind::Commit => self.commit_refused(channel, place.head, place.turn, &problem),
                 IntentKind::Create | IntentKind::Leave => self.note_turn(channel, place.turn),
                 IntentKind::Start => self.start_refused(channel).await?,
@@ -201,6 +209,9 @@ impl Drive {
             }
             self.shared.waiters.settle(id, Err(Failure::Refused(problem)));
             self.shared.bells.ring(&News::Channel(channel));
+            if is_paused {
+                self.shared.bells.ring(&News::Events);
+            }
         }
         Ok(())
     }

@@ -81,8 +81,21 @@ pub enum Event {
         reporter: DeviceUri,
         /// The commit's place in the log.
         commit: Sequence,
+        /// Who made it; `None` if this device has not read it, or it is older than the last hundred.
+        committer: Option<DeviceUri>,
         /// Why.
         reason: ReportReason,
+    },
+    /// The gateway takes no commit of this device in a channel, for a member has said that it cannot process one
+    /// ([`Event::CommitReported`]). Another device of this department that is or was in the channel can allow it again
+    /// ([`crate::Channel::allow_committer`]), and nobody else. Until then this device neither changes the channel nor comes back into
+    /// it; it reads, and sends unless it must commit first: then what was sent waits. The SDK goes on trying, with up to a
+    /// quarter of an hour between two attempts, and all of it goes on by itself when it is allowed. Told once for each pause.
+    CommitterPaused {
+        /// In which channel.
+        channel: ChannelId,
+        /// Whose report this device has read; `None` if none.
+        reporter: Option<DeviceUri>,
     },
     /// A commit broke the channel's group for good, and another group carries the channel on: same label, same log, same history.
     /// Everybody who sat in the group before is seated again by itself, but for whoever made that commit. It comes again, with a
@@ -343,10 +356,16 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
             uri(&mut writer, device);
             writer.u8(*reason as u8);
         }
-        Event::CommitReported { channel, reporter, commit, reason } => {
+        Event::CommitReported { channel, reporter, commit, committer, reason } => {
             number(&mut writer, 11, channel);
             uri(&mut writer, reporter);
             writer.u64(commit.0).u8(*reason as u8);
+            committer.iter().for_each(|committer| uri(&mut writer, committer));
+        }
+        Event::CommitterPaused { channel, reporter } => {
+            number(&mut writer, 23, channel);
+            writer.u8(u8::from(reporter.is_some()));
+            reporter.iter().for_each(|reporter| uri(&mut writer, reporter));
         }
         Event::ChannelRestarted { channel, incarnation, by, culprit } => {
             number(&mut writer, 15, channel);
@@ -481,7 +500,16 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         11 => {
             let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));
             let reason = ReportReason::of(reader.u8("reason")?).ok_or(DecodeError::OutOfRange { field: "reason" })?;
-            Event::CommitReported { channel, reporter, commit, reason }
+            let committer = if reader.is_empty() { None } else { Some(read_uri(reader, "committer")?) };
+            Event::CommitReported { channel, reporter, commit, committer, reason }
+        }
+        23 => {
+            let reporter = match reader.u8("reporter")? {
+                0 => None,
+                1 => Some(read_uri(reader, "reporter")?),
+                _ => return Err(DecodeError::OutOfRange { field: "reporter" }),
+            };
+            Event::CommitterPaused { channel, reporter }
         }
         10 => {
             let device = read_uri(reader, "device")?;

@@ -44,6 +44,7 @@ mod key_packages;
 mod lane;
 mod next;
 mod outbox;
+mod pauses;
 mod planning;
 mod pump;
 mod readers;

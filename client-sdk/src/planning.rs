@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lianxin_connection::Problem;
-use lianxin_types::{ChannelId, Sequence};
+use lianxin_types::{ChannelId, Epoch, Sequence};
 
 use crate::drive::Drive;
 use crate::sync::{self, Turn};
@@ -25,17 +25,14 @@ impl Drive {
             self.turns.remove(&channel);
             return;
         };
-        let refused = self
-            .refusals
-            .get(&channel)
-            .is_some_and(|(epoch, refusals)| *epoch == turn.epoch && turns::delay_after_refusal(*refusals).is_none());
-        if refused {
-            self.turns.remove(&channel);
-            return;
-        }
         let now = self.shared.clock.monotonic();
         let planned = self.turns.get(&channel).is_some_and(|(_, epoch)| *epoch == turn.epoch);
-        if self.urgent.contains(&channel) {
+        let refusals = self.refusals.get(&channel).filter(|(epoch, _)| *epoch == turn.epoch).map_or(0, |found| found.1);
+        if turns::is_slow(refusals) {
+            if !planned {
+                self.plan_after_refusal(channel, turn.epoch, refusals);
+            }
+        } else if self.urgent.contains(&channel) {
             self.turns.insert(channel, (now, turn.epoch));
         } else if !planned {
             let jitter = TURN * u32::from(self.shared.random.array::<1>()[0]) / 512;
@@ -45,7 +42,7 @@ impl Drive {
     }
 
     /// An own commit was refused, and the group stands at `head`. If the log holds what it missed, that is read first and
-    /// plans the next turn; else the turn comes again, ever later, until there have been too many in the epoch.
+    /// plans the next turn; else the turn comes again, ever later.
     pub(crate) fn commit_refused(&mut self, channel: ChannelId, head: Sequence, turn: Option<Turn>, problem: &Problem) {
         self.turns.remove(&channel);
         let Some(turn) = turn else { return };
@@ -53,13 +50,17 @@ impl Drive {
         if *epoch != turn.epoch {
             (*epoch, *refusals) = (turn.epoch, 0);
         }
-        *refusals += 1;
-        if turns::is_to_be_read_first(problem, head) {
-            return;
+        *refusals = turns::one_more(*refusals, problem.code);
+        let refusals = *refusals;
+        if !turns::is_to_be_read_first(problem, head) {
+            self.plan_after_refusal(channel, turn.epoch, refusals);
         }
-        if let Some(delay) = turns::delay_after_refusal(*refusals) {
-            self.turns.insert(channel, (self.shared.clock.monotonic().plus(delay), turn.epoch));
-        }
+    }
+
+    fn plan_after_refusal(&mut self, channel: ChannelId, epoch: Epoch, refusals: u32) {
+        let [random] = self.shared.random.array();
+        let moment = self.shared.clock.monotonic().plus(turns::delay_after_refusal(refusals, random));
+        self.turns.insert(channel, (moment, epoch));
     }
 
     /// This device has something to send in the channel: it commits what waits without delay.

@@ -28,6 +28,10 @@ pub(crate) const WITHHELD: &str = "invitation-withheld";
 pub(crate) const NO_SEAT: &str = "invitation-no-seat";
 /// Row per channel: since when this device waits for such a seat.
 pub(crate) const SEAT_WAIT: &str = "seat-wait";
+/// Log per channel: who made its last commits, by sequence.
+pub(crate) const COMMITTER: &str = "committer";
+/// Row per channel: what is known of an own commit that was reported.
+pub(crate) const PAUSE: &str = "pause";
 /// Log per channel: messages received and sent, by sequence.
 pub(crate) const MESSAGE: &str = "message";
 /// Log per channel: the sequences of own messages, so that what is unread can be counted without opening a message.
@@ -268,6 +272,35 @@ impl SeatWaitRow {
     }
 }
 
+/// An own commit was reported: this device may commit no more until its owner allows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PauseRow {
+    /// Whether the application was told.
+    pub(crate) is_told: bool,
+    /// Who said so last.
+    pub(crate) reporter: Option<DeviceUri>,
+}
+
+impl PauseRow {
+    /// version u8, told u8, known u8, reporter if it is.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = start();
+        writer.u8(self.is_told.into()).u8(self.reporter.is_some().into());
+        if let Some(reporter) = &self.reporter {
+            writer.bytes(reporter.as_str().as_bytes());
+        }
+        writer.finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = open(bytes)?;
+        let (is_told, is_known) = (read_flag(&mut reader, "told")?, read_flag(&mut reader, "known")?);
+        let reporter = is_known.then(|| read_uri(&mut reader, "reporter")).transpose()?;
+        reader.finish()?;
+        Ok(Self { is_told, reporter })
+    }
+}
+
 /// Whether this device sent a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -393,6 +426,11 @@ mod tests {
         assert_eq!(hex(&seat_wait().to_bytes()), "0100000002000000000000000301");
         assert_eq!(SeatWaitRow::from_bytes(&seat_wait().to_bytes()), Ok(seat_wait()));
 
+        let pause = PauseRow { is_told: true, reporter: Some(device()) };
+        assert_eq!(hex(&pause.to_bytes()), format!("010101{uri}"));
+        assert_eq!(PauseRow::from_bytes(&pause.to_bytes()), Ok(pause));
+        assert_eq!(PauseRow::from_bytes(&[1, 0, 0]), Ok(PauseRow::default()));
+
         let numbers = "01000000000000000100000000000000020000000000000000";
         let leaf = format!("0000000000000003{}", "04".repeat(32));
         assert_eq!(hex(&message().to_bytes()), format!("01{uri}{numbers}{leaf}0000000105"));
@@ -418,6 +456,8 @@ mod tests {
         hold(intent().to_bytes(), |bytes| Intent::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(publish().to_bytes(), |bytes| PublishRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(seat_wait().to_bytes(), |bytes| SeatWaitRow::from_bytes(bytes).map(SeatWaitRow::to_bytes));
+        let pause = PauseRow { is_told: true, reporter: Some(device()) };
+        hold(pause.to_bytes(), |bytes| PauseRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(invitation().to_bytes(), |bytes| InvitationRow::from_bytes(bytes).map(|row| row.to_bytes()));
         hold(message().to_bytes(), |bytes| MessageRow::from_bytes(bytes).map(|row| row.to_bytes()));
     }

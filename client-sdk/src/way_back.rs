@@ -32,7 +32,7 @@ const UNUSABLE_MAX: u32 = 2;
 /// When the next attempt comes, and how many were in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct WayBack {
-    /// `None` while an attempt is being made, and after too many.
+    /// `None` while an attempt is being made.
     pub(crate) moment: Option<Monotonic>,
     attempts: u32,
     /// How often the public state that is served did not make a way back.
@@ -128,13 +128,24 @@ impl Drive {
         Ok(())
     }
 
-    /// An attempt was in vain; the next ones come later and later, until there have been too many on this connection.
+    /// An attempt was in vain; the next ones come later and later.
     pub(crate) fn way_back_failed(&mut self, channel: ChannelId) {
+        let attempts = self.ways_back.entry(channel).or_default().attempts;
+        self.plan_way_back_again(channel, attempts.saturating_add(1));
+    }
+
+    /// The gateway has refused the way back.
+    pub(crate) fn way_back_refused(&mut self, channel: ChannelId, problem: &Problem) {
+        let attempts = self.ways_back.entry(channel).or_default().attempts;
+        self.plan_way_back_again(channel, turns::one_more(attempts, problem.code));
+    }
+
+    fn plan_way_back_again(&mut self, channel: ChannelId, attempts: u32) {
         let jitter = self.way_back_jitter();
+        let [random] = self.shared.random.array();
+        let moment = self.shared.clock.monotonic().plus(turns::delay_after_refusal(attempts, random) + jitter);
         let way_back = self.ways_back.entry(channel).or_default();
-        way_back.attempts += 1;
-        let delay = turns::delay_after_refusal(way_back.attempts);
-        way_back.moment = delay.map(|delay| self.shared.clock.monotonic().plus(delay + jitter));
+        (way_back.attempts, way_back.moment) = (attempts, Some(moment));
     }
 
     /// The gateway gives this device no events between its head and `first`, and never will. A moment is left for an invitation,

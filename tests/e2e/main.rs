@@ -37,6 +37,7 @@ mod old_image;
 mod older_gateway;
 mod operation;
 mod order;
+mod paused;
 mod publishing;
 mod quarantine;
 mod races;

@@ -218,14 +218,19 @@ async fn applications_are_told_of_a_report_and_the_owners_other_device_lets_the_
     let said = report(&shenji, channel, committed.0).await;
     shenji.report(channel, signed(&zone, own, &said), fresh_id()).await.expect("taken");
     let told = event(&second, "the report", |event| match event {
-        Event::CommitReported { reporter, commit, reason, .. } => Some((reporter, commit, reason)),
+        Event::CommitReported { reporter, commit, committer, reason, .. } => {
+            Some((reporter, commit, committer, reason))
+        }
         _ => None,
     });
-    assert_eq!(told.await, (shenji.uri.clone(), committed, ReportReason::CannotProcess));
+    let (reporter, commit, committer, reason) = told.await;
+    assert_eq!((reporter, commit, reason), (shenji.uri.clone(), committed, ReportReason::CannotProcess));
+    let committer = committer.expect("second has read that commit");
+    assert_eq!(&committer, jiwei.device());
     let refused = soon("an answer", at_jiwei.remove(&[weijian.device().clone()])).await.expect_err("it is stopped");
     let is_paused = matches!(&refused, ClientError::Refused(problem) if problem.code == ReasonCode::CommitterPaused);
     assert!(is_paused, "{refused:?}");
-    soon("an answer", at_second.allow_committer(jiwei.device())).await.expect("its owner allows it");
+    soon("an answer", at_second.allow_committer(&committer)).await.expect("its owner allows it");
     soon("a removal", at_jiwei.remove(&[weijian.device().clone()])).await.expect("it may commit again");
     for client in [jiwei, second, weijian] {
         client.close().await.expect("closes");

@@ -36,8 +36,19 @@ fn kept_events_come_back_as_they_were() {
             channel,
             reporter: device("a"),
             commit: Sequence(3),
+            committer: None,
             reason: ReportReason::CannotProcess,
         },
+        Event::CommitReported {
+            channel,
+            reporter: device("a"),
+            commit: Sequence(3),
+            committer: Some(device("b")),
+            reason: ReportReason::CannotProcess,
+        },
+        Event::CommitterPaused { channel, reporter: None },
+        Event::CommitterPaused { channel, reporter: Some(device("a")) },
+        Event::TrustExpired { ended: Timestamp(5) },
         Event::RemovalAsked { channel, device: device("a"), reason: RemovalReason::CertificateExpired },
     ];
     for event in events {

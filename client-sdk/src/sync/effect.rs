@@ -12,7 +12,7 @@ use crate::event::keep;
 use crate::evidence::{self, ViolationKind};
 use crate::rows::{MESSAGE, MessageRow, Origin};
 use crate::waiters::Failure;
-use crate::{ClientError, Event, changes, outbox};
+use crate::{ClientError, Event, changes, outbox, pauses};
 
 /// Stores what an event meant.
 pub(super) fn effect(
@@ -25,6 +25,9 @@ pub(super) fn effect(
 ) -> Result<(), ClientError> {
     let Reader { federation, .. } = reader;
     let channel = event.channel;
+    if event.kind == EventKind::Commit {
+        pauses::committed(tx, channel, event.sequence, &event.sender)?;
+    }
     match processed {
         Processed::Message { sender, body, epoch, .. } => {
             let message = MessageRow {
@@ -99,7 +102,8 @@ pub(super) fn effect(
         }
         Processed::LeaveProposed { device } => keep(tx, &Event::LeaveProposed { channel, device })?,
         Processed::CommitReported { reporter, commit, reason } => {
-            keep(tx, &Event::CommitReported { channel, reporter, commit, reason })?;
+            let committer = pauses::reported(tx, reader.device, channel, commit, &reporter)?;
+            keep(tx, &Event::CommitReported { channel, reporter, commit, committer, reason })?;
         }
         Processed::RemovalAsked { device, reason } => keep(tx, &Event::RemovalAsked { channel, device, reason })?,
         // The creator's own start, and what came twice.

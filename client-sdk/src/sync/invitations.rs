@@ -9,8 +9,8 @@ use lianxin_tlog::Head;
 use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, Reader, Sequence, Writer};
 
-use crate::event::keep;
 use super::kept_invitations::{Kept, all, delete, get, key, of_channel, put};
+use crate::event::keep;
 use crate::rows::{DECLINED, InvitationRow, NO_SEAT, SEAT_WAIT, WITHHELD};
 use crate::waiters::Failure;
 use crate::{ClientError, Event, Invitation, changes, outbox};
@@ -149,11 +149,7 @@ pub(crate) fn is_declined(tx: &Transaction<'_>, channel: ChannelId) -> Result<bo
 }
 
 /// Declines an invitation, and older ones into the channel. Gives their inbox items.
-pub(crate) fn decline(
-    tx: &Transaction<'_>,
-    channel: ChannelId,
-    sequence: Sequence,
-) -> Result<Vec<u64>, ClientError> {
+pub(crate) fn decline(tx: &Transaction<'_>, channel: ChannelId, sequence: Sequence) -> Result<Vec<u64>, ClientError> {
     let inbox_ids = drop_invitations(tx, channel, sequence)?;
     if inbox_ids.is_empty() {
         return Err(ClientError::InvitationGone);

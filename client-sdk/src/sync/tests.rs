@@ -13,7 +13,7 @@ use super::*;
 use crate::Config;
 use crate::changes::Staged;
 use crate::event::kept;
-use crate::rows::{INVITATION, Intent, InvitationRow, IntentKind, MESSAGE, MessageRow, OUTBOX_LAST, Origin, OutboxRow};
+use crate::rows::{INVITATION, Intent, IntentKind, InvitationRow, MESSAGE, MessageRow, OUTBOX_LAST, Origin, OutboxRow};
 
 mod invitations;
 mod next_group;

@@ -11,7 +11,13 @@ fn invitation(number: u64, sequence: u64, bytes: usize) -> Welcome {
     channel[..8].copy_from_slice(&number.to_be_bytes());
     let head = lianxin_tlog::Head { sequence: Sequence(sequence), chain_hash: Digest([1; 32]) };
     let inviter = "lianxin://weijian/app/x/1".parse().expect("well formed");
-    Welcome { channel: ChannelId(channel), head, welcome: vec![7; bytes].into(), inviter, gateway_time: Timestamp(number) }
+    Welcome {
+        channel: ChannelId(channel),
+        head,
+        welcome: vec![7; bytes].into(),
+        inviter,
+        gateway_time: Timestamp(number),
+    }
 }
 
 impl Device {
@@ -85,9 +91,8 @@ fn of_too_many_invitations_the_oldest_go_and_of_too_large_ones() {
     let (_, pushed_out) = guest.is_invited_by(317, &invitation(317, 1, million));
     assert_eq!(guest.offered().first(), Some(&302), "{} were pushed out", pushed_out.len());
     assert_eq!(guest.offered().len(), 16);
-    let rows = guest.run(|tx, _, _| {
-        Ok((tx.list(INVITATION)?.len(), tx.log_count(crate::rows::INVITATION_ORDER, b"", 0)?))
-    });
+    let rows =
+        guest.run(|tx, _, _| Ok((tx.list(INVITATION)?.len(), tx.log_count(crate::rows::INVITATION_ORDER, b"", 0)?)));
     assert_eq!(rows, (16, 16));
 }
 

@@ -240,8 +240,15 @@ fn happened(event: &Event) -> EventInfo {
             EventInfo { name, sequence: Some(sequence.0), device: text(sender), ..EventInfo::default() }
         }
         Event::Removed { by, .. } => EventInfo { name, by: text(by), ..EventInfo::default() },
-        Event::CommitReported { reporter, commit, .. } => {
-            EventInfo { name, sequence: Some(commit.0), by: text(reporter), ..EventInfo::default() }
+        Event::CommitReported { reporter, commit, committer, .. } => EventInfo {
+            name,
+            sequence: Some(commit.0),
+            device: committer.as_ref().and_then(text),
+            by: text(reporter),
+            ..EventInfo::default()
+        },
+        Event::CommitterPaused { reporter, .. } => {
+            EventInfo { name, by: reporter.as_ref().and_then(text), ..EventInfo::default() }
         }
         Event::ChannelRestarted { incarnation, by, culprit, .. } => EventInfo {
             name,
