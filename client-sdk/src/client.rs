@@ -247,7 +247,8 @@ impl Client {
     }
 
     /// What this device keeps of the event at `sequence`, if somebody did there what an honest one does not do
-    /// ([`crate::Event::Violation`]): to be handed on. The last hundred are kept, also after the event was read.
+    /// ([`crate::Event::Violation`]): to be handed on. Kept also after the event was read: of each
+    /// kind in a channel the first five and the last five, a thousand in all.
     ///
     /// # Errors
     /// [`ClientError::State`], [`ClientError::Record`].

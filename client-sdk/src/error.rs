@@ -13,6 +13,7 @@ use thiserror::Error;
 
 /// Why a call of the SDK failed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ClientError {
     /// The configuration does not hold together.
     #[error("use the configuration")]
@@ -100,6 +101,7 @@ pub enum ClientError {
 
 /// Why a configuration is refused. Each says which file.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// A file cannot be read.
     #[error("read {}", path.display())]
@@ -159,6 +161,7 @@ pub enum ConfigError {
 
 /// Why a trust bundle with its revocation lists is refused.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TrustError {
     /// The bundle.
     #[error("verify the trust bundle")]

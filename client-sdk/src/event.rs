@@ -246,6 +246,11 @@ pub enum Event {
         /// What this device says that the time is.
         own: Timestamp,
     },
+    /// So many events came before the next one that this application did not read in time: ten thousand are kept.
+    EventsDropped {
+        /// How many.
+        count: u64,
+    },
     /// A connection stands. Of the moment.
     Connected,
     /// There is no connection. The SDK goes on trying. Of the moment.
@@ -271,7 +276,7 @@ pub enum Event {
     },
 }
 
-/// Kept events; older ones are dropped unread.
+/// Kept events; older ones are dropped unread, as [`Event::EventsDropped`] says then.
 const KEPT_MAX: u64 = 10_000;
 const VERSION: u8 = 1;
 const TEXT_BYTES_MAX: usize = 1024;
@@ -287,10 +292,14 @@ pub(crate) fn keep(tx: &Transaction<'_>, event: &Event) -> Result<(), ClientErro
     Ok(())
 }
 
-/// At most `limit` kept events behind position `after`.
+/// At most `limit` kept events behind position `after`, and before them, if there are none there any more, how many are gone.
 pub(crate) fn kept(tx: &Transaction<'_>, after: u64, limit: usize) -> Result<Vec<(u64, Event)>, ClientError> {
-    let read = tx.log_read(EVENT, b"", after, limit)?.into_iter();
-    read.map(|(position, bytes)| Ok((position, decode(&bytes)?))).collect()
+    let read = tx.log_read(EVENT, b"", after, limit)?;
+    // Positions leave none out.
+    let dropped = read.first().map(|(first, _)| first - 1).filter(|last| *last > after);
+    let marker = dropped.map(|last| Ok((last, Event::EventsDropped { count: last - after })));
+    let read = read.into_iter().map(|(position, bytes)| Ok((position, decode(&bytes)?)));
+    marker.into_iter().chain(read).collect()
 }
 
 fn cut(text: &str) -> &str {
@@ -393,7 +402,11 @@ fn encode(event: &Event) -> Option<Vec<u8>> {
         | Event::CertificateRenewed { .. }
         | Event::CertificateEnding { .. }
         | Event::CertificateEnded { .. } => encode_of_device(&mut writer, event)?,
-        Event::Connected | Event::Disconnected { .. } | Event::ClockDiffers { .. } | Event::CaughtUp { .. } => {
+        Event::EventsDropped { .. }
+        | Event::Connected
+        | Event::Disconnected { .. }
+        | Event::ClockDiffers { .. }
+        | Event::CaughtUp { .. } => {
             return None;
         }
     }
@@ -504,11 +517,7 @@ fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             Event::CommitReported { channel, reporter, commit, committer, reason }
         }
         23 => {
-            let reporter = match reader.u8("reporter")? {
-                0 => None,
-                1 => Some(read_uri(reader, "reporter")?),
-                _ => return Err(DecodeError::OutOfRange { field: "reporter" }),
-            };
+            let reporter = read_some_uri(reader, "reporter")?;
             Event::CommitterPaused { channel, reporter }
         }
         10 => {

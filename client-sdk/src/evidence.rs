@@ -12,10 +12,15 @@ use crate::rows::read_uri;
 
 /// Rows by channel and sequence.
 const EVIDENCE: &str = "evidence";
-/// Their keys in the order in which they came.
+/// Log of the device: their keys and kinds in the order in which they came.
 const ORDER: &str = "evidence-order";
-/// Kept per device; the oldest goes first.
-const EVIDENCE_MAX: u64 = 100;
+/// Log per channel and kind: the same of each.
+const ORDER_OF: &str = "evidence-order-of";
+/// Kept of one kind in one channel: the first of them, and the last.
+const EACH_MAX: u64 = 10;
+const FIRST_KEPT: usize = 5;
+/// Kept per device. The first of a kind in a channel goes last of all.
+const EVIDENCE_MAX: u64 = 1000;
 const VERSION: u8 = 1;
 const MLS_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DETAIL_BYTES_MAX: usize = 1024;
@@ -218,14 +223,46 @@ pub(crate) fn keep(
         chain_hash: head.chain_hash,
     };
     let key = key(event.channel, event.sequence);
-    if tx.log_count(ORDER, b"", 0)? >= EVIDENCE_MAX {
-        for (position, oldest) in tx.log_read(ORDER, b"", 0, 1)? {
-            tx.delete(EVIDENCE, &oldest)?;
-            tx.log_delete(ORDER, b"", position)?;
+    if tx.get(EVIDENCE, &key)?.is_none() {
+        let entry = [&key[..], &[kind as u8]].concat();
+        let place = tx.log_last(ORDER, b"")?.unwrap_or(0) + 1;
+        tx.log_put(ORDER, b"", place, &entry)?;
+        tx.log_put(ORDER_OF, &owner(&entry), place, &entry)?;
+        make_room(tx, &entry)?;
+    }
+    Ok(tx.put(EVIDENCE, &key, &evidence.to_bytes())?)
+}
+
+/// Somebody who does much of one thing covers neither how it began nor anything else.
+fn make_room(tx: &Transaction<'_>, newest: &[u8]) -> Result<(), ClientError> {
+    if tx.log_count(ORDER_OF, &owner(newest), 0)? > EACH_MAX {
+        let behind_the_first = tx.log_read(ORDER_OF, &owner(newest), 0, FIRST_KEPT + 1)?;
+        for (place, entry) in behind_the_first.into_iter().skip(FIRST_KEPT) {
+            forget(tx, place, &entry)?;
         }
     }
-    tx.log_put(ORDER, b"", tx.log_last(ORDER, b"")?.unwrap_or(0) + 1, &key)?;
-    Ok(tx.put(EVIDENCE, &key, &evidence.to_bytes())?)
+    if tx.log_count(ORDER, b"", 0)? <= EVIDENCE_MAX {
+        return Ok(());
+    }
+    let all = tx.log_read(ORDER, b"", 0, usize::MAX)?;
+    for (place, entry) in &all {
+        let first = tx.log_read(ORDER_OF, &owner(entry), 0, 1)?;
+        if first.first().is_some_and(|(first, _)| first != place) {
+            return forget(tx, *place, entry);
+        }
+    }
+    all.first().map_or(Ok(()), |(place, entry)| forget(tx, *place, entry))
+}
+
+fn forget(tx: &Transaction<'_>, place: u64, entry: &[u8]) -> Result<(), ClientError> {
+    tx.delete(EVIDENCE, &entry[..entry.len() - 1])?;
+    tx.log_delete(ORDER, b"", place)?;
+    Ok(tx.log_delete(ORDER_OF, &owner(entry), place)?)
+}
+
+/// Channel and kind of an entry, which has the sequence between the two.
+fn owner(entry: &[u8]) -> Vec<u8> {
+    [&entry[..16], &entry[entry.len() - 1..]].concat()
 }
 
 /// What is kept of the event at `sequence`, if it was a violation.
@@ -280,5 +317,55 @@ mod tests {
             assert_eq!((kind as u8, ViolationKind::of(number)), (number, Some(kind)));
         }
         assert_eq!((ViolationKind::of(0), ViolationKind::of(17)), (None, None));
+    }
+
+    fn kept(events: &[(u8, u64, ViolationKind)]) -> Vec<(u8, u64)> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = lianxin_keystore::StateKey::from_bytes([1; 32]);
+        let random = std::sync::Arc::new(lianxin_types::SystemRandom);
+        let keystore = lianxin_keystore::Keystore::open(folder.path(), &key, random).expect("opens");
+        let events = events.to_vec();
+        let kept = keystore.transaction_blocking::<_, ClientError>(move |tx| {
+            for (channel, sequence, kind) in &events {
+                let event = LogEntry {
+                    channel: ChannelId([*channel; 16]),
+                    sequence: Sequence(*sequence),
+                    kind: lianxin_tlog::EventKind::Application,
+                    sender: evidence().sender,
+                    gateway_time: Timestamp(1),
+                    expiry: None,
+                    label_reference: Digest::ZERO,
+                    mls: vec![1].into(),
+                    leaf_index: 1,
+                    leaf_hash: Digest([4; 32]),
+                    idempotency_id: IdempotencyId([3; 16]),
+                };
+                let head = Head { sequence: Sequence(*sequence), chain_hash: Digest([5; 32]) };
+                keep(tx, &evidence().witness, &event, (*kind, "x"), head)?;
+            }
+            let rows = tx.list(EVIDENCE)?;
+            assert_eq!(tx.log_count(ORDER, b"", 0)?, rows.len() as u64);
+            rows.iter().map(|(_, row)| Ok(Evidence::from_bytes(row)?)).collect::<Result<Vec<_>, ClientError>>()
+        });
+        kept.expect("stored").into_iter().map(|one| (one.channel.0[0], one.sequence.0)).collect()
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_in_one_channel_covers_neither_its_beginning_nor_anything_else() {
+        let mut events = vec![(1, 1, ViolationKind::InvalidCommit), (2, 1, ViolationKind::BadPayload)];
+        events.extend((2..502).map(|sequence| (1, sequence, ViolationKind::BadPayload)));
+        events.push((1, 501, ViolationKind::BadPayload));
+        let expect = [(1, 1)].into_iter().chain((2..=6).chain(497..=501).map(|sequence| (1, sequence)));
+        assert_eq!(kept(&events), expect.chain([(2, 1)]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn in_all_a_thousand_are_kept_and_the_first_of_each_kind_in_a_channel_longest() {
+        let events: Vec<_> =
+            (0..120).flat_map(|channel| (1..=9).map(move |at| (channel, at, ViolationKind::BadPayload))).collect();
+        let kept = kept(&events);
+        assert_eq!(kept.len(), 1000);
+        assert!((0..120).all(|channel| kept.contains(&(channel, 1))));
+        assert_eq!(&kept[..3], [(0, 1), (1, 1), (2, 1)], "the oldest others went");
     }
 }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 /// Why a call failed. The transaction it ran in must be rolled back.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum MlsError {
     /// The local state could not be read or written.
     #[error("use the local state")]

@@ -73,3 +73,34 @@ fn long_texts_are_cut_between_characters() {
     let bytes = encode(&Event::TrustRefused { reason }).expect("kept");
     assert!(matches!(decode(&bytes), Ok(Event::TrustRefused { reason }) if reason.len() == 1023));
 }
+
+#[test]
+fn how_many_events_were_dropped_unread_is_said_before_the_next_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = lianxin_keystore::StateKey::from_bytes([1; 32]);
+    let keystore =
+        lianxin_keystore::Keystore::open(folder.path(), &key, Arc::new(lianxin_types::SystemRandom)).expect("opens");
+    let read = keystore.transaction_blocking::<_, ClientError>(move |tx| {
+        for number in 1..=KEPT_MAX + 3 {
+            keep(tx, &Event::TrustExpired { ended: Timestamp(number) })?;
+        }
+        [0, 1, 3, KEPT_MAX + 2, KEPT_MAX + 3].map(|after| kept(tx, after, 2)).into_iter().collect::<Result<Vec<_>, _>>()
+    });
+    let shown = |(position, event): &(u64, Event)| match event {
+        Event::EventsDropped { count } => (*position, format!("{count} dropped")),
+        Event::TrustExpired { ended } => (*position, ended.0.to_string()),
+        other => panic!("{other:?}"),
+    };
+    let shown: Vec<Vec<_>> = read.expect("readable").iter().map(|page| page.iter().map(shown).collect()).collect();
+    let at = |position: u64| (position, position.to_string());
+    assert_eq!(
+        shown,
+        [
+            vec![(3, "3 dropped".to_owned()), at(4), at(5)],
+            vec![(3, "2 dropped".to_owned()), at(4), at(5)],
+            vec![at(4), at(5)],
+            vec![at(KEPT_MAX + 3)],
+            vec![],
+        ]
+    );
+}
