@@ -173,11 +173,9 @@ impl Violation {
         match self {
             Self::CannotProcess { .. } => true,
             // Who signed, and when that was, are the gateway's words.
-            Self::InvalidCommit(error) => !matches!(
-                error,
-                ProfileError::SenderMismatch
-                    | ProfileError::Certificate(CertificateError::NotYetValid | CertificateError::Expired)
-            ),
+            Self::InvalidCommit(error) => {
+                !matches!(error, ProfileError::SenderMismatch | ProfileError::CredentialExpired)
+            }
             _ => false,
         }
     }

@@ -4,7 +4,7 @@ use ed25519_dalek::Signer as _;
 use lianxin_mls::{LogEvent, MlsError, Processed, ReportReason, Violation};
 use lianxin_profile::{Report, SignedReport};
 use lianxin_tlog::EventKind;
-use lianxin_types::{Digest, Epoch};
+use lianxin_types::{Digest, Epoch, Timestamp};
 use openmls_rust_crypto::RustCrypto;
 
 use crate::device::Device;
@@ -106,6 +106,16 @@ fn a_commit_that_the_gateway_has_altered_accuses_nobody() {
     gateway.feed(&jiwei);
     gateway.say(&jiwei, b"x");
     assert!(matches!(gateway.feed(&shenji)[..], [Processed::Hidden(Violation::HeadMismatch { .. })]));
+}
+
+#[test]
+fn a_commit_that_the_gateway_dates_before_its_certificates_accuses_nobody() {
+    let (jiwei, shenji, mut gateway) = two();
+    let early = LogEvent { gateway_time: Timestamp(1), ..update(&jiwei, &mut gateway) };
+    let Ok(Processed::Hidden(violation)) = shenji.process(&early) else { panic!("it is no time for it") };
+    assert!(matches!(violation, Violation::InvalidCommit(_)), "{violation:?}");
+    let report = shenji.run(move |mls, tx, _| mls.report(tx, &early, &violation)).expect("readable");
+    assert_eq!(report, None);
 }
 
 /// The tags are not under the signature: nobody but the committer can tell that the gateway has changed them.
