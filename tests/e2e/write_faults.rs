@@ -23,6 +23,8 @@ mod renewing;
 
 /// More writes than any action has.
 const WRITES_MAX: usize = 400;
+/// So many faults in one zone: the gateway bounds how many key packages of one owner a caller may claim in an hour.
+const TURNS_MAX: usize = 30;
 /// After so many faults in a row that did not come the action has no more writes: how many it has differs a little.
 const MISSES: usize = 5;
 /// What follows an action by itself, like the echo of what it sent, comes within this.
@@ -504,6 +506,16 @@ impl Story {
     fn state(&self) -> PathBuf {
         self.stage.state_folder("jiwei", &self.name)
     }
+
+    async fn end(self, action: Action) {
+        if action != Action::ComeBack && !action.heals() {
+            self.nobody_complains().await;
+        }
+        self.victim.close().await.expect("closes");
+        for client in [self.other, self.guest] {
+            client.close().await.expect("closes");
+        }
+    }
 }
 
 /// Every write of every action, or by default a few of each. `LIANXIN_WRITE_FAULTS` names one action, e.g. `Send`, or one and the
@@ -517,7 +529,11 @@ async fn sweep(fault: Fault) {
     for action in ACTIONS.into_iter().filter(|action| only.is_empty() || format!("{action:?}") == only) {
         let (mut story, mut faults, mut refused, mut at) = (Story::begin().await, 0, 0, before);
         let (mut writes_most, mut misses, tries) = (0, 0, share(2, WRITES_MAX));
-        for _ in 0..tries {
+        for turn in 1..=tries {
+            if turn % TURNS_MAX == 0 {
+                story.end(action).await;
+                story = Story::begin().await;
+            }
             // By default somewhere among the first; a transaction has several writes.
             let first = if fault == Fault::KillAtSync { 1..=4 } else { 1..=24 };
             at = if every { at + 1 } else { random.random_range(first) };
@@ -537,13 +553,7 @@ async fn sweep(fault: Fault) {
         closing_line(&format!(
             "{fault:?} at {faults} writes of {action:?}, {refused} refused, {writes_most} seen at most"
         ));
-        if action != Action::ComeBack && !action.heals() {
-            story.nobody_complains().await;
-        }
-        story.victim.close().await.expect("closes");
-        for client in [story.other, story.guest] {
-            client.close().await.expect("closes");
-        }
+        story.end(action).await;
     }
 }
 
