@@ -8,7 +8,7 @@ use std::time::Duration;
 use lianxin_connection::{CallError, Connection, GroupInfo, WelcomeTree};
 use lianxin_connection::{Commit, Create, Leave, Report, StartIncarnation};
 use lianxin_connection::{Problem, ReasonCode, Receipt};
-use lianxin_types::{ChannelId, Sequence};
+use lianxin_types::{ChannelId, IdempotencyId, Sequence};
 
 use crate::changes::{self, Staged, WayIn};
 use crate::drive::Drive;
@@ -17,9 +17,10 @@ use crate::incarnation::Seats;
 use crate::pump::not_served;
 use crate::rows::{Intent, IntentKind};
 use crate::served::Looked;
-use crate::shared::{News, is_worth_repeating};
+use crate::shared::is_worth_repeating;
 use crate::waiters::Failure;
-use crate::{ClientError, pauses, sync};
+use crate::wishes::{Change, Settled};
+use crate::{ClientError, pauses, sync, wishes};
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// After a refusal that this connection will hardly outlive.
@@ -74,6 +75,15 @@ pub(crate) enum CallDone {
     Seats { channel: ChannelId, found: Seats },
     Looked { channel: ChannelId, looked: Looked },
     Memberships(Result<BTreeSet<ChannelId>, CallError>),
+    Claimed { channel: ChannelId, wish: (u64, IdempotencyId), found: Result<Vec<Vec<u8>>, ClientError> },
+}
+
+/// What the acceptance of a change has led to.
+enum Stored {
+    /// Who waits for it.
+    Waits(IdempotencyId),
+    /// It was the way back into the channel.
+    CameBack(Settled),
 }
 
 impl Drive {
@@ -121,6 +131,7 @@ impl Drive {
             CallDone::Seats { channel, found } => self.seat(channel, found).await,
             CallDone::Looked { channel, looked } => self.looked(channel, looked).await,
             CallDone::Memberships(found) => self.memberships(found).await,
+            CallDone::Claimed { channel, wish, found } => self.claimed(channel, wish, found).await,
             CallDone::KeyPackages(result) => {
                 self.replenished(result);
                 Ok(())
@@ -134,7 +145,7 @@ impl Drive {
         intent: Intent,
         receipt: Receipt,
     ) -> Result<(), ClientError> {
-        let (id, kind) = (intent.id, intent.kind);
+        let kind = intent.kind;
         let (federation, device) = (self.shared.federation(), self.shared.device.clone());
         let stored = self.shared.transaction(move |tx, mls| {
             match intent.kind {
@@ -142,10 +153,10 @@ impl Drive {
                 IntentKind::Commit => match changes::came_back(tx, mls, channel, &intent, &receipt)? {
                     WayIn::ByReceipt(epoch) => {
                         pauses::lifted(tx, channel)?;
-                        return sync::came_back(tx, mls, &federation, &device, (channel, epoch)).map(Some);
+                        return sync::came_back(tx, mls, &federation, &device, (channel, epoch)).map(Stored::CameBack);
                     }
                     // It stays to be called for: the receipt of a newer gateway may say more.
-                    WayIn::ByLog => return Ok(Some(Vec::new())),
+                    WayIn::ByLog => return Ok(Stored::CameBack(Settled::new())),
                     WayIn::None => {}
                 },
                 IntentKind::Leave | IntentKind::Report | IntentKind::Start => {}
@@ -154,16 +165,18 @@ impl Drive {
             if matches!(intent.kind, IntentKind::Commit | IntentKind::Start) {
                 pauses::lifted(tx, channel)?;
             }
-            Ok(None)
+            Ok(Stored::Waits(match kind {
+                IntentKind::Leave => wishes::leave_accepted(tx, channel, intent.id)?,
+                _ => intent.id,
+            }))
         });
-        if let Some(settled) = stored.await? {
-            for (id, outcome) in settled {
-                self.shared.waiters.settle(id, outcome);
+        let id = match stored.await? {
+            Stored::Waits(id) => id,
+            Stored::CameBack(settled) => {
+                self.settle(channel, settled);
+                return self.follow(channel).await;
             }
-            self.shared.bells.ring(&News::Events);
-            self.shared.bells.ring(&News::Channel(channel));
-            return self.follow(channel).await;
-        }
+        };
         match kind {
             IntentKind::Create => {
                 self.follow(channel).await?;
@@ -188,17 +201,23 @@ impl Drive {
         problem: Problem,
     ) -> Result<(), ClientError> {
         tracing::debug!(?channel, kind = ?intent.kind, %problem, "change refused");
-        let (id, kind, device) = (intent.id, intent.kind, self.shared.device.clone());
+        let (kind, device, refused) = (intent.kind, self.shared.device.clone(), problem.clone());
         let federation = self.shared.federation();
         let is_paused = problem.code == ReasonCode::CommitterPaused;
         let dropped = self.shared.transaction(move |tx, mls| {
-            let dropped = changes::refused(tx, mls, channel, &intent)?;
+            if !changes::refused(tx, mls, channel, &intent)? {
+                return Ok(None);
+            }
             if is_paused {
                 pauses::paused(tx, channel)?;
             }
-            Ok(dropped.then_some(sync::standing(tx, mls, &federation, &device, channel)?))
+            if kind == IntentKind::Create {
+                wishes::not_made(tx, channel, (Change::Create, Vec::new()), &Failure::Refused(refused.clone()))?;
+            }
+            let settled = wishes::refused(tx, channel, intent.id, refused)?;
+            Ok(Some((sync::standing(tx, mls, &federation, &device, channel)?, settled)))
         });
-        if let Some(place) = dropped.await? {
+        if let Some((place, settled)) = dropped.await? {
             match kind {
                 // It was the way back into a broken group.
                 IntentKind::Commit if place.is_broken => self.way_back_refused(channel, &problem),
@@ -207,11 +226,8 @@ impl Drive {
                 IntentKind::Start => self.start_refused(channel).await?,
                 IntentKind::Report => tracing::warn!(?channel, %problem, "report of a commit refused"),
             }
-            self.shared.waiters.settle(id, Err(Failure::Refused(problem)));
-            self.shared.bells.ring(&News::Channel(channel));
-            if is_paused {
-                self.shared.bells.ring(&News::Events);
-            }
+            self.wishes_after_refusal(channel, place, &problem);
+            self.settle(channel, settled);
         }
         Ok(())
     }

@@ -1,28 +1,18 @@
 //! One channel, as applications use it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lianxin_connection::{AllowCommitter, CallError, Claim, Problem, ReasonCode, Receipt};
-use lianxin_keystore::Transaction;
-use lianxin_mls::{CommitBundle, Mls, MlsError};
-use lianxin_trust::Federation;
+use lianxin_mls::MlsError;
 use lianxin_types::{ChannelId, DepartmentId, DeviceUri, Digest, Epoch, LIMITS, Label, Sequence, ZoneId, elsewhere};
-use tokio::sync::watch;
 
-use crate::changes::{self, Staged};
+use crate::changes::Staged;
 use crate::lane::TOLD_WITHIN;
 use crate::readers::{self, Message, Messages};
 use crate::shared::{News, Shared, Task};
 use crate::waiters::Failure;
-use crate::{ClientError, outbox, summary, trust, turns};
-
-/// How often a change is made anew because others changed the channel first.
-const CHANGE_ATTEMPTS_MAX: u32 = 20;
-/// How often key packages are claimed for one invitation.
-const CLAIM_ATTEMPTS_MAX: u32 = 3;
-/// Longest wait for news of the channel between two attempts.
-const NEWS_WAIT_MAX: Duration = Duration::from_secs(2);
+use crate::wishes::{self, Wanted};
+use crate::{ClientError, outbox, summary, trust};
 
 /// A channel of this device. Cheap to clone.
 #[derive(Clone)]
@@ -75,7 +65,8 @@ impl Channel {
     /// [`ClientError::NotMember`]; [`ClientError::State`], [`ClientError::Mls`].
     pub async fn info(&self) -> Result<ChannelInfo, ClientError> {
         let id = self.id;
-        let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, id)?)).await?;
+        let found = self.shared.transaction(move |tx, mls| Ok((mls.channel(tx, id)?, wishes::is_any_open(tx, id)?)));
+        let (view, is_wished) = found.await?;
         let view = view.ok_or(ClientError::NotMember)?;
         Ok(ChannelInfo {
             id,
@@ -86,7 +77,7 @@ impl Channel {
             epoch: view.epoch,
             epoch_authenticator: view.epoch_authenticator,
             head: view.head.sequence,
-            has_pending_change: view.has_pending_commit,
+            has_pending_change: view.has_pending_commit || is_wished,
             is_broken: view.is_broken || view.is_awaited,
         })
     }
@@ -123,7 +114,7 @@ impl Channel {
     }
 
     /// Invites devices, at most 100: claims a key package of each and commits their addition. They are members from the
-    /// returned sequence on, and read from there when they accept.
+    /// returned sequence on, and read from there when they accept. Goes on by itself as [`Channel::remove`] does.
     ///
     /// # Errors
     /// [`ClientError::Refused`] (among others DEPARTMENT_NOT_NAMED, NO_KEY_PACKAGE, NOT_MEMBER);
@@ -131,23 +122,13 @@ impl Channel {
     /// [`ClientError::NotMember`], [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::Closed`].
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn invite(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
-        let (channel, mut attempts) = (self.id, 0);
-        loop {
-            let packages = match self.claim(devices).await {
-                Err(ClientError::Refused(problem)) if problem.code == ReasonCode::NotMember => {
-                    return Err(self.told_why(problem).await?);
-                }
-                packages => packages?,
-            };
-            let invited = self.change(move |tx, mls, federation| mls.invite(tx, federation, channel, &packages)).await;
-            attempts += 1;
-            match invited {
-                // A last resort was replaced by its owner since it was claimed, or the claim came too long ago.
-                Err(ClientError::Refused(problem))
-                    if problem.code == ReasonCode::KeyPackageNotClaimed && attempts < CLAIM_ATTEMPTS_MAX => {}
-                invited => return invited,
+        let claimed = match self.claim(devices).await {
+            Err(ClientError::Refused(problem)) if problem.code == ReasonCode::NotMember => {
+                return Err(self.told_why(problem).await?);
             }
-        }
+            claimed => claimed?,
+        };
+        self.change(Wanted::Invite { devices: devices.to_vec(), key_packages: claimed }).await
     }
 
     /// A key package of each device, as asked for and verified.
@@ -170,14 +151,14 @@ impl Channel {
         Ok(packages)
     }
 
-    /// Takes devices out. They cannot read what comes after the returned sequence.
+    /// Takes devices out. They cannot read what comes after the returned sequence. Once the call has stored that, it goes on by itself
+    /// until it has come true, by whosever commit, or [`crate::Event::ChangeNotMade`] says why not.
     ///
     /// # Errors
     /// As [`Channel::invite`]; [`ClientError::Mls`] if a device is not a member, or the own one ([`Channel::leave`]).
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn remove(&self, devices: &[DeviceUri]) -> Result<Receipt, ClientError> {
-        let (channel, devices) = (self.id, devices.to_vec());
-        self.change(move |tx, mls, federation| mls.remove(tx, federation, channel, &devices)).await
+        self.change(Wanted::Remove { devices: devices.to_vec() }).await
     }
 
     /// Proposes that this device leaves. It can send nothing more; a member commits it within moments, told by
@@ -188,12 +169,7 @@ impl Channel {
     /// [`ClientError::Offline`], [`ClientError::Closed`].
     #[tracing::instrument(level = "debug", skip_all, fields(channel = %self.id.to_hex()))]
     pub async fn leave(&self) -> Result<(), ClientError> {
-        let channel = self.id;
-        let staged = move |tx: &Transaction<'_>, mls: &Mls, id| match mls.leave(tx, channel) {
-            Err(MlsError::Leaving) => Ok(Staged::Done),
-            proposal => changes::put_leave(tx, channel, id, proposal),
-        };
-        self.until_accepted(staged).await.map(|_| ())
+        self.wish(Wanted::Leave).await.map(|_| ())
     }
 
     /// Lets a device of the own department commit again that a member has reported ([`crate::Event::CommitReported`]): for
@@ -266,56 +242,32 @@ impl Channel {
         summary::mark_read(&self.shared, self.id, up_to).await
     }
 
-    async fn change(
-        &self,
-        stage: impl Fn(&Transaction<'_>, &Mls, &Federation) -> Result<CommitBundle, MlsError> + Clone + Send + 'static,
-    ) -> Result<Receipt, ClientError> {
-        let federation = self.shared.fresh_federation()?;
-        let channel = self.id;
-        let staged = move |tx: &Transaction<'_>, mls: &Mls, id| {
-            changes::put_commit(tx, channel, id, stage(tx, mls, &federation))
-        };
-        self.until_accepted(staged).await?.ok_or(ClientError::NotMember)
+    /// Has a change made, and made anew while others come first; that goes on whether or not somebody waits.
+    async fn wish(&self, wanted: Wanted) -> Result<Option<Receipt>, ClientError> {
+        let (shared, channel) = (&self.shared, self.id);
+        shared.connection().await?;
+        let (id, change) = (shared.id(), shared.id());
+        let settled = shared.waiters.register(id);
+        let wake = shared.ask_later(Task::Change(channel));
+        let federation = shared.federation();
+        let stored =
+            shared.transaction(move |tx, mls| wishes::wish(tx, mls, &federation, channel, (id, change), wanted));
+        let staged = stored.await?;
+        drop(wake);
+        if matches!(staged, Staged::Done) {
+            return Ok(None);
+        }
+        match settled.await.map_err(|_| ClientError::Closed)? {
+            Err(Failure::Refused(problem)) if problem.code == ReasonCode::NotMember => {
+                Err(self.told_why(problem).await?)
+            }
+            settled => outcome(settled).map(Some),
+        }
     }
 
-    /// Stages a change, waits for its outcome, and stages it anew while others come first.
-    async fn until_accepted(
-        &self,
-        stage: impl Fn(&Transaction<'_>, &Mls, lianxin_types::IdempotencyId) -> Result<Staged, ClientError>
-        + Clone
-        + Send
-        + 'static,
-    ) -> Result<Option<Receipt>, ClientError> {
-        let shared = &self.shared;
-        shared.connection().await?;
-        for _ in 0..CHANGE_ATTEMPTS_MAX {
-            let mut news = shared.bells.listen(News::Channel(self.id));
-            let id = shared.id();
-            let settled = shared.waiters.register(id);
-            let wake = shared.ask_later(Task::Change(self.id));
-            let stage = stage.clone();
-            let staged = shared.transaction(move |tx, mls| stage(tx, mls, id)).await?;
-            drop(wake);
-            let missed = match staged {
-                Staged::Done => return Ok(None),
-                Staged::Ready => match settled.await.map_err(|_| ClientError::Closed)? {
-                    Err(Failure::Superseded) => continue,
-                    Err(Failure::Refused(problem)) if turns::is_overtaken(problem.code) => problem.sequence,
-                    Err(Failure::Refused(problem)) if problem.code == ReasonCode::NotMember => {
-                        return Err(self.told_why(problem).await?);
-                    }
-                    settled => return outcome(settled).map(Some),
-                },
-                Staged::Busy => Sequence(0),
-            };
-            // The log will say what came first; then the change is made on top of it.
-            tokio::select! {
-                biased;
-                read = self.read_up_to(missed, &mut news) => read?,
-                () = shared.clock.sleep(NEWS_WAIT_MAX) => {}
-            }
-        }
-        Err(ClientError::Contended)
+    async fn change(&self, wanted: Wanted) -> Result<Receipt, ClientError> {
+        self.shared.fresh_federation()?;
+        self.wish(wanted).await?.ok_or(ClientError::NotMember)
     }
 
     /// The gateway says that this device is no member. Gives the reason if the log tells it in time: its removal, or a group that
@@ -338,18 +290,6 @@ impl Channel {
             () = shared.clock.sleep(TOLD_WITHIN) => Ok(ClientError::Refused(problem)),
         }
     }
-
-    /// Waits for news of the channel after which its group stands at `sequence` or behind it, or is no more.
-    async fn read_up_to(&self, sequence: Sequence, news: &mut watch::Receiver<u64>) -> Result<(), ClientError> {
-        let id = self.id;
-        loop {
-            news.changed().await.map_err(|_| ClientError::Closed)?;
-            let view = self.shared.transaction(move |tx, mls| Ok(mls.channel(tx, id)?)).await?;
-            if view.is_none_or(|view| view.head.sequence >= sequence) {
-                return Ok(());
-            }
-        }
-    }
 }
 
 impl std::fmt::Debug for Channel {
@@ -362,6 +302,7 @@ fn outcome(settled: Result<Receipt, Failure>) -> Result<Receipt, ClientError> {
     settled.map_err(|failure| match failure {
         Failure::Refused(problem) => ClientError::Refused(problem),
         Failure::Superseded => ClientError::Contended,
+        Failure::NotPossible(said) => said.into_inner().map_or(ClientError::NotMember, ClientError::Mls),
         Failure::NotMember => ClientError::NotMember,
         Failure::NotServed => ClientError::NotServed,
         Failure::GivenUp => ClientError::Unanswered(CallError::Unknown {

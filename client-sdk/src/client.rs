@@ -141,9 +141,7 @@ impl Client {
         match settled.await.map_err(|_| ClientError::Closed)? {
             Ok(_) => Ok(self.handle(channel)),
             Err(Failure::Refused(problem)) => Err(ClientError::Refused(problem)),
-            Err(Failure::Superseded | Failure::NotMember | Failure::GivenUp | Failure::NotServed) => {
-                Err(ClientError::NotMember)
-            }
+            Err(_) => Err(ClientError::NotMember),
         }
     }
 
@@ -182,7 +180,7 @@ impl Client {
         let follow = shared.ask_later(Task::Follow(channel));
         let joined =
             shared.transaction(move |tx, mls| sync::accept(tx, mls, &federation, channel, sequence, tree.to_vec()));
-        let Accepted { inbox_ids, failed } = match joined.await {
+        let Accepted { inbox_ids, settled } = match joined.await {
             Ok(accepted) => accepted,
             Err(error @ ClientError::Mls(MlsError::KeyPackageGone)) => {
                 self.give_up(&invitation).await?;
@@ -191,8 +189,8 @@ impl Client {
             Err(error) => return Err(error),
         };
         drop(follow);
-        for (id, failure) in failed {
-            shared.waiters.settle(id, Err(failure));
+        for (id, outcome) in settled {
+            shared.waiters.settle(id, outcome);
         }
         for inbox_id in inbox_ids {
             shared.ask(Task::Confirm(inbox_id));

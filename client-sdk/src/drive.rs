@@ -9,11 +9,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use lianxin_connection::Connection;
 use lianxin_connection::{Frame, InboxItem, LogEntry, Receive};
-use lianxin_connection::{Problem, ReasonCode};
 use lianxin_types::{ChannelId, Epoch, IdempotencyId, LIMITS, Monotonic, Sequence, Timestamp};
 
 use crate::calls::Call;
-use crate::event::keep;
 use crate::incarnation::Healing;
 use crate::key_packages::Replenishing;
 use crate::lane::Lane;
@@ -23,6 +21,7 @@ use crate::rows::IntentKind;
 use crate::shared::{News, Shared, Task};
 use crate::sync::{self, Applied, Asked, Coming, Reader, TrustAge};
 use crate::way_back::WayBack;
+use crate::wishing::Look;
 use crate::{ClientError, Event, changes, trust, unknown};
 
 /// How often cursors are confirmed and what the application has read is stored (PROTOCOL 6: at most every 5 s).
@@ -53,6 +52,10 @@ pub(crate) struct Drive {
     pub(crate) urgent: HashSet<ChannelId>,
     /// Refusals of own commits in a row, and in which epoch.
     pub(crate) refusals: HashMap<ChannelId, (Epoch, u32)>,
+    /// Channels with wishes for which a change is to be made.
+    pub(crate) wish_looks: BTreeMap<ChannelId, Look>,
+    /// Wishes for which key packages are being claimed.
+    pub(crate) claiming: HashSet<IdempotencyId>,
     /// Channels with a broken group.
     pub(crate) ways_back: BTreeMap<ChannelId, WayBack>,
     /// Channels that go on in another group, or are to.
@@ -99,6 +102,8 @@ impl Drive {
             turns: BTreeMap::new(),
             urgent: HashSet::new(),
             refusals: HashMap::new(),
+            wish_looks: BTreeMap::new(),
+            claiming: HashSet::new(),
             ways_back: BTreeMap::new(),
             healings: BTreeMap::new(),
             looks: BTreeMap::new(),
@@ -199,7 +204,12 @@ impl Drive {
                 Task::Send(channel) => {
                     self.ready.insert(channel);
                 }
-                Task::Change(channel) => self.start_changes(Some(channel)).await?,
+                Task::Change(channel) => {
+                    self.start_changes(Some(channel)).await?;
+                    if self.gone.contains(&channel) {
+                        not_served(&self.shared, channel).await?;
+                    }
+                }
                 Task::Follow(channel) => {
                     self.follow(channel).await?;
                     // It may have been the last resort by which this device came in.
@@ -345,6 +355,7 @@ impl Drive {
         } else {
             self.cursors.insert(channel, applied.place.head);
             self.note_turn(channel, applied.place.turn);
+            self.note_wishes(channel, applied.place);
             if applied.place.is_broken {
                 self.plan_way_back(channel);
             }
@@ -378,42 +389,7 @@ impl Drive {
         self.ways_back.remove(&channel);
         self.healings.remove(&channel);
         self.looks.remove(&channel);
-    }
-
-    /// The gateway follows a channel no more. What may pass by itself passes with the next connection.
-    async fn closed(&mut self, channel: ChannelId, reason: Problem) -> Result<(), ClientError> {
-        if reason.try_again {
-            return Err(ClientError::Refused(reason));
-        }
-        let told = match reason.code {
-            // The one place of which a Follow tells is where to go on.
-            ReasonCode::BadHead => Event::GatewayBehind { channel },
-            _ => Event::ChannelGone { channel, reason: reason.to_string() },
-        };
-        self.given_up(channel, told).await
-    }
-
-    pub(crate) async fn gone(&mut self, channel: ChannelId, reason: String) -> Result<(), ClientError> {
-        self.given_up(channel, Event::ChannelGone { channel, reason }).await
-    }
-
-    async fn given_up(&mut self, channel: ChannelId, told: Event) -> Result<(), ClientError> {
-        self.forget(channel);
-        let member = self.shared.transaction(move |tx, mls| {
-            let member = mls.channel(tx, channel)?.is_some() || mls.lost(tx)?.contains(&channel);
-            // After an own removal the end of the subscription is no news.
-            if member {
-                keep(tx, &told)?;
-            }
-            Ok(member)
-        });
-        if member.await? {
-            self.gone.insert(channel);
-            not_served(&self.shared, channel).await?;
-            self.shared.bells.ring(&News::Events);
-        }
-        // What was withheld until the log would tell more.
-        self.offer(channel).await
+        self.wish_looks.remove(&channel);
     }
 
     fn deadline(&self) -> Monotonic {
@@ -425,6 +401,7 @@ impl Drive {
             .chain(self.ways_back.values().filter_map(|way_back| way_back.moment))
             .chain(self.healings.values().filter_map(|healing| healing.moment))
             .chain(self.looks.values().copied())
+            .chain(self.wish_looks.values().map(|look| look.moment))
             .chain(self.look_for_unknown_at)
             .fold(self.tick, Monotonic::min)
     }
@@ -442,6 +419,11 @@ impl Drive {
         for channel in due {
             self.retries.remove(&channel);
             self.start_changes(Some(channel)).await?;
+        }
+        let due: Vec<ChannelId> =
+            self.wish_looks.iter().filter(|(_, look)| look.moment <= now).map(|(channel, _)| *channel).collect();
+        for channel in due {
+            self.look_after_wishes(channel).await?;
         }
         let is_due = |way_back: &WayBack| way_back.moment.is_some_and(|moment| moment <= now);
         let due: Vec<ChannelId> =

@@ -11,6 +11,7 @@ use lianxin_types::{ChannelId, DeviceUri, Epoch, Incarnation, Sequence, Timestam
 use crate::ClientError;
 use crate::evidence::ViolationKind;
 use crate::rows::EVENT;
+use crate::wishes::{Change, NotMade};
 
 mod stored;
 
@@ -146,6 +147,20 @@ pub enum Event {
         channel: ChannelId,
         /// Which of its groups.
         incarnation: Incarnation,
+    },
+    /// A change of a channel that this device's application had asked for was not made, and the SDK does not try any longer. It goes on
+    /// by itself until then, also when the call was dropped or the process ended; so this is told also where the call has said the same.
+    ChangeNotMade {
+        /// Of which channel.
+        channel: ChannelId,
+        /// What was to be changed.
+        change: Change,
+        /// Who was to come in or go; without those for whom it has come true by others' hands.
+        devices: Vec<DeviceUri>,
+        /// Why it was not.
+        reason: NotMade,
+        /// The same in words.
+        detail: String,
     },
     /// This device is not a member any more; its messages stay readable.
     Removed {

@@ -372,7 +372,7 @@ async fn claim(shared: &Shared, connection: &Connection, channel: ChannelId, dev
     seats
 }
 
-async fn claim_together(
+pub(crate) async fn claim_together(
     shared: &Shared,
     connection: &Connection,
     channel: ChannelId,

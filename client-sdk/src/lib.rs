@@ -37,6 +37,7 @@ mod error;
 mod event;
 mod evidence;
 mod gaps;
+mod gone;
 mod identity;
 mod incarnation;
 mod invited;
@@ -59,6 +60,8 @@ mod turns;
 mod unknown;
 mod waiters;
 mod way_back;
+mod wishes;
+mod wishing;
 
 pub use channel::{Channel, ChannelInfo};
 pub use client::{Client, Invitation};
@@ -69,6 +72,7 @@ pub use evidence::{Evidence, ViolationKind};
 pub use readers::{Events, Invitations, Message, Messages};
 pub use rows::Origin;
 pub use summary::ChannelSummary;
+pub use wishes::{Change, NotMade};
 
 pub use lianxin_connection::{ConnectError, GatewayFault, RefusedReason};
 pub use lianxin_connection::{Problem, ReasonCode, Receipt};

@@ -8,7 +8,7 @@ use crate::drive::Drive;
 use crate::lane::{Lane, Verdict};
 use crate::shared::Shared;
 use crate::waiters::Failure;
-use crate::{ClientError, changes, outbox, sync};
+use crate::{ClientError, changes, outbox, sync, wishes};
 
 /// A few fewer than the gateway allows without an answer.
 const IN_FLIGHT_MAX: usize = LIMITS.stream_sends_in_flight_max - 6;
@@ -134,6 +134,7 @@ impl Drive {
 pub(crate) async fn not_served(shared: &Shared, channel: ChannelId) -> Result<(), ClientError> {
     let waiting = shared.transaction(move |tx, _| {
         let mut ids: Vec<_> = changes::waiting(tx, channel)?;
+        ids.extend(wishes::unserved(tx, channel)?);
         let mut after = 0;
         loop {
             let page = outbox::page(tx, channel, after)?;

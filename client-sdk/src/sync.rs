@@ -8,8 +8,9 @@ use lianxin_trust::Federation;
 use lianxin_types::{ChannelId, DeviceUri, Epoch, IdempotencyId, Sequence};
 
 use crate::event::keep;
-use crate::waiters::{Failure, Outcome};
-use crate::{ClientError, Event, changes, outbox, served};
+use crate::waiters::Outcome;
+use crate::wishes::{self, Ending};
+use crate::{ClientError, Event, outbox, served};
 
 mod effect;
 mod invitations;
@@ -56,6 +57,8 @@ pub(crate) struct Place {
     pub(crate) is_between: bool,
     /// In this epoch it is for this device, among others, to look at the GroupInfo that is served.
     pub(crate) is_to_look: bool,
+    /// Wishes wait there that no change is on its way for: how often the first was tried in vain.
+    pub(crate) wishes: Option<u8>,
 }
 
 /// A request to follow again, because events were missing.
@@ -195,11 +198,11 @@ pub(crate) fn came_back(
     device: &DeviceUri,
     (channel, epoch): (ChannelId, Epoch),
 ) -> Result<Vec<(IdempotencyId, Outcome)>, ClientError> {
-    let (committed, left) = changes::epoch_ended(tx, channel)?;
+    let mut settled = wishes::epoch_ended(tx, channel, Ending::Superseded)?;
     keep(tx, &Event::MemberRejoined { channel, device: device.clone(), epoch })?;
-    let void = committed.into_iter().chain(left).map(|id| (id, Failure::Superseded));
     let failed = outbox::encrypt_again(tx, mls, federation, channel)?;
-    Ok(void.chain(failed).map(|(id, failure)| (id, Err(failure))).collect())
+    settled.extend(failed.into_iter().map(|(id, failure)| (id, Err(failure))));
+    Ok(settled)
 }
 
 /// Where the group stands.
@@ -219,7 +222,8 @@ pub(crate) fn standing(
     let is_to_look = !view.is_broken
         && !view.is_awaited
         && served::looks(&view.epoch_authenticator, view.members.len(), view.own_position);
-    let place = Place { head: view.head.sequence, turn: None, is_broken, is_between, is_to_look };
+    let wishes = wishes::waiting(tx, channel)?.first().map(|(_, row)| row.attempts);
+    let place = Place { head: view.head.sequence, turn: None, is_broken, is_between, is_to_look, wishes };
     if view.is_broken || view.is_awaited || view.pending_leaves.contains(device) {
         return Ok(place);
     }

@@ -2,10 +2,12 @@
 //! stops waiting changes nothing.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lianxin_connection::{Problem, Receipt};
+use lianxin_mls::MlsError;
 use lianxin_types::IdempotencyId;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
@@ -18,6 +20,9 @@ pub(crate) enum Failure {
     /// Another member's commit came first.
     #[error("another commit came first")]
     Superseded,
+    /// The channel's group, or the profile, does not allow it.
+    #[error("it cannot be made")]
+    NotPossible(#[source] Said),
     #[error("not a member any more")]
     NotMember,
     /// The group that it was for has given way to another before the log was read to its end: it may have been accepted there.
@@ -27,6 +32,41 @@ pub(crate) enum Failure {
     #[error("the gateway does not serve the channel")]
     NotServed,
 }
+
+/// What the engine said, so that it can be passed on.
+#[derive(Debug, Clone)]
+pub(crate) struct Said(Arc<MlsError>);
+
+impl Said {
+    pub(crate) fn new(error: MlsError) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The error itself, for the one who holds it last.
+    pub(crate) fn into_inner(self) -> Option<MlsError> {
+        Arc::into_inner(self.0)
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Said {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl PartialEq for Said {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Said {}
 
 pub(crate) type Outcome = Result<Receipt, Failure>;
 

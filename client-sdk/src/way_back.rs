@@ -16,7 +16,7 @@ use crate::event::keep;
 use crate::lane::TOLD_WITHIN;
 use crate::pump::not_served;
 use crate::shared::News;
-use crate::waiters::Failure;
+use crate::wishes::{self, Ending, Settled};
 use crate::{ClientError, Event, outbox, sync, trust, turns, unknown};
 
 /// Everybody whom one commit has broken comes back, one epoch each: they begin at different moments of so long.
@@ -73,7 +73,7 @@ enum Attempt {
 }
 
 impl Attempt {
-    const fn of(staged: &Result<(Staged, outbox::Failures), ClientError>) -> Self {
+    const fn of(staged: &Result<(Staged, Settled), ClientError>) -> Self {
         match staged {
             Ok((Staged::Ready, _)) => Self::Made,
             Ok((Staged::Done, _)) => Self::Needless,
@@ -122,7 +122,9 @@ impl Drive {
     pub(crate) async fn look_for_way_back(&mut self, channel: ChannelId) -> Result<(), ClientError> {
         let (device, federation) = (self.shared.device.clone(), self.shared.federation());
         let place = self.shared.transaction(move |tx, mls| sync::standing(tx, mls, &federation, &device, channel));
-        if place.await?.is_broken {
+        let place = place.await?;
+        self.note_wishes(channel, place);
+        if place.is_broken {
             self.plan_way_back(channel);
         }
         Ok(())
@@ -257,37 +259,37 @@ impl Drive {
         let id = self.shared.id();
         let anew = self.ways_back.get(&channel).and_then(|way_back| way_back.anew);
         let staged = self.shared.transaction(move |tx, mls| {
-            let mut failed = Vec::new();
+            let mut settled = Settled::new();
             if anew == Some(Anew::Unknown) && !unknown::is_unknown(tx, mls, channel)? {
                 // An invitation came after all.
-                return Ok((Staged::Done, failed));
+                return Ok((Staged::Done, settled));
             }
             if anew.is_some() {
                 // What waits was for a group that is forgotten here.
-                let (committed, left) = changes::epoch_ended(tx, channel)?;
-                failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
-                failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)));
+                settled = wishes::epoch_ended(tx, channel, Ending::Anew)?;
+                let failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
+                settled.extend(failed.into_iter().map(|(id, failure)| (id, Err(failure))));
                 mls.discard(tx, channel)?;
             }
             let bundle = mls.rejoin(tx, &federation, channel, &state.group_info, &state.ratchet_tree);
             match changes::put_commit(tx, channel, id, bundle) {
                 // Somebody else's commit, or an own one, has done it.
-                Err(ClientError::Mls(MlsError::NotBroken)) => Ok((Staged::Done, failed)),
+                Err(ClientError::Mls(MlsError::NotBroken)) => Ok((Staged::Done, settled)),
                 staged => {
                     let staged = staged?;
                     if anew == Some(Anew::Unknown) && matches!(staged, Staged::Ready) {
                         keep(tx, &Event::StateRestored { channel, sequence: Sequence(0) })?;
                     }
-                    Ok((staged, failed))
+                    Ok((staged, settled))
                 }
             }
         });
         let staged = staged.await;
         let attempt = Attempt::of(&staged);
         match staged {
-            Ok((_, failed)) => {
-                for (id, failure) in failed {
-                    self.shared.waiters.settle(id, Err(failure));
+            Ok((_, settled)) => {
+                for (id, outcome) in settled {
+                    self.shared.waiters.settle(id, outcome);
                 }
             }
             Err(ClientError::State(error)) => return Err(error.into()),
@@ -362,7 +364,7 @@ async fn public_state(connection: Connection, channel: ChannelId) -> CallDone {
 mod tests {
     use super::*;
 
-    fn failed(error: MlsError) -> Result<(Staged, outbox::Failures), ClientError> {
+    fn failed(error: MlsError) -> Result<(Staged, Settled), ClientError> {
         Err(ClientError::Mls(error))
     }
 

@@ -64,6 +64,7 @@ mod two_streams;
 mod unread;
 mod waiting;
 mod wire;
+mod wishes;
 #[cfg(target_os = "linux")]
 mod write_faults;
 mod zone;

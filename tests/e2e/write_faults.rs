@@ -115,6 +115,8 @@ struct Story {
     name: String,
     other: Client,
     guest: Client,
+    /// Whom the other lets in or takes out while the victim is down, so that it is overtaken.
+    third: Client,
     channel: Channel,
     /// A channel that the action is about, if it is another one.
     aside: Option<Channel>,
@@ -143,7 +145,8 @@ impl Story {
         let stage = Stage::start().await.expect("a gateway process");
         let other = stage.client("shenji", "app-1").await.expect("opens");
         let guest = stage.client("weijian", "app-1").await.expect("opens");
-        for client in [&other, &guest] {
+        let third = stage.client("shenji", "app-2").await.expect("opens");
+        for client in [&other, &guest, &third] {
             soon("a connection", client.connected()).await.expect("connects");
         }
         let victim = stage.application("jiwei-app-1").expect("starts");
@@ -154,6 +157,7 @@ impl Story {
             name: "app-1".to_owned(),
             other,
             guest,
+            third,
             channel,
             aside: None,
             culprit: None,
@@ -378,8 +382,13 @@ impl Story {
 
     /// Whatever became of it: it has happened or can be done now, and the two go on.
     async fn settle(&mut self, action: Action, found: &Outcome) {
+        let mut is_stored = false;
         if matches!(found, Outcome::Died) {
-            self.rise(true).await;
+            self.overtake(action).await;
+            self.rise(false).await;
+            self.victim.call::<Value>(self.opening()).await.expect("opens where it was");
+            is_stored = self.is_stored(action).await;
+            self.victim.call::<Value>(Call::Connected).await.expect("connects");
             self.nothing_waits().await;
         } else if action.opens() && matches!(found, Outcome::Refused(_)) {
             // Nothing runs that could go on.
@@ -388,7 +397,7 @@ impl Story {
         }
         match action {
             Action::Accept => self.is_in_aside().await,
-            Action::Leave => self.is_out_of_aside().await,
+            Action::Leave => self.is_out_of_aside(is_stored).await,
             Action::Report | Action::Start | Action::Seat => self.settle_healed(action).await,
             Action::Publish | Action::Renew => {
                 if action == Action::Renew {
@@ -412,6 +421,7 @@ impl Story {
             }
             // What was stored goes by itself; what was not can be wished again.
             Action::Invite | Action::Remove if self.has_guest().await != (action == Action::Invite) => {
+                assert!(!is_stored, "{action:?} was stored, and has not come true by itself");
                 let call = match action {
                     Action::Invite => Call::invite(&self.id(), &[self.guest.device()]),
                     _ => Call::remove(&self.id(), self.guest.device()),
@@ -426,6 +436,34 @@ impl Story {
         self.talk().await;
         if let Action::Invite | Action::Remove = action {
             assert_eq!(self.has_guest().await, action == Action::Invite, "{action:?} has not come true");
+        }
+    }
+
+    /// The victim is down: the other changes the channel meanwhile.
+    async fn overtake(&self, action: Action) {
+        let channel = match action {
+            Action::Invite | Action::Remove | Action::Update => &self.channel,
+            Action::Leave => self.aside(),
+            _ => return,
+        };
+        let third = [self.third.device().clone()];
+        let changed = match channel.info().await.expect("a member").members.contains(&third[0]) {
+            true => soon("a removal", channel.remove(&third)).await,
+            false => soon("an invite", channel.invite(&third)).await,
+        };
+        changed.expect("changed");
+    }
+
+    /// Whether the victim's state knows of the wish, or it has come true already.
+    async fn is_stored(&self, action: Action) -> bool {
+        let (channel, guest) = match action {
+            Action::Invite | Action::Remove => (self.id(), self.has_guest().await == (action == Action::Invite)),
+            Action::Leave => (self.aside().id().to_hex(), false),
+            _ => return false,
+        };
+        match self.victim.call::<ChannelInfo>(Call::Info { channel }).await {
+            Ok(info) => guest || info.has_pending_change,
+            Err(_) => action == Action::Leave,
         }
     }
 
@@ -471,13 +509,15 @@ impl Story {
         assert_eq!(messages[0].text, text);
     }
 
-    async fn is_out_of_aside(&mut self) {
+    async fn is_out_of_aside(&mut self, is_stored: bool) {
         let aside = self.aside().clone();
         let victim = self.stage.device("jiwei", "app-1").expect("minted");
         soon("the victim has left", async {
             loop {
-                // A second wish is refused once the first has come true.
-                drop(self.victim.call::<Value>(Call::Leave { channel: aside.id().to_hex() }).await);
+                if !is_stored {
+                    // A second wish is refused once the first has come true.
+                    drop(self.victim.call::<Value>(Call::Leave { channel: aside.id().to_hex() }).await);
+                }
                 if !aside.info().await.expect("a member").members.contains(&victim) {
                     return;
                 }
@@ -512,7 +552,7 @@ impl Story {
             self.nobody_complains().await;
         }
         self.victim.close().await.expect("closes");
-        for client in [self.other, self.guest] {
+        for client in [self.other, self.guest, self.third] {
             client.close().await.expect("closes");
         }
     }

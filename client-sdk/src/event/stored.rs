@@ -6,6 +6,7 @@ use lianxin_types::{ChannelId, DecodeError, DeviceUri, Epoch, Incarnation, Reade
 use super::Event;
 use crate::evidence::ViolationKind;
 use crate::rows::read_uri;
+use crate::wishes::{Change, NotMade};
 
 const VERSION: u8 = 1;
 const TEXT_BYTES_MAX: usize = 1024;
@@ -98,6 +99,7 @@ pub(super) fn encode(event: &Event) -> Option<Vec<u8>> {
             write_some_uri(writer.u64(epoch.0).u64(sequence.0), signer.as_ref());
             writer.bytes(cut(detail).as_bytes());
         }
+        Event::ChangeNotMade { .. } => encode_not_made(&mut writer, event)?,
         Event::TrustRefused { .. }
         | Event::TrustExpired { .. }
         | Event::CertificateRenewed { .. }
@@ -107,11 +109,20 @@ pub(super) fn encode(event: &Event) -> Option<Vec<u8>> {
         | Event::Connected
         | Event::Disconnected { .. }
         | Event::ClockDiffers { .. }
-        | Event::CaughtUp { .. } => {
-            return None;
-        }
+        | Event::CaughtUp { .. } => return None,
     }
     Some(writer.finish())
+}
+
+/// A wish that was given up.
+fn encode_not_made(writer: &mut Writer, event: &Event) -> Option<()> {
+    let Event::ChangeNotMade { channel, change, devices, reason, detail } = event else { return None };
+    writer.u8(26).raw(&channel.0).u8(*change as u8).u8(*reason as u8).u16(devices.len() as u16);
+    for device in devices {
+        writer.bytes(device.as_str().as_bytes());
+    }
+    writer.bytes(cut(detail).as_bytes());
+    Some(())
 }
 
 /// An event that is of no channel.
@@ -217,6 +228,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         21 => Event::CertificateEnding { ends: Timestamp(reader.u64("ends")?), reason: text(reader)? },
         22 => Event::CertificateEnded { ended: Timestamp(reader.u64("ended")?), own: Timestamp(reader.u64("own")?) },
         24 => Event::TrustExpired { ended: Timestamp(reader.u64("ended")?) },
+        26 => {
+            let change = Change::of(reader.u8("change")?).ok_or(DecodeError::OutOfRange { field: "change" })?;
+            let reason = NotMade::of(reader.u8("reason")?).ok_or(DecodeError::OutOfRange { field: "reason" })?;
+            let count = reader.u16("devices")?;
+            let devices = (0..count).map(|_| read_uri(reader, "device")).collect::<Result<_, _>>()?;
+            Event::ChangeNotMade { channel, change, devices, reason, detail: text(reader)? }
+        }
         12 => Event::AwayTooLong { channel, sequence: Sequence(reader.u64("sequence")?) },
         11 => {
             let (reporter, commit) = (read_uri(reader, "reporter")?, Sequence(reader.u64("commit")?));

@@ -21,6 +21,13 @@ fn kept_events_come_back_as_they_were() {
         Event::WrongGroupInfo { channel, epoch, sequence: Sequence(8), signer: None, detail: detail.clone() },
         Event::SeatMissing { channel, incarnation: Incarnation(2) },
         Event::Removed { channel, by: device("b") },
+        Event::ChangeNotMade {
+            channel,
+            change: Change::Remove,
+            devices: vec![device("a"), device("b")],
+            reason: NotMade::Contended,
+            detail: "原因".to_owned(),
+        },
         Event::Violation { channel, sequence: Sequence(9), sender: device("a"), kind: ViolationKind::NotSent, detail },
         Event::AwayTooLong { channel, sequence: Sequence(9) },
         Event::StateRestored { channel, sequence: Sequence(10) },

@@ -11,7 +11,7 @@ use crate::error::chain;
 use crate::event::keep;
 use crate::evidence::{self, ViolationKind};
 use crate::rows::{MESSAGE, MessageRow, Origin};
-use crate::waiters::Failure;
+use crate::wishes::{self, Ending};
 use crate::{ClientError, Event, changes, outbox, pauses};
 
 /// Stores what an event meant.
@@ -48,10 +48,11 @@ pub(super) fn effect(
         }
         Processed::NotRemembered { is_first } => not_remembered(tx, mls, reader, event, is_first, applied)?,
         Processed::Membership { epoch, by, added, removed, own_commit, removed_self, discarded_own_commit } => {
-            let (committed, left) = changes::epoch_ended(tx, channel)?;
-            let accepted = receipt(tx, mls, event)?;
-            let outcome = if own_commit { Ok(accepted) } else { Err(Failure::Superseded) };
-            applied.settled.extend(committed.map(|id| (id, outcome)));
+            let receipt = receipt(tx, mls, event)?;
+            let (added_now, removed_now) = (&added[..], &removed[..]);
+            let ending =
+                Ending::Commit { is_own: own_commit, removed_self, added: added_now, removed: removed_now, receipt };
+            applied.settled.extend(wishes::epoch_ended(tx, channel, ending)?);
             tracing::debug!(?channel, epoch = epoch.0, own_commit, discarded_own_commit, "epoch began");
             // Whom this device had to seat has a seat, or is not to come back into one: whoever goes later is not brought back.
             mls.defer_seats(tx, channel, &[], &[&added[..], &removed[..]].concat())?;
@@ -64,30 +65,28 @@ pub(super) fn effect(
             applied.epoch_changed = true;
             if removed_self {
                 applied.removed = true;
-                applied.settled.extend(left.map(|id| (id, Ok(accepted))));
                 fail(applied, outbox::drop_all(tx, channel, outbox::Read::ToTheEnd)?);
                 keep(tx, &Event::Removed { channel, by })?;
             } else {
-                applied.settled.extend(left.map(|id| (id, Err(Failure::Superseded))));
                 fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
             }
         }
         Processed::Rejoined { epoch, device, own_commit, discarded_own_commit, discarded_own_leave } => {
-            let (committed, left) = changes::epoch_ended(tx, channel)?;
+            applied.settled.extend(wishes::epoch_ended(tx, channel, Ending::Superseded)?);
             tracing::debug!(?channel, epoch = epoch.0, own_commit, discarded_own_commit, "a member came back");
-            applied.settled.extend(committed.into_iter().chain(left).map(|id| (id, Err(Failure::Superseded))));
             keep(tx, &Event::MemberRejoined { channel, device, epoch })?;
             applied.epoch_changed = true;
             if discarded_own_leave {
                 // The wish stands, the proposal fell with its epoch.
-                changes::put_leave(tx, channel, id_of_another_leave(event), mls.leave(tx, channel))?;
+                let id = id_of_another_leave(event);
+                changes::put_leave(tx, channel, id, mls.leave(tx, channel))?;
+                wishes::leave_again(tx, channel, id)?;
                 applied.change_staged = true;
             }
             fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
         }
         Processed::Incarnation { incarnation, by, culprit, own_start } => {
-            let (committed, left) = changes::epoch_ended(tx, channel)?;
-            applied.settled.extend(committed.into_iter().chain(left).map(|id| (id, Err(Failure::Superseded))));
+            applied.settled.extend(wishes::epoch_ended(tx, channel, Ending::Superseded)?);
             keep(tx, &Event::ChannelRestarted { channel, incarnation, by, culprit })?;
             applied.epoch_changed = true;
             if own_start {
@@ -129,23 +128,20 @@ fn hidden(
         Violation::ChannelBroken => return Ok(()),
         Violation::OlderState if event.kind == EventKind::Start => {
             // The channel goes on in a group that this state does not know, and this device is to come back into.
-            let (committed, left) = changes::epoch_ended(tx, channel)?;
             fail(applied, outbox::drop_all(tx, channel, outbox::Read::InPart)?);
-            fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)).collect());
+            applied.settled.extend(wishes::epoch_ended(tx, channel, Ending::Anew)?);
             applied.removed = true;
             under_own_name(tx, mls, reader, event, violation)?
         }
         violation => {
             if event.kind == EventKind::Commit {
-                // The group is broken: no change that waits for it will happen. Messages wait for the way back.
-                let (committed, left) = changes::epoch_ended(tx, channel)?;
-                fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::NotMember)).collect());
+                // The group is broken: no change that was made for it will happen. Wishes and messages wait for the way back.
+                applied.settled.extend(wishes::epoch_ended(tx, channel, Ending::Broken)?);
                 fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
             }
             if event.kind == EventKind::Start && mls.awaited(tx, channel)?.is_some() {
                 // Nobody takes it, and what this device had begun gave way to it all the same.
-                let (committed, left) = changes::epoch_ended(tx, channel)?;
-                fail(applied, committed.into_iter().chain(left).map(|id| (id, Failure::Superseded)).collect());
+                applied.settled.extend(wishes::epoch_ended(tx, channel, Ending::Superseded)?);
                 fail(applied, outbox::encrypt_again(tx, mls, federation, channel)?);
                 applied.epoch_changed = true;
             }

@@ -12,8 +12,8 @@ use lianxin_types::{ChannelId, Reader, Sequence, Writer};
 use super::kept_invitations::{Kept, all, delete, get, key, of_channel, put};
 use crate::event::keep;
 use crate::rows::{DECLINED, InvitationRow, NO_SEAT, SEAT_WAIT, WITHHELD};
-use crate::waiters::Failure;
-use crate::{ClientError, Event, Invitation, changes, outbox};
+use crate::wishes::{self, Ending, Settled};
+use crate::{ClientError, Event, Invitation, outbox};
 
 /// How many are kept, and how many bytes of them.
 pub(crate) const KEPT_MAX: usize = 200;
@@ -298,7 +298,7 @@ pub(crate) struct Accepted {
     /// To be confirmed: its inbox item, and those of older invitations into the channel, which are of no use any more.
     pub(crate) inbox_ids: Vec<u64>,
     /// What waited in an older group of the channel.
-    pub(crate) failed: outbox::Failures,
+    pub(crate) settled: Settled,
 }
 
 /// Joins by a stored invitation. An older group of the channel gives way, whether the device knows of its removal or not,
@@ -316,10 +316,10 @@ pub(crate) fn accept(
     mls.join(tx, federation, &lianxin_mls::Invitation { channel, head, welcome, tree, inviter })?;
     let inbox_ids = drop_invitations(tx, channel, sequence)?;
     tx.delete(DECLINED, &channel.0)?;
-    let (committed, left) = changes::epoch_ended(tx, channel)?;
-    let mut failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
-    failed.extend(committed.into_iter().chain(left).map(|id| (id, Failure::GivenUp)));
-    Ok(Accepted { inbox_ids, failed })
+    let failed = outbox::drop_all(tx, channel, outbox::Read::InPart)?;
+    let failed = failed.into_iter().map(|(id, failure)| (id, Err(failure)));
+    let settled = failed.chain(wishes::epoch_ended(tx, channel, Ending::Invited)?).collect();
+    Ok(Accepted { inbox_ids, settled })
 }
 
 /// Deletes an invitation that cannot be opened, because the state is older than the key package that it was made for, and the older

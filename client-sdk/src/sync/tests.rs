@@ -11,7 +11,7 @@ use lianxin_types::{Classification, Clock as _, Digest, Label, Random as _, Syst
 
 use super::*;
 use crate::Config;
-use crate::changes::Staged;
+use crate::changes::{self, Staged};
 use crate::event::kept;
 use crate::rows::{INVITATION, Intent, IntentKind, InvitationRow, MESSAGE, MessageRow, OUTBOX_LAST, Origin, OutboxRow};
 

@@ -3,6 +3,7 @@
 use openmls::prelude::{GroupId, MlsGroup, tls_codec::Serialize as _};
 
 use super::*;
+use crate::waiters::Failure;
 
 impl Device {
     /// The invitation that the last event of the log is.
@@ -74,7 +75,7 @@ fn removed_and_invited_again_while_offline_it_joins_anew_and_reads_on() {
     let accepted = guest.accept(again, tree, &host.log);
     assert_eq!(accepted.inbox_ids, [3]);
     // Neither is known to have been in vain: their answers may have been lost.
-    assert_eq!(accepted.failed, [(id(20), Failure::GivenUp), (id(21), Failure::GivenUp)]);
+    assert_eq!(accepted.settled, [(id(20), Err(Failure::GivenUp)), (id(21), Err(Failure::GivenUp))]);
     let applied = guest.apply(3);
     assert_eq!((applied.place.head, applied.gap, applied.removed), (Sequence(5), None, false));
     assert_eq!(guest.read(5), "以后".as_bytes());
@@ -107,7 +108,7 @@ fn it_joins_anew_also_when_it_has_read_of_its_removal() {
     let (again, tree) = host.seat(3, &guest);
     let row = host.send(id(4), "以后");
     host.deliver(EventKind::Application, id(4), row.mls);
-    assert!(guest.accept(again, tree, &host.log).failed.is_empty());
+    assert!(guest.accept(again, tree, &host.log).settled.is_empty());
     assert_eq!(guest.apply(3).place.head, Sequence(5));
     assert_eq!(guest.read(5), "以后".as_bytes());
 }
