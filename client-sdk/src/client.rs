@@ -15,9 +15,9 @@ use crate::config::{Loaded, StateKeySource};
 use crate::evidence::{self, Evidence};
 use crate::readers::{Events, Invitations};
 use crate::session::Session;
-use crate::shared::{Link, News, Shared, Task};
+use crate::shared::{Link, Shared, Task};
 use crate::summary::{self, ChannelSummary};
-use crate::sync::{self, Accepted};
+use crate::sync;
 use crate::waiters::Failure;
 use crate::{ClientError, Config, changes, identity, trust};
 
@@ -120,6 +120,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Mls`] if a department is unknown or the label does not fit; [`ClientError::Refused`];
+    /// [`ClientError::NotServed`] if what the gateway answers cannot be so;
     /// [`ClientError::Connect`], [`ClientError::Offline`], [`ClientError::TrustExpired`], [`ClientError::Closed`].
     #[tracing::instrument(level = "debug", skip_all, fields(channel))]
     pub async fn create(&self, label: Label, departments: &[DepartmentId]) -> Result<Channel, ClientError> {
@@ -141,6 +142,7 @@ impl Client {
         match settled.await.map_err(|_| ClientError::Closed)? {
             Ok(_) => Ok(self.handle(channel)),
             Err(Failure::Refused(problem)) => Err(ClientError::Refused(problem)),
+            Err(Failure::NotServed) => Err(ClientError::NotServed),
             Err(_) => Err(ClientError::NotMember),
         }
     }
@@ -178,10 +180,9 @@ impl Client {
         };
         let federation = shared.fresh_federation()?;
         let follow = shared.ask_later(Task::Follow(channel));
-        let joined =
-            shared.transaction(move |tx, mls| sync::accept(tx, mls, &federation, channel, sequence, tree.to_vec()));
-        let Accepted { inbox_ids, settled } = match joined.await {
-            Ok(accepted) => accepted,
+        let joined = shared.accept(federation, (channel, sequence), tree.to_vec());
+        match joined.await {
+            Ok(()) => {}
             Err(error @ ClientError::Mls(MlsError::KeyPackageGone)) => {
                 self.give_up(&invitation).await?;
                 return Err(error);
@@ -189,13 +190,6 @@ impl Client {
             Err(error) => return Err(error),
         };
         drop(follow);
-        for (id, outcome) in settled {
-            shared.waiters.settle(id, outcome);
-        }
-        for inbox_id in inbox_ids {
-            shared.ask(Task::Confirm(inbox_id));
-        }
-        shared.bells.ring(&News::Channel(channel));
         Ok(self.handle(channel))
     }
 

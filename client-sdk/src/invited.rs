@@ -2,13 +2,42 @@
 //! channel on, and its log may not have told of that group yet, be it read from the store or live: the application is told when
 //! that has been read.
 
+use std::sync::Arc;
+
 use lianxin_connection::{Receive, Welcome};
-use lianxin_types::ChannelId;
+use lianxin_keystore::Transaction;
+use lianxin_mls::Mls;
+use lianxin_trust::Federation;
+use lianxin_types::{ChannelId, Sequence};
 
 use crate::ClientError;
 use crate::drive::Drive;
-use crate::shared::News;
-use crate::sync::{self, Invited, Log, Offered};
+use crate::shared::{News, Shared, Task};
+use crate::sync::{self, Accepted, Invited, Log, Offered};
+
+impl Shared {
+    /// Joins by an invitation. Whoever waits for something in an older group of the channel is told, and the inbox item goes, whether or
+    /// not this caller waits.
+    pub(crate) async fn accept(
+        self: &Arc<Self>,
+        federation: Arc<Federation>,
+        (channel, sequence): (ChannelId, Sequence),
+        tree: Vec<u8>,
+    ) -> Result<(), ClientError> {
+        let shared = Arc::clone(self);
+        let join = move |tx: &Transaction<'_>, mls: &Mls| sync::accept(tx, mls, &federation, channel, sequence, tree);
+        let joined = self.transaction_then(join, move |Accepted { inbox_ids, settled }| {
+            for (id, outcome) in settled {
+                shared.waiters.settle(*id, outcome.clone());
+            }
+            for inbox_id in inbox_ids {
+                shared.ask(Task::Confirm(*inbox_id));
+            }
+            shared.bells.ring(&News::Channel(channel));
+        });
+        joined.await.map(|_| ())
+    }
+}
 
 impl Drive {
     pub(crate) async fn invited(&mut self, inbox_id: u64, welcome: Welcome) -> Result<(), ClientError> {

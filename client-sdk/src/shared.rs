@@ -204,6 +204,17 @@ impl Shared {
         elsewhere(&*self.clock, self.keystore.transaction(move |tx| span.in_scope(|| f(tx, &mls)))).await
     }
 
+    /// As [`Shared::transaction`]; `then` runs once it is durable, also if the caller waits no more.
+    pub(crate) async fn transaction_then<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>, &Mls) -> Result<T, ClientError> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let (mls, span) = (Arc::clone(&self.mls), Span::current());
+        let work = self.keystore.transaction_then(move |tx| span.in_scope(|| f(tx, &mls)), then);
+        elsewhere(&*self.clock, work).await
+    }
+
     /// As [`Shared::transaction`], in two steps: first its place in the queue, then its end.
     pub(crate) async fn enqueue<T: Send + 'static>(
         &self,

@@ -105,6 +105,34 @@ impl Keystore {
         self.enqueue(f).await?.end().await
     }
 
+    /// As [`Keystore::transaction`]; `then` sees what `f` has returned, once that is durable, also if nobody waits for it any more.
+    /// It runs on the state's own thread, where it must not wait for anything either.
+    ///
+    /// # Errors
+    /// As [`Keystore::transaction`].
+    pub async fn transaction_then<T, E>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<KeystoreError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let orders = self.inner.orders()?;
+        let job: Job = Box::new(move |database| {
+            let done = run(database, f).and_then(|value| {
+                catch_unwind(AssertUnwindSafe(|| then(&value))).map_err(|_| KeystoreError::Panicked)?;
+                Ok(value)
+            });
+            // As in every job.
+            let _gone = answer.send(done);
+        });
+        orders.send(Order::Run(job)).await.map_err(|_| KeystoreError::Closed)?;
+        Enqueued(answered).end().await
+    }
+
     /// Puts `f` behind the transactions that wait. Who needs an order between calls waits for this one before it makes the
     /// next; the ends may be waited for together.
     ///

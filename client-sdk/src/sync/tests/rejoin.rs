@@ -3,6 +3,8 @@
 use openmls::prelude::{GroupId, MlsGroup, tls_codec::Serialize as _};
 
 use super::*;
+use crate::config::Loaded;
+use crate::shared::{Shared, Task};
 use crate::waiters::Failure;
 
 impl Device {
@@ -129,4 +131,40 @@ fn what_the_gateway_cannot_give_is_asked_for_once() {
     assert_eq!(gap_step(asked, head, found), GapStep::GiveUp);
     assert_eq!(gap_step(asked, head, Sequence(3)), GapStep::GiveUp, "the second answer has no more to give");
     assert_eq!(gap_step(asked, Sequence(3), Sequence(5)), GapStep::FollowAgain, "it went on meanwhile");
+}
+
+/// The device's door to the session, and none behind it.
+fn shared(device: &Device, department: &str) -> Arc<Shared> {
+    let federation = device.folder.path().join("federation");
+    let config = Config::from_certs_dev(&federation, department, "app-1", "unused").expect("configured");
+    let Loaded { tls, mls, roots, bundle, lists } = config.load().expect("loaded");
+    let federation = Federation::new(bundle, lists).expect("a federation");
+    let mls = Mls::new(mls, device.uri.clone(), Arc::new(SystemClock), Arc::new(SystemRandom)).expect("an engine");
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    Arc::new(Shared::new(device.keystore.clone(), (mls, tls), device.uri.clone(), (roots, federation), clock, random))
+}
+
+#[test]
+fn who_waits_in_an_older_group_is_told_though_the_call_that_accepts_is_dropped() {
+    let (mut host, mut guest) = Device::with_guest();
+    let (sequence, tree) = host.seat(1, &guest);
+    guest.accept(sequence, tree, &host.log);
+    guest.send(id(20), "从前");
+    host.remove(2, &guest);
+    let (again, tree) = host.seat(3, &guest);
+    let shared = shared(&guest, "shenji");
+    let waits = shared.waiters.register(id(20));
+    let (channel, federation) = (guest.channel, Arc::clone(&guest.federation));
+    // Its transaction is in the queue when it is dropped, in front of the one that looks.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (found, told) = runtime.block_on(async {
+        let mut accept = Box::pin(shared.accept(federation, (channel, again), tree));
+        assert!(futures_util::poll!(&mut accept).is_pending());
+        drop(accept);
+        let found = guest.keystore.transaction(move |tx| outbox::page(tx, channel, 0)).await.expect("readable");
+        (found, futures_util::FutureExt::now_or_never(waits))
+    });
+    assert!(found.is_empty(), "it is in anew");
+    assert_eq!(told.expect("told by now").expect("told"), Err(Failure::GivenUp));
+    assert!(shared.take_tasks().contains(&Task::Confirm(3)));
 }
