@@ -35,6 +35,8 @@ pub(crate) struct Drive {
     pub(crate) lanes: HashMap<ChannelId, Lane>,
     /// Channels whose lane may have something to hand over.
     pub(crate) ready: BTreeSet<ChannelId>,
+    /// The channel that has handed over last.
+    pub(crate) served: Option<ChannelId>,
     /// Messages without an answer, and of which channel.
     pub(crate) in_flight: HashMap<IdempotencyId, ChannelId>,
     pub(crate) calls: FuturesUnordered<Call>,
@@ -92,6 +94,7 @@ impl Drive {
             connection,
             lanes: HashMap::new(),
             ready: BTreeSet::new(),
+            served: None,
             in_flight: HashMap::new(),
             calls: FuturesUnordered::new(),
             calling: HashSet::new(),

@@ -1,5 +1,8 @@
 //! The Send stream: stored messages go out lane by lane, answers come back.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
 use lianxin_connection::SendStream;
 use lianxin_connection::{CallError, Send, SendOutcome};
 use lianxin_types::{ChannelId, LIMITS};
@@ -16,14 +19,22 @@ const IN_FLIGHT_MAX: usize = LIMITS.stream_sends_in_flight_max - 6;
 impl Drive {
     /// Hands over what may be handed over. Never waits for the gateway.
     pub(crate) async fn pump(&mut self, sends: &SendStream) -> Result<(), ClientError> {
-        for channel in self.ready.clone() {
-            while self.in_flight.len() < IN_FLIGHT_MAX {
-                if !self.hand_over(sends, channel).await? {
-                    break;
+        loop {
+            let mut is_more = false;
+            for channel in in_turn(&self.ready, self.served) {
+                if self.in_flight.len() >= IN_FLIGHT_MAX {
+                    return Ok(());
+                }
+                let before = self.in_flight.len();
+                is_more |= self.hand_over(sends, channel).await?;
+                if self.in_flight.len() > before {
+                    self.served = Some(channel);
                 }
             }
+            if !is_more {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Hands over a page of one channel; says whether there may be more.
@@ -130,6 +141,13 @@ impl Drive {
     }
 }
 
+/// The channels in the order in which they hand over a page each: from behind the one that did last, so that none that always has
+/// more keeps the others waiting.
+fn in_turn(ready: &BTreeSet<ChannelId>, served: Option<ChannelId>) -> Vec<ChannelId> {
+    let Some(last) = served else { return ready.iter().copied().collect() };
+    ready.range((Bound::Excluded(last), Bound::Unbounded)).chain(ready.range(..=last)).copied().collect()
+}
+
 /// Whoever waits for something of a channel that is not served waits no more. What is stored stays.
 pub(crate) async fn not_served(shared: &Shared, channel: ChannelId) -> Result<(), ClientError> {
     let waiting = shared.transaction(move |tx, _| {
@@ -147,4 +165,31 @@ pub(crate) async fn not_served(shared: &Shared, channel: ChannelId) -> Result<()
         shared.waiters.settle(id, Err(Failure::NotServed));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each always has more than the gateway takes: what comes of it goes round.
+    #[test]
+    fn channels_that_never_run_dry_take_turns() {
+        let channels = [1, 2, 3].map(|number| ChannelId([number; 16]));
+        let ready = BTreeSet::from(channels);
+        let (mut served, mut order) = (None, Vec::new());
+        for _ in 0..6 {
+            // There is room for one page.
+            let next = in_turn(&ready, served)[0];
+            served = Some(next);
+            order.push(next);
+        }
+        assert_eq!(order, [channels, channels].concat());
+        let others = BTreeSet::from([channels[0], channels[2]]);
+        assert_eq!(
+            in_turn(&others, Some(channels[1])),
+            [channels[2], channels[0]],
+            "the one that was last may be gone"
+        );
+        assert_eq!(in_turn(&others, Some(channels[2])), [channels[0], channels[2]]);
+    }
 }
