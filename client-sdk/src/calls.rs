@@ -108,15 +108,18 @@ impl Drive {
     pub(crate) async fn call_done(&mut self, done: CallDone) -> Result<(), ClientError> {
         match done {
             CallDone::Change { channel, intent, result } => {
-                self.calling.remove(&intent.id);
-                match judge(result, self.doubtful.contains(&intent.id)) {
+                let id = intent.id;
+                self.calling.remove(&id);
+                match judge(result, self.doubtful.contains(&id)) {
                     Judgement::Accepted(receipt) => {
-                        self.doubtful.remove(&intent.id);
-                        self.change_accepted(channel, *intent, receipt).await
+                        self.doubtful.remove(&id);
+                        let done = self.change_accepted(channel, *intent, receipt).await;
+                        self.confine(channel, Some(id), done).await
                     }
                     Judgement::Refused(problem) => {
-                        self.doubtful.remove(&intent.id);
-                        self.change_refused(channel, *intent, problem).await
+                        self.doubtful.remove(&id);
+                        let done = self.change_refused(channel, *intent, problem).await;
+                        self.confine(channel, Some(id), done).await
                     }
                     // The same bytes under the same id again.
                     Judgement::Unknown { again_after } => {
@@ -166,7 +169,7 @@ impl Drive {
                 pauses::lifted(tx, channel)?;
             }
             Ok(Stored::Waits(match kind {
-                IntentKind::Leave => wishes::leave_accepted(tx, channel, intent.id)?,
+                IntentKind::Leave => wishes::who_waits(tx, channel, intent.id)?,
                 _ => intent.id,
             }))
         });

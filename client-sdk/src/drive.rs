@@ -251,12 +251,20 @@ impl Drive {
 
     async fn frame(&mut self, frame: Frame) -> Result<(), ClientError> {
         match frame {
-            Frame::Events(events) => self.events(events).await?,
+            Frame::Events(events) => {
+                let channel = events.first().map(|event| event.channel);
+                let done = self.events(events).await;
+                match channel {
+                    Some(channel) => self.confine(channel, None, done).await?,
+                    None => done?,
+                }
+            }
             Frame::CaughtUp { channel, sequence } => {
                 if let Some(lane) = self.lanes.get_mut(&channel) {
                     lane.caught_up();
                     self.ready.insert(channel);
-                    self.look_for_way_back(channel).await?;
+                    let done = self.look_for_way_back(channel).await;
+                    self.confine(channel, None, done).await?;
                     self.offer(channel).await?;
                 }
                 // Nobody need listen.

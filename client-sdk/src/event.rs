@@ -203,8 +203,8 @@ pub enum Event {
         sequence: Sequence,
     },
     /// The gateway does not serve the channel to this device any more, or not from where its group stands: events in
-    /// between are kept no longer, or the device was removed and invited again while it was offline. A newer invitation
-    /// can be accepted. Told again on later connections as long as it is so.
+    /// between are kept no longer, or the device was removed and invited again while it was offline, or cannot process what the gateway
+    /// gives. A newer invitation can be accepted. Told again on later connections as long as it is so.
     ChannelGone {
         /// Which channel.
         channel: ChannelId,

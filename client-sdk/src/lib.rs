@@ -32,6 +32,7 @@ mod changes;
 mod channel;
 mod client;
 mod config;
+mod confine;
 mod drive;
 mod error;
 mod event;

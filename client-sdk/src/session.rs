@@ -1,8 +1,10 @@
 //! The background task: connects, and connects again. What happens on a connection is [`crate::drive`]'s.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use lianxin_connection::{CallError, ConnectError, Connection, ReasonCode, RefusedReason};
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -23,9 +25,22 @@ pub(crate) struct Session {
     pub(crate) config: Config,
 }
 
+/// The end of the session, also by a panic.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.link.send_replace(Link::Closed);
+        self.0.waiters.close();
+        self.0.bells.close();
+    }
+}
+
 impl Session {
     /// Runs until `closing` says so or its sender has gone.
     pub(crate) async fn run(self, mut closing: watch::Receiver<()>) {
+        // However it ends, nobody waits for it any longer.
+        let _end = End(Arc::clone(&self.shared));
         tokio::select! {
             biased;
             () = self.forever() => {}
@@ -33,9 +48,6 @@ impl Session {
             // The sender never sends: it is dropped.
             _dropped = closing.changed() => {}
         }
-        self.shared.link.send_replace(Link::Closed);
-        self.shared.waiters.close();
-        self.shared.bells.close();
     }
 
     async fn forever(&self) {
@@ -44,7 +56,9 @@ impl Session {
             match self.connect().await {
                 Ok(connection) => {
                     let span = tracing::info_span!("connection", number);
-                    let (was_of_use, refused) = self.drive(connection).instrument(span).await;
+                    let driven = AssertUnwindSafe(self.drive(connection)).catch_unwind().instrument(span).await;
+                    // A panic was printed where it happened. It is ours, and the next connection may meet it again.
+                    let (was_of_use, refused) = driven.unwrap_or((false, None));
                     if was_of_use {
                         failures = 0;
                     }
@@ -111,7 +125,11 @@ impl Session {
             ClientError::Unanswered(_) | ClientError::Refused(_) => {
                 tracing::info!(error = %chain(&error), "connection ended");
             }
-            _ => tracing::error!(error = %chain(&error), "session stumbled"),
+            _ => {
+                // What the state or this device's own records have done to one connection they may do to the next.
+                tracing::error!(error = %chain(&error), "session stumbled");
+                return (false, None);
+            }
         }
         (true, refusal_in(&error))
     }

@@ -390,9 +390,9 @@ pub(crate) fn refused(
     decide(tx, channel, (number, row), fate)
 }
 
-/// The gateway has accepted the proposal to leave with this id. The wish stays until the device is out: the proposal falls with its
-/// epoch. Gives under which id its caller waits.
-pub(crate) fn leave_accepted(
+/// Under which id the caller waits of whose wish this change is. (A wish to leave stays when that is accepted, until the device is
+/// out: the proposal falls with its epoch.)
+pub(crate) fn who_waits(
     tx: &Transaction<'_>,
     channel: ChannelId,
     change: IdempotencyId,

@@ -1,6 +1,8 @@
 //! What works, and what is refused, when there is no gateway to talk to.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lianxin_certs_dev::{FederationPlan, Minted, Specimen, mint};
@@ -8,7 +10,7 @@ use lianxin_sdk::{
     ChannelId, Classification, Client, ClientError, Config, ConfigError, Event, KeystoreError, Label, Sequence,
     StateKeySource,
 };
-use lianxin_types::{Clock as _, SystemClock};
+use lianxin_types::{Clock as _, Random, SystemClock, SystemRandom};
 
 struct World {
     minted: Minted,
@@ -141,4 +143,31 @@ async fn a_dropped_client_gives_its_folder_back() {
         }
     }
     panic!("the folder stayed locked");
+}
+
+/// Random until it is broken; then whoever asks it panics.
+#[derive(Default)]
+struct Breakable(AtomicBool);
+
+impl Random for Breakable {
+    fn fill(&self, bytes: &mut [u8]) {
+        assert!(!self.0.load(Ordering::SeqCst), "broken on purpose");
+        SystemRandom.fill(bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_has_panicked_keeps_nobody_waiting() {
+    let world = World::new();
+    let random = Arc::new(Breakable::default());
+    let client = Client::open(Config { random: random.clone(), ..world.config() }).await.expect("opens");
+    let mut events = client.events();
+    // The session asks how long to wait after each attempt to connect.
+    random.0.store(true, Ordering::SeqCst);
+    let waiting = async { tokio::join!(client.connected(), async { while events.next().await.is_some() {} }) };
+    let (connected, ()) = tokio::select! {
+        waited = waiting => waited,
+        () = SystemClock.sleep(Duration::from_secs(30)) => panic!("somebody waits for a session that is no more"),
+    };
+    assert!(matches!(connected, Err(ClientError::Closed)), "{connected:?}");
 }

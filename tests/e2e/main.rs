@@ -58,6 +58,7 @@ mod seats;
 mod served;
 mod slow;
 mod spans;
+mod stumbles;
 mod support_bundle;
 mod talk;
 mod two_streams;
