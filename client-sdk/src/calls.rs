@@ -148,7 +148,7 @@ impl Drive {
         intent: Intent,
         receipt: Receipt,
     ) -> Result<(), ClientError> {
-        let kind = intent.kind;
+        let (kind, change) = (intent.kind, intent.id);
         let (federation, device) = (self.shared.federation(), self.shared.device.clone());
         let stored = self.shared.transaction(move |tx, mls| {
             match intent.kind {
@@ -174,7 +174,12 @@ impl Drive {
             }))
         });
         let id = match stored.await? {
-            Stored::Waits(id) => id,
+            Stored::Waits(id) => {
+                if kind != IntentKind::Report {
+                    self.note_receipt(channel, change, receipt);
+                }
+                id
+            }
             Stored::CameBack(settled) => {
                 self.settle(channel, settled);
                 return self.follow(channel).await;
@@ -204,6 +209,7 @@ impl Drive {
         problem: Problem,
     ) -> Result<(), ClientError> {
         tracing::debug!(?channel, kind = ?intent.kind, %problem, "change refused");
+        self.note_refusal(channel, &problem);
         let (kind, device, refused) = (intent.kind, self.shared.device.clone(), problem.clone());
         let federation = self.shared.federation();
         let is_paused = problem.code == ReasonCode::CommitterPaused;

@@ -75,6 +75,8 @@ pub(crate) struct Drive {
     pub(crate) gaps: HashMap<ChannelId, Asked>,
     /// For the Receive stream, in order.
     pub(crate) requests: VecDeque<Receive>,
+    /// How far the logs have been read.
+    pub(crate) heads: HashMap<ChannelId, Sequence>,
     cursors: BTreeMap<ChannelId, Sequence>,
     tick: Monotonic,
 }
@@ -115,6 +117,7 @@ impl Drive {
             look_for_unknown_at: Some(now.plus(unknown::LOOK_AFTER)),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
+            heads: HashMap::new(),
             cursors: BTreeMap::new(),
             tick: now.plus(TICK),
         }
@@ -189,7 +192,9 @@ impl Drive {
         for channel in lost {
             self.come_back_into_lost(channel);
         }
+        self.ask_for_proven();
         for (channel, place) in standings {
+            self.note_head(channel, place.head);
             self.requests.push_back(Receive::Follow { channel, after: place.head });
             self.lanes.insert(channel, Lane::default());
             self.note_turn(channel, place.turn);
@@ -233,6 +238,8 @@ impl Drive {
         let (device, federation) = (self.shared.device.clone(), self.shared.federation());
         let standing = self.shared.transaction(move |tx, mls| sync::standing(tx, mls, &federation, &device, channel));
         let place = standing.await?;
+        self.forget_proven(channel);
+        self.note_head(channel, place.head);
         self.requests.push_back(Receive::Follow { channel, after: place.head });
         // A lane that is in use keeps its answers; nothing of an older group of the channel holds the new one.
         self.lanes.entry(channel).or_default().epoch_changed();
@@ -266,6 +273,7 @@ impl Drive {
                     let done = self.look_for_way_back(channel).await;
                     self.confine(channel, None, done).await?;
                     self.offer(channel).await?;
+                    self.compare_end(channel, sequence).await?;
                 }
                 // Nobody need listen.
                 let _listeners = self.shared.moment.send(Event::CaughtUp { channel, sequence });
@@ -296,6 +304,8 @@ impl Drive {
         if !self.lanes.contains_key(&channel) {
             return Ok(());
         }
+        self.note_backlog();
+        let contradicted = self.contradicted(&events);
         let events = Arc::new(events);
         let mut applied = self.apply(Arc::clone(&events), TrustAge::MayBeBehind).await?;
         if applied.is_trust_behind {
@@ -316,6 +326,7 @@ impl Drive {
         if change_staged {
             self.start_changes(Some(channel)).await?;
         }
+        self.tell_contradicted(contradicted).await?;
         match missing {
             Some((head, found)) => self.missing(channel, head, found).await,
             None => Ok(()),
@@ -365,6 +376,7 @@ impl Drive {
             self.plan_healing(channel, 0);
         } else {
             self.cursors.insert(channel, applied.place.head);
+            self.note_head(channel, applied.place.head);
             self.note_turn(channel, applied.place.turn);
             self.note_wishes(channel, applied.place);
             if applied.place.is_broken {
@@ -401,6 +413,7 @@ impl Drive {
         self.healings.remove(&channel);
         self.looks.remove(&channel);
         self.wish_looks.remove(&channel);
+        self.forget_proven(channel);
     }
 
     fn deadline(&self) -> Monotonic {
@@ -414,6 +427,7 @@ impl Drive {
             .chain(self.looks.values().copied())
             .chain(self.wish_looks.values().map(|look| look.moment))
             .chain(self.look_for_unknown_at)
+            .chain(self.proven_by())
             .fold(self.tick, Monotonic::min)
     }
 
@@ -453,6 +467,7 @@ impl Drive {
         for channel in due {
             self.look(channel);
         }
+        self.look_after_proven().await?;
         if self.look_for_unknown_at.is_some_and(|moment| moment <= now) {
             self.look_for_unknown();
         }

@@ -62,10 +62,14 @@ pub enum ViolationKind {
     /// A member has signed a GroupInfo, which the gateway served, by which whoever comes back would break the group. The evidence
     /// holds it, and no event of the log.
     WrongGroupInfo = 16,
+    /// By its own word, a receipt or a refusal, the gateway has an event there, and gives nothing of the log from there on.
+    Withheld = 17,
+    /// An event is not what the gateway's receipt for it says, or stands elsewhere.
+    ReceiptMismatch = 18,
 }
 
 impl ViolationKind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::SenderMismatch,
         Self::HeadMismatch,
         Self::Malformed,
@@ -82,6 +86,8 @@ impl ViolationKind {
         Self::NotSigned,
         Self::OtherCommitReported,
         Self::WrongGroupInfo,
+        Self::Withheld,
+        Self::ReceiptMismatch,
     ];
 
     /// The kind with this number.
@@ -313,10 +319,12 @@ mod tests {
 
     #[test]
     fn numbers_of_kinds_are_their_own() {
-        for (kind, number) in ViolationKind::ALL.into_iter().zip(1..) {
-            assert_eq!((kind as u8, ViolationKind::of(number)), (number, Some(kind)));
+        let numbers = ViolationKind::ALL.map(|kind| kind as u8);
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+        for number in 0..=u8::MAX {
+            let found = ViolationKind::of(number).map(|kind| kind as u8);
+            assert_eq!(found, Some(number).filter(|number| numbers.contains(number)));
         }
-        assert_eq!((ViolationKind::of(0), ViolationKind::of(17)), (None, None));
     }
 
     fn kept(events: &[(u8, u64, ViolationKind)]) -> Vec<(u8, u64)> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use lianxin_connection::{Problem, ReasonCode, Receipt};
 use lianxin_types::{IdempotencyId, Monotonic};
 
+use crate::proofs::GIVEN_WITHIN;
+
 /// State of one channel on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
@@ -42,8 +44,8 @@ struct InFlight {
 enum Wait {
     #[default]
     No,
-    /// The group must move on first.
-    ForEpoch,
+    /// The group must move on first. If the log never tells that it has, the gateway is asked again.
+    ForEpoch(Monotonic),
     /// The next message cannot be encrypted yet.
     ToEncrypt,
     /// The log may tell why this device is no member.
@@ -80,7 +82,7 @@ pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(10);
 impl Lane {
     /// Behind which outbox position the next messages may be read; `None` while nothing may be handed over.
     pub(crate) fn next(&mut self, now: Monotonic) -> Option<u64> {
-        if let Wait::Until(moment) | Wait::ForReason(moment) = self.wait
+        if let Wait::Until(moment) | Wait::ForReason(moment) | Wait::ForEpoch(moment) = self.wait
             && now >= moment
         {
             self.wait = Wait::No;
@@ -101,8 +103,8 @@ impl Lane {
     /// When waiting ends by itself.
     pub(crate) const fn wakes(&self) -> Option<Monotonic> {
         match self.wait {
-            Wait::Until(moment) | Wait::ForReason(moment) => Some(moment),
-            Wait::No | Wait::ForEpoch | Wait::ToEncrypt => None,
+            Wait::Until(moment) | Wait::ForReason(moment) | Wait::ForEpoch(moment) => Some(moment),
+            Wait::No | Wait::ToEncrypt => None,
         }
     }
 
@@ -179,7 +181,7 @@ impl Lane {
             ReasonCode::WrongEpoch | ReasonCode::PendingRemoves => {
                 self.start_over = true;
                 if current {
-                    self.wait = Wait::ForEpoch;
+                    self.wait = Wait::ForEpoch(now.plus(GIVEN_WITHIN));
                 }
                 if problem.code == ReasonCode::PendingRemoves { Verdict::CommitFirst } else { Verdict::Again }
             }
@@ -268,13 +270,26 @@ mod tests {
         assert_eq!(lane.next(NOW), Some(0), "all go again from the first, encrypted for the new epoch");
     }
 
+    /// The same, all refused because the group has moved.
+    fn three_held() -> Lane {
+        let mut lane = three_in_flight();
+        for number in 1..=3 {
+            assert_eq!(lane.answered(id(number), refused(ReasonCode::WrongEpoch), NOW), Verdict::Again);
+        }
+        lane
+    }
+
     #[test]
     fn without_an_epoch_change_a_wrong_epoch_waits() {
         let mut lane = three_in_flight();
         for number in 1..=3 {
             assert_eq!(lane.answered(id(number), refused(ReasonCode::WrongEpoch), NOW), Verdict::Again);
         }
-        assert_eq!(lane.next(NOW.plus(Duration::from_secs(3600))), None);
+        let late = NOW.plus(GIVEN_WITHIN);
+        assert_eq!((lane.next(NOW.plus(GIVEN_WITHIN - Duration::from_millis(1))), lane.wakes()), (None, Some(late)));
+        assert_eq!(lane.next(late), Some(0), "not for ever");
+        assert_eq!(three_held().next(NOW), None);
+        let mut lane = three_held();
         lane.epoch_changed();
         assert_eq!(lane.next(NOW), Some(0));
     }

@@ -48,6 +48,7 @@ mod next;
 mod outbox;
 mod pauses;
 mod planning;
+mod proofs;
 mod pump;
 mod readers;
 mod rows;
@@ -63,6 +64,7 @@ mod waiters;
 mod way_back;
 mod wishes;
 mod wishing;
+mod withheld;
 
 pub use channel::{Channel, ChannelInfo};
 pub use client::{Client, Invitation};

@@ -196,6 +196,11 @@ pub(crate) fn mark_accepted(tx: &Transaction<'_>, channel: ChannelId, id: Idempo
     Ok(())
 }
 
+/// The ciphertext of a message that waits; nothing if it waits no more.
+pub(crate) fn bytes_of(tx: &Transaction<'_>, channel: ChannelId, id: IdempotencyId) -> Result<Vec<u8>, ClientError> {
+    Ok(find(tx, channel, id)?.map(|(_, row)| row.mls).unwrap_or_default())
+}
+
 /// The gateway will never accept: the row goes.
 pub(crate) fn drop_row(tx: &Transaction<'_>, channel: ChannelId, id: IdempotencyId) -> Result<(), ClientError> {
     if let Some((position, _)) = find(tx, channel, id)? {

@@ -116,6 +116,10 @@ impl Drive {
         let SendOutcome { id, result } = outcome;
         let Some(channel) = self.in_flight.remove(&id) else { return Ok(()) };
         let now = self.shared.clock.monotonic();
+        match &result {
+            Ok(receipt) => self.note_receipt(channel, id, *receipt),
+            Err(problem) => self.note_refusal(channel, problem),
+        }
         let Some(lane) = self.lanes.get_mut(&channel) else { return Ok(()) };
         match lane.answered(id, result, now) {
             // The row stays until the echo: sent again in between it would get the same receipt.

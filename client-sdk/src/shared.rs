@@ -16,6 +16,7 @@ use tracing::Span;
 
 use crate::identity::Life;
 use crate::outbox::OUTBOX_MAX;
+use crate::proofs::Proofs;
 use crate::rows::READ;
 use crate::session::is_of_time;
 use crate::unknown::Suspects;
@@ -87,6 +88,8 @@ pub(crate) struct Shared {
     read: Mutex<HashMap<Vec<u8>, ReadMark>>,
     /// Channels of which the state may know nothing.
     pub(crate) suspects: Mutex<Suspects>,
+    /// What the gateway's own word proves of logs.
+    pub(crate) proofs: Mutex<Proofs>,
 }
 
 /// How senders of one channel come in, in the order of their calls.
@@ -133,6 +136,7 @@ impl Shared {
             doorways: Mutex::default(),
             read: Mutex::default(),
             suspects: Mutex::default(),
+            proofs: Mutex::default(),
         }
     }
 

@@ -66,6 +66,7 @@ mod unread;
 mod waiting;
 mod wire;
 mod wishes;
+mod withheld;
 #[cfg(target_os = "linux")]
 mod write_faults;
 mod zone;
