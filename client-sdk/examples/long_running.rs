@@ -50,7 +50,7 @@ async fn serve(client: &Client) -> Result<(), ClientError> {
             match client.accept(invitation).await {
                 Ok(channel) => drop(channels.spawn(answer(channel))),
                 // One that is not what it says, or not open any more, is no reason to stop.
-                Err(error) => eprintln!("failed to {error}"),
+                Err(error) => eprintln!("failed: {error}"),
             }
         }
         Ok(())
@@ -67,7 +67,7 @@ async fn answer(channel: Channel) {
         let reply = format!("收到第 {} 号。", message.sequence.0);
         if let Err(error) = channel.send(reply).await {
             // Not a member any more, for example; the SDK tries again what may be tried again.
-            eprintln!("failed to {error}");
+            eprintln!("failed: {error}");
         }
     }
 }

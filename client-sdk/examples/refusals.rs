@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn tell<T>(what: &str, outcome: Result<T, ClientError>) {
     match outcome {
         Ok(_) => println!("{what}: done"),
-        Err(error) => println!("{what}: failed to {error}: {}", advice(&error)),
+        Err(error) => println!("{what}: failed: {error}: {}", advice(&error)),
     }
 }
 

@@ -7,21 +7,23 @@
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example speaks to people")]
 
+use std::process::ExitCode;
+
 use lianxin_sdk::{Classification, Client, Config, DeviceUri, Label};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
-async fn main() {
-    if let Err(error) = run().await {
-        // An error says what could not be done, its sources say why.
-        eprintln!("failed to {error}");
-        let mut reason = error.source();
-        while let Some(error) = reason {
-            eprintln!("  because: {error}");
-            reason = error.source();
-        }
+async fn main() -> ExitCode {
+    let Err(error) = run().await else { return ExitCode::SUCCESS };
+    // An error says what could not be done, its sources say why.
+    eprintln!("failed: {error}");
+    let mut reason = error.source();
+    while let Some(error) = reason {
+        eprintln!("  because: {error}");
+        reason = error.source();
     }
+    ExitCode::FAILURE
 }
 
 async fn run() -> Result<()> {

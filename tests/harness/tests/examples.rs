@@ -187,9 +187,9 @@ async fn each_refusal_is_told_apart() {
         (member, "send where one is no member", "wait for an invitation"),
     ];
     for (line, what, advice) in expected {
-        assert!(line.starts_with(&format!("{what}: failed to ")) && line.ends_with(advice), "{line}");
+        assert!(line.starts_with(&format!("{what}: failed: ")) && line.ends_with(advice), "{line}");
     }
-    assert!(nobody.starts_with("name a department that does not exist: failed to "), "{nobody}");
+    assert!(nobody.starts_with("name a department that does not exist: failed: "), "{nobody}");
     assert!(!nobody.contains("done") && nobody.contains("department"), "{nobody}");
 }
 
