@@ -132,7 +132,10 @@ impl Drive {
             CallDone::PublicState { channel, result } => self.go_back(channel, result).await,
             CallDone::SeatTree { channel, sequence, result } => self.take_seat(channel, sequence, result).await,
             CallDone::Seats { channel, found } => self.seat(channel, found).await,
-            CallDone::Looked { channel, looked } => self.looked(channel, looked).await,
+            CallDone::Looked { channel, looked } => {
+                let done = self.looked(channel, looked).await;
+                self.confine(channel, None, done).await
+            }
             CallDone::Memberships(found) => self.memberships(found).await,
             CallDone::Claimed { channel, wish, found } => self.claimed(channel, wish, found).await,
             CallDone::KeyPackages(result) => {

@@ -67,7 +67,7 @@ pub(crate) struct Drive {
     /// Channels that the gateway does not serve on this connection.
     pub(crate) gone: HashSet<ChannelId>,
     /// Channels with an invitation of which the log that is followed has not told yet.
-    pub(crate) withheld: HashSet<ChannelId>,
+    pub(crate) held_back: HashSet<ChannelId>,
     /// When the gateway is asked next of which channels this device is a member; `None` while it is being asked, and when there is
     /// no reason to.
     pub(crate) look_for_unknown_at: Option<Monotonic>,
@@ -113,7 +113,7 @@ impl Drive {
             healings: BTreeMap::new(),
             looks: BTreeMap::new(),
             gone: HashSet::new(),
-            withheld: HashSet::new(),
+            held_back: HashSet::new(),
             look_for_unknown_at: Some(now.plus(unknown::LOOK_AFTER)),
             gaps: HashMap::new(),
             requests: VecDeque::new(),
@@ -320,7 +320,7 @@ impl Drive {
         let missing = applied.gap.map(|found| (applied.place.head, found)).filter(|_| !applied.removed);
         let (change_staged, removed) = (applied.change_staged, applied.removed);
         self.applied(channel, applied);
-        if removed || self.withheld.contains(&channel) {
+        if removed || self.held_back.contains(&channel) {
             self.offer(channel).await?;
         }
         if change_staged {

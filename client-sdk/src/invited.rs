@@ -54,8 +54,8 @@ impl Drive {
         match invited {
             Invited::New => self.told(),
             Invited::Known => {}
-            Invited::Withheld => {
-                self.withheld.insert(channel);
+            Invited::HeldBack => {
+                self.held_back.insert(channel);
             }
             Invited::Seat => self.seat_came(channel),
             Invited::Used => self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: vec![inbox_id] }),
@@ -76,11 +76,11 @@ impl Drive {
     }
 
     pub(crate) fn offered(&mut self, channel: ChannelId, offered: Offered) {
-        let Offered { used, is_new, is_seat, is_withheld } = offered;
-        if is_withheld {
-            self.withheld.insert(channel);
+        let Offered { used, is_new, is_seat, is_held_back } = offered;
+        if is_held_back {
+            self.held_back.insert(channel);
         } else {
-            self.withheld.remove(&channel);
+            self.held_back.remove(&channel);
         }
         if !used.is_empty() {
             self.requests.push_back(Receive::Confirm { cursors: vec![], inbox: used });

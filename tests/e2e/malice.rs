@@ -27,15 +27,15 @@ use crate::zone::Zone;
 mod way_back;
 
 /// Three departments in a channel; what the gateway tells weijian goes through the impostor.
-struct Story {
-    zone: Zone,
-    impostor: Impostor,
-    clients: [Client; 3],
-    channels: [Channel; 3],
+pub(crate) struct Story {
+    pub(crate) zone: Zone,
+    pub(crate) impostor: Impostor,
+    pub(crate) clients: [Client; 3],
+    pub(crate) channels: [Channel; 3],
 }
 
 impl Story {
-    async fn begin() -> Self {
+    pub(crate) async fn begin() -> Self {
         let zone = Zone::start().await;
         let impostor = Impostor::before(&zone).await;
         let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
@@ -88,7 +88,7 @@ impl Story {
         self.impostor.lie(move |passing| change_events(passing, &victim, &mut change));
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         for client in self.clients {
             client.close().await.expect("closes");
         }

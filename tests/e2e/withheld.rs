@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use lianxin_proto::messages::v1::receive_response::Frame;
 use lianxin_proto::messages::v1::{CaughtUp, EventBatch, ReceiveResponse};
-use lianxin_sdk::{Channel, Client, ClientError, Event, ViolationKind};
+use lianxin_sdk::{ClientError, Event, ViolationKind};
 use lianxin_types::{Digest, Sequence};
 use prost::Message as _;
 
-use crate::impostor::{Impostor, Passing};
-use crate::talk::{create, event, join, receive, send, soon, texts};
-use crate::zone::Zone;
+use crate::impostor::Passing;
+use crate::malice::Story;
+use crate::talk::{event, receive, send, soon, texts};
 
 /// What the gateway says of the end of the log that it has cut short.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,41 +23,12 @@ enum End {
     Behind,
 }
 
-/// jiwei and shenji, who hear everything, and weijian, who does not.
-struct Story {
-    zone: Zone,
-    impostor: Impostor,
-    clients: [Client; 3],
-    channels: [Channel; 3],
-}
-
 impl Story {
-    async fn begin() -> Self {
-        let zone = Zone::start().await;
-        let impostor = Impostor::before(&zone).await;
-        let [jiwei, shenji] = zone.clients(["jiwei", "shenji"]).await;
-        let weijian = impostor.client(&zone, "weijian").await;
-        let at_jiwei = create(&jiwei, &["jiwei", "shenji", "weijian"]).await;
-        let at_shenji = join(&at_jiwei, &shenji).await;
-        let at_weijian = join(&at_jiwei, &weijian).await;
-        send(&at_jiwei, "都在").await;
-        assert_eq!(texts(&receive(&at_weijian, 1).await), ["都在"]);
-        let (clients, channels) = ([jiwei, shenji, weijian], [at_jiwei, at_shenji, at_weijian]);
-        Self { zone, impostor, clients, channels }
-    }
-
     /// From now on weijian is given nothing behind what it has.
     async fn cut(&self, end: End) -> Sequence {
         let head = self.channels[2].info().await.expect("a member").head;
         self.impostor.lie(move |passing| cut(passing, head, end));
         head
-    }
-
-    async fn end(self) {
-        for client in self.clients {
-            client.close().await.expect("closes");
-        }
-        self.zone.close().await;
     }
 }
 

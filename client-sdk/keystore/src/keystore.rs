@@ -119,18 +119,7 @@ impl Keystore {
         T: Send + 'static,
         E: From<KeystoreError> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let orders = self.inner.orders()?;
-        let job: Job = Box::new(move |database| {
-            let done = run(database, f).and_then(|value| {
-                catch_unwind(AssertUnwindSafe(|| then(&value))).map_err(|_| KeystoreError::Panicked)?;
-                Ok(value)
-            });
-            // As in every job.
-            let _gone = answer.send(done);
-        });
-        orders.send(Order::Run(job)).await.map_err(|_| KeystoreError::Closed)?;
-        Enqueued(answered).end().await
+        self.enqueue_then(f, then).await?.end().await
     }
 
     /// Puts `f` behind the transactions that wait. Who needs an order between calls waits for this one before it makes the
@@ -146,9 +135,21 @@ impl Keystore {
         T: Send + 'static,
         E: From<KeystoreError> + Send + 'static,
     {
+        self.enqueue_then(f, |_| ()).await
+    }
+
+    async fn enqueue_then<T, E>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<Enqueued<T, E>, KeystoreError>
+    where
+        T: Send + 'static,
+        E: From<KeystoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let orders = self.inner.orders()?;
-        orders.send(Order::Run(job(f, answer))).await.map_err(|_| KeystoreError::Closed)?;
+        orders.send(Order::Run(job(f, then, answer))).await.map_err(|_| KeystoreError::Closed)?;
         Ok(Enqueued(answered))
     }
 
@@ -169,7 +170,7 @@ impl Keystore {
     {
         let (answer, answered) = oneshot::channel();
         let orders = self.inner.orders()?;
-        orders.blocking_send(Order::Run(job(f, answer))).map_err(|_| KeystoreError::Closed)?;
+        orders.blocking_send(Order::Run(job(f, |_| (), answer))).map_err(|_| KeystoreError::Closed)?;
         answered.blocking_recv().map_err(|_| KeystoreError::Closed)?
     }
 
@@ -243,6 +244,7 @@ impl<T, E: From<KeystoreError>> Enqueued<T, E> {
 
 fn job<T, E>(
     f: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    then: impl FnOnce(&T) + Send + 'static,
     answer: oneshot::Sender<Result<T, E>>,
 ) -> Job
 where
@@ -250,8 +252,12 @@ where
     E: From<KeystoreError> + Send + 'static,
 {
     Box::new(move |database| {
+        let done = run(database, f).and_then(|value| {
+            catch_unwind(AssertUnwindSafe(|| then(&value))).map_err(|_| KeystoreError::Panicked)?;
+            Ok(value)
+        });
         // Nobody listens if the caller has gone; the transaction is whole all the same.
-        let _gone = answer.send(run(database, f));
+        let _gone = answer.send(done);
     })
 }
 

@@ -41,7 +41,7 @@ pub(crate) enum Invited {
     /// Stored: it seats this device in the group that carries on a channel that it is in.
     Seat,
     /// Stored: what it is, the rest of the channel's log says.
-    Withheld,
+    HeldBack,
 }
 
 /// Stores an invitation from the inbox. It may be a seat in a group of which the rest of the channel's log tells.
@@ -71,14 +71,14 @@ pub(crate) fn invite(
     // What was declined is over with a newer one.
     tx.delete(DECLINED, &channel.0)?;
     let is_seat = mls.awaited(tx, channel)?.is_some() && tx.get(NO_SEAT, &key)?.is_none();
-    let is_withheld = !may_tell(tx, mls, channel, welcome.head, log)?;
-    if !is_told && (is_seat || is_withheld) {
+    let is_held_back = !may_tell(tx, mls, channel, welcome.head, log)?;
+    if !is_told && (is_seat || is_held_back) {
         tx.put(WITHHELD, &key, &[])?;
     }
     match (is_seat, is_told) {
         (true, _) => Ok(Invited::Seat),
         (false, true) => Ok(Invited::Known),
-        (false, false) if is_withheld => Ok(Invited::Withheld),
+        (false, false) if is_held_back => Ok(Invited::HeldBack),
         (false, false) => {
             tell(tx, channel, &key, &row)?;
             Ok(Invited::New)
@@ -178,7 +178,7 @@ pub(crate) struct Offered {
     /// There is one that is a seat.
     pub(crate) is_seat: bool,
     /// There is one of which the log has not told yet.
-    pub(crate) is_withheld: bool,
+    pub(crate) is_held_back: bool,
 }
 
 /// The channel's log has been read on: what is neither used nor a seat, nor ahead in the log, is the application's.
@@ -196,7 +196,7 @@ pub(crate) fn offer(tx: &Transaction<'_>, mls: &Mls, channel: ChannelId, log: Lo
         } else if mls.awaited(tx, channel)?.is_some() {
             offered.is_seat = true;
         } else if !may_tell(tx, mls, channel, row.head, log)? {
-            offered.is_withheld = true;
+            offered.is_held_back = true;
         } else {
             tell(tx, channel, &key, &row)?;
             offered.is_new = true;

@@ -90,8 +90,8 @@ impl Story {
 #[test]
 fn a_seat_that_comes_before_the_start_is_read_is_not_the_applications() {
     let story = story();
-    assert_eq!(story.invited(Log::Followed), Invited::Withheld);
-    assert_eq!(story.invited(Log::Followed), Invited::Withheld, "on the next connection");
+    assert_eq!(story.invited(Log::Followed), Invited::HeldBack);
+    assert_eq!(story.invited(Log::Followed), Invited::HeldBack, "on the next connection");
     assert!(story.guest.apply(2).is_awaited, "up to the commit that seats it");
     assert_eq!(story.offered(Log::Followed), Offered { is_seat: true, ..Offered::default() });
     assert_eq!(story.invitations(), (1, 1), "of the first group alone");
@@ -178,9 +178,9 @@ fn who_was_removed_and_invited_again_is_told_when_the_log_says_no_more() {
     host.deliver(EventKind::Commit, id(2), commit);
     let (welcome, tree) = seat(&mut host, &guest, 3, 0);
     let story = Story { guest, welcome, tree };
-    assert_eq!(story.invited(Log::Followed), Invited::Withheld);
+    assert_eq!(story.invited(Log::Followed), Invited::HeldBack);
     assert_eq!(story.invitations(), (1, 1));
-    assert_eq!(story.offered(Log::Followed), Offered { is_withheld: true, ..Offered::default() }, "it may be a seat");
+    assert_eq!(story.offered(Log::Followed), Offered { is_held_back: true, ..Offered::default() }, "it may be a seat");
     assert_eq!(story.invitations(), (1, 1));
     assert_eq!(story.offered(Log::Ended), Offered { is_new: true, ..Offered::default() });
     assert_eq!(story.offered(Log::Ended), Offered::default(), "once");
@@ -207,7 +207,7 @@ fn whose_group_is_broken_is_told_of_an_invitation_behind_that_and_of_no_older_on
     let mut story = Story { guest, welcome: first.clone(), tree: Vec::new() };
     assert_eq!(story.invited(Log::Followed), Invited::Used, "by it the device came in");
     story.welcome = Welcome { head: lianxin_tlog::Head { sequence: head.sequence.next(), ..head }, ..first.clone() };
-    assert_eq!(story.invited(Log::Followed), Invited::Withheld);
+    assert_eq!(story.invited(Log::Followed), Invited::HeldBack);
     story.guest.deliver(EventKind::Commit, id(4), b"garbage".to_vec());
     assert_eq!(story.offered(Log::Followed), Offered { is_new: true, ..Offered::default() });
     story.welcome = Welcome { head, ..first };
