@@ -572,8 +572,6 @@ async fn sweep(fault: Fault) {
     let mut actions = ACTIONS.to_vec();
     actions.retain(|action| only.is_empty() || format!("{action:?}") == only);
     if !every && only.is_empty() {
-        // Of its long sweeps some ended in vain, and it is not known why (tests/long-runs.md).
-        actions.retain(|action| *action != Action::Start);
         actions.shuffle(&mut random);
         actions.truncate(ACTIONS_BY_DEFAULT);
     }
